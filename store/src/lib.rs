@@ -1,0 +1,7 @@
+//! The replicated, revisioned key/value store that takes etcd's place.
+//!
+//! Knows nothing of Kubernetes. Arrows between its modules point down this list only.
+
+pub mod command;
+pub mod ids;
+pub mod record;
