@@ -4,4 +4,5 @@
 
 pub mod command;
 pub mod ids;
+pub mod raft;
 pub mod record;
