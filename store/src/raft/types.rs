@@ -3,19 +3,50 @@
 use std::fmt;
 
 use bytes::Bytes;
+use openraft::alias::CommittedLeaderIdOf;
 use serde::{Deserialize, Serialize};
 
-openraft::declare_raft_types!(
-    /// Standard Raft: one leader per term, as etcd's clients expect of `raft_term`.
-    pub TypeConfig:
-        D = Batch,
-        R = (),
-        NodeId = u64,
-        Node = PeerNode,
-        Term = u64,
-        LeaderId = openraft::impls::leader_id_std::LeaderId<u64, u64>,
-        AsyncRuntime = openraft_rt_tokio::TokioRuntime,
-);
+/// Standard Raft: one leader per term, as etcd's clients expect of `raft_term`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TypeConfig;
+
+impl openraft::RaftTypeConfig for TypeConfig {
+    type D = Batch;
+    type R = ();
+    type NodeId = u64;
+    type Node = PeerNode;
+    type Term = u64;
+    type LeaderId = openraft::impls::leader_id_std::LeaderId<u64, u64>;
+    type Vote = openraft::impls::Vote<Self::LeaderId>;
+    type Payload = openraft::EntryPayload<Batch, u64, PeerNode>;
+    type Entry = openraft::Entry<CommittedLeaderIdOf<Self>, Self::Payload>;
+    type AsyncRuntime = openraft_rt_tokio::TokioRuntime;
+    type Responder<T>
+        = Callback<T>
+    where
+        T: Send + 'static;
+    type Batch<T>
+        = openraft::impls::InlineBatch<T>
+    where
+        T: Send + 'static;
+    type ErrorSource = openraft::impls::BoxedErrorSource;
+}
+
+/// Called once with the fate of a proposal.
+pub struct Callback<T>(Box<dyn FnOnce(T) + Send + Sync>);
+
+impl<T> Callback<T> {
+    /// Calls `then` from Raft's own task: it must not block.
+    pub fn new(then: impl FnOnce(T) + Send + Sync + 'static) -> Self {
+        Self(Box::new(then))
+    }
+}
+
+impl<T: Send + 'static> openraft::raft::responder::Responder<TypeConfig, T> for Callback<T> {
+    fn on_complete(self, result: T) {
+        (self.0)(result);
+    }
+}
 
 /// A log position.
 pub type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
@@ -33,6 +64,8 @@ pub type Membership = openraft::Membership<u64, PeerNode>;
 pub struct PeerNode {
     /// `https://host:2380`, at least one.
     pub peer_urls: Vec<String>,
+    /// A learner that becomes a voter by itself once it has caught up.
+    pub vote_when_ready: bool,
 }
 
 impl fmt::Display for PeerNode {
@@ -52,7 +85,7 @@ impl fmt::Display for Batch {
 }
 
 /// A committed leader as openraft names it: with one leader per term, the term.
-pub type CommittedLeaderId = openraft::type_config::alias::CommittedLeaderIdOf<TypeConfig>;
+pub type CommittedLeaderId = CommittedLeaderIdOf<TypeConfig>;
 
 /// A log id from its numbers.
 #[must_use]

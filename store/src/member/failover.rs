@@ -1,0 +1,81 @@
+//! A dead leader is noticed at once, not after the election timeout.
+//!
+//! When the process of a leader dies, the kernel closes its connections and refuses new ones. A follower
+//! whose stream of entries from the leader broke, and which nobody answers at the leader's address, gives
+//! up its own lease on that leader and stands for election. Safety does not rest on this: a leader that
+//! lives is protected by those followers that still hear it, because they refuse the pre-vote.
+
+use openraft::async_runtime::WatchReceiver as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::raft::TransferLeaderRequest;
+use tokio_util::sync::CancellationToken;
+
+use crate::ids::MemberId;
+use crate::raft::leadership::{LeaderStatus, LeaderWatch};
+use crate::raft::node::RaftHandle;
+use crate::raft::peer_service::LeaderContact;
+use crate::raft::peers::Peers;
+
+/// Between the attempts of two candidates, so that they do not split the votes.
+const STAGGER: Duration = Duration::from_millis(40);
+/// Attempts before the election timeout is left to do it.
+const ATTEMPTS: u32 = 6;
+
+/// Watches the leader's connection until `stop`.
+pub async fn run(
+    raft: RaftHandle,
+    peers: Arc<Peers>,
+    contact: Arc<LeaderContact>,
+    mut leader: LeaderWatch,
+    stop: CancellationToken,
+) {
+    let mut broken = contact.broken();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = broken.changed() => if changed.is_err() { return },
+        }
+        let lost = *broken.borrow_and_update();
+        let status = leader.borrow_and_update().clone();
+        let (Some(lost), Some(node)) = (lost, status.node.as_ref()) else { continue };
+        if !status.is_led_by(lost) || !peers.is_dead(node).await {
+            continue;
+        }
+        tracing::warn!(leader = %lost, term = status.term, "the leader's process is gone; electing at once");
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = elect(&raft, peers.own().member, &status, &mut leader) => {}
+        }
+    }
+}
+
+async fn elect(raft: &RaftHandle, own: MemberId, lost: &LeaderStatus, leader: &mut LeaderWatch) {
+    let turn = turn_of(raft, own, lost);
+    for attempt in 0..ATTEMPTS {
+        let pause = if attempt == 0 { STAGGER * turn } else { STAGGER * 2 };
+        if tokio::time::timeout(pause, leader.wait_for(|now| now.term > lost.term)).await.is_ok() {
+            return;
+        }
+        let vote = raft.server_metrics().borrow_watched().vote;
+        // Addressed to nobody: it only ends this member's lease on the leader that is gone.
+        let release = TransferLeaderRequest::new(vote, 0, None);
+        let released = raft.handle_transfer_leader(release).await;
+        if released.is_err() || raft.trigger().elect(true).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// This member's place among the voters that are left.
+fn turn_of(raft: &RaftHandle, own: MemberId, lost: &LeaderStatus) -> u32 {
+    let metrics = raft.server_metrics();
+    let metrics = metrics.borrow_watched();
+    let before = metrics
+        .membership_config
+        .voter_ids()
+        .filter(|id| lost.leader != Some(MemberId(*id)) && *id < own.0)
+        .count();
+    u32::try_from(before).unwrap_or(ATTEMPTS)
+}

@@ -1,0 +1,290 @@
+//! A member: the parts of the store wired together, and what it does by itself.
+//!
+//! ```text
+//! task               ends when              what it does
+//! proposer           stop                   hands batches to the leader
+//! read barrier       stop                   confirms reads with the leader
+//! leadership         stop or Raft ends      follows who leads
+//! lease clock        stop                   ends leases while this member leads
+//! compactor          stop                   compacts by time or revisions while this member leads
+//! garbage            stop or Raft ends      forgets compacted history in steps
+//! snapshots          stop or Raft ends      writes snapshots, purges the log
+//! space              stop                   raises and clears the space alarm
+//! failover           stop                   elects at once when the leader's process died
+//! promotion          stop or Raft ends      gives votes to members that caught up
+//! ```
+//! All are on one tracker; `drain` ends client streams first, `stop` ends the tasks.
+
+pub mod backend;
+pub mod compactor;
+pub mod failover;
+pub mod garbage;
+pub mod join;
+pub mod lease_clock;
+pub mod maintenance;
+pub mod membership;
+pub mod peer_backend;
+pub mod quorum;
+pub mod snapshots;
+pub mod space;
+pub mod start;
+
+use openraft::Instant as _;
+use openraft::async_runtime::WatchReceiver as _;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::error::StoreError;
+use crate::ids::{LeaseId, MemberId, Revision};
+use crate::raft::leadership::LeaderWatch;
+use crate::raft::log_storage::LogStore;
+use crate::raft::node::{RaftHandle, transfer_leadership};
+use crate::raft::peer_service::LeaderContact;
+use crate::raft::peers::{Peer, PeerError, Peers};
+use crate::raft::proposer::{Desk, Proposer};
+use crate::raft::read_index::ReadBarrier;
+use crate::raft::state_machine::Snapshots;
+use crate::records::RecordWriter;
+use crate::rpc::backend::{Limits, MemberInfo};
+use crate::state::published::Published;
+use crate::storage::data_dir::DataDir;
+use crate::watch::WatchHub;
+use lease_clock::LeaseClock;
+use membership::Membership;
+use space::Space;
+
+/// A leader that nobody heard of for so many election timeouts is not shown to clients any more.
+const SILENT_TIMEOUTS: u32 = 2;
+/// How long a stopping leader waits for another one.
+const HANDOVER: Duration = Duration::from_secs(2);
+
+/// A running member. Cloning copies a pointer.
+#[derive(Clone)]
+pub struct Member(Arc<Inner>);
+
+struct Inner {
+    raft: RaftHandle,
+    peers: Arc<Peers>,
+    leader: LeaderWatch,
+    contact: Arc<LeaderContact>,
+    desk: Arc<Desk>,
+    proposer: Proposer,
+    barrier: ReadBarrier,
+    published: Arc<Published>,
+    hub: Arc<WatchHub>,
+    leases: Arc<LeaseClock>,
+    membership: Membership,
+    snapshots: Arc<Snapshots>,
+    records: Arc<RecordWriter>,
+    log: LogStore,
+    space: Arc<Space>,
+    collected: watch::Sender<Revision>,
+    limits: Limits,
+    election_timeout: Duration,
+    timeout: Duration,
+    tasks: TaskTracker,
+    drain: CancellationToken,
+    stop: CancellationToken,
+    /// Held for its lock.
+    _data_dir: DataDir,
+}
+
+impl Inner {
+    fn is_learner(&self) -> bool {
+        let own = self.peers.own().member.0;
+        let server = self.raft.server_metrics();
+        let server = server.borrow_watched();
+        let voter = server.membership_config.voter_ids().any(|id| id == own);
+        !voter && server.membership_config.get_node(&own).is_some()
+    }
+
+    fn member_infos(&self) -> Vec<MemberInfo> {
+        let picture = self.published.peek();
+        let server = self.raft.server_metrics();
+        let server = server.borrow_watched();
+        let voters: BTreeSet<_> = server.membership_config.voter_ids().collect();
+        let infos = server.membership_config.nodes().map(|(&id, node)| {
+            let told = picture.members.get(MemberId(id));
+            MemberInfo {
+                id: MemberId(id),
+                name: told.map(|member| member.name.clone()).unwrap_or_default(),
+                peer_urls: node.peer_urls.clone(),
+                client_urls: told.map(|member| member.client_urls.clone()).unwrap_or_default(),
+                // One that gets its vote by itself was not asked to be a learner.
+                is_learner: !voters.contains(&id) && !node.vote_when_ready,
+            }
+        });
+        infos.collect()
+    }
+}
+
+impl Member {
+    /// The watches of this member.
+    #[must_use]
+    pub fn hub(&self) -> &Arc<WatchHub> {
+        &self.0.hub
+    }
+
+    /// What readers of this member see.
+    #[must_use]
+    pub fn published(&self) -> &Arc<Published> {
+        &self.0.published
+    }
+
+    /// The clock of leases.
+    #[must_use]
+    pub fn lease_clock(&self) -> &Arc<LeaseClock> {
+        &self.0.leases
+    }
+
+    /// Raft, for those who report its numbers.
+    #[must_use]
+    pub fn raft(&self) -> &RaftHandle {
+        &self.0.raft
+    }
+
+    /// Commands of this member that wait or are on their way.
+    #[must_use]
+    pub fn proposals_pending(&self) -> usize {
+        self.0.desk.pending()
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn log(&self) -> &LogStore {
+        &self.0.log
+    }
+
+    /// The quota; -1 for none.
+    #[must_use]
+    pub fn quota_bytes(&self) -> i64 {
+        self.0.space.quota_bytes()
+    }
+
+    /// The leader, if it was heard of lately: a follower's leader that went silent, or a leader whose
+    /// quorum went silent, does not count.
+    #[must_use]
+    pub fn heard_leader(&self) -> Option<MemberId> {
+        let status = self.0.leader.borrow().clone();
+        let limit = self.0.election_timeout * SILENT_TIMEOUTS;
+        status.leader.filter(|_| self.heard_leader_ago() < limit)
+    }
+
+    /// How long ago this member's leader was known to lead.
+    fn heard_leader_ago(&self) -> Duration {
+        let own = self.0.peers.own().member;
+        if !self.0.leader.borrow().is_led_by(own) {
+            return self.0.contact.silence();
+        }
+        let single = self.0.raft.server_metrics().borrow_watched().membership_config.voter_ids().count() == 1;
+        let acked = self.0.raft.data_metrics().borrow_watched().last_quorum_acked;
+        match acked {
+            _ if single => Duration::ZERO,
+            Some(at) => at.elapsed(),
+            // Elected just now: the votes are the acknowledgement.
+            None => Duration::ZERO,
+        }
+    }
+
+    /// Asks the leader, wherever it is; again when it changes meanwhile. Ends only with the caller's
+    /// patience.
+    async fn ask_leader<T, Here, HereFuture, There, ThereFuture>(
+        &self,
+        here: Here,
+        there: There,
+    ) -> Result<T, StoreError>
+    where
+        Here: Fn() -> HereFuture,
+        HereFuture: Future<Output = Result<T, StoreError>>,
+        There: Fn(Arc<Peer>, Arc<Peers>) -> ThereFuture,
+        ThereFuture: Future<Output = Result<T, PeerError>>,
+    {
+        let mut leader = self.0.leader.clone();
+        loop {
+            let status = leader.borrow_and_update().clone();
+            let answer = match (status.leader, &status.node) {
+                (Some(_), None) => match here().await {
+                    Err(StoreError::NotLeader | StoreError::Timeout) => None,
+                    answer => Some(answer),
+                },
+                (Some(id), Some(node)) => match self.0.peers.peer(id, node) {
+                    Ok(peer) => there(peer, Arc::clone(&self.0.peers)).await.ok().map(Ok),
+                    Err(_) => None,
+                },
+                (None, _) => None,
+            };
+            if let Some(answer) = answer {
+                return answer;
+            }
+            // A new leader keeps no deadlines yet for some milliseconds.
+            let _ = tokio::time::timeout(Duration::from_millis(50), leader.changed()).await;
+        }
+    }
+
+    async fn keep_alive_here(&self, ids: &[LeaseId]) -> Result<Vec<Option<i64>>, StoreError> {
+        // A leader that was replaced without noticing must not tell anybody that a lease lives.
+        self.0.barrier.wait().await?;
+        Ok(self.0.leases.renew(ids, &self.0.proposer).await?)
+    }
+
+    async fn time_to_live_here(&self, id: LeaseId) -> Result<Option<(i64, i64)>, StoreError> {
+        self.0.barrier.wait().await?;
+        let Some(left_ms) = self.0.leases.remaining_ms(id)? else { return Ok(None) };
+        let granted = self.0.published.peek().leases.get(id).map(|lease| lease.ttl_s());
+        Ok(granted.map(|granted| (i64::try_from(left_ms / 1000).unwrap_or(i64::MAX), granted)))
+    }
+
+    /// Ends client streams, hands leadership over, ends all tasks and closes log and disk.
+    pub async fn stop(&self) {
+        self.0.drain.cancel();
+        self.hand_over().await;
+        self.0.stop.cancel();
+        if let Err(error) = self.0.raft.shutdown().await {
+            tracing::error!(%error, "Raft did not stop cleanly");
+        }
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+        if let Err(error) = self.0.log.wal().close().await {
+            tracing::error!(%error, "the log did not close cleanly");
+        }
+        let records = Arc::clone(&self.0.records);
+        let closed = tokio::task::spawn_blocking(move || {
+            if let Err(error) = records.close() {
+                tracing::warn!(%error, "the record store did not close cleanly; it is checked at the next start");
+            }
+        });
+        let _ = closed.await;
+    }
+
+    async fn hand_over(&self) {
+        let own = self.0.peers.own().member;
+        let mut leader = self.0.leader.clone();
+        if !leader.borrow().is_led_by(own) {
+            return;
+        }
+        let Some(to) = self.best_successor() else { return };
+        let started = tokio::time::Instant::now();
+        let moved = transfer_leadership(&self.0.raft, &mut leader, to, HANDOVER).await;
+        tracing::info!(%to, moved, took_ms = started.elapsed().as_millis() as u64, "handed leadership over");
+    }
+
+    /// The voter whose log is the longest.
+    fn best_successor(&self) -> Option<MemberId> {
+        let own = self.0.peers.own().member.0;
+        let voters: BTreeSet<_> =
+            self.0.raft.server_metrics().borrow_watched().membership_config.voter_ids().collect();
+        let data = self.0.raft.data_metrics();
+        let data = data.borrow_watched();
+        let followers = data.replication.as_ref()?;
+        followers
+            .iter()
+            .filter(|(id, _)| **id != own && voters.contains(id))
+            .max_by_key(|(_, matched)| matched.map(|id| id.index()))
+            .map(|(id, _)| MemberId(*id))
+    }
+}

@@ -1,0 +1,447 @@
+//! Starts a member on its data directory: identity, log, state, Raft, then the tasks.
+
+use openraft::async_runtime::WatchReceiver as _;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::compactor::{self, AutoCompaction};
+use super::join::{self, JoinError, Named};
+use super::lease_clock::{self, LeaseClock};
+use super::membership::Membership;
+use super::snapshots::{self, SnapshotRule};
+use super::space::{self, Space};
+use super::{Inner, Member, failover, garbage};
+use crate::command::Command;
+use crate::ids::{ClusterId, MemberId, Revision};
+use crate::raft::codec;
+use crate::raft::identity::{Identity, Roster};
+use crate::raft::log_storage::LogStore;
+use crate::raft::network::Network;
+use crate::raft::node::{self, NodeError, RaftTiming};
+use crate::raft::peer_service::PeerService;
+use crate::raft::peers::{PeerTls, Peers};
+use crate::raft::proposer::{Desk, Proposer};
+use crate::raft::read_index::ReadBarrier;
+use crate::raft::snapshot_transfer::SnapshotReceiver;
+use crate::raft::state_machine::{Snapshots, StateMachine, Surroundings};
+use crate::raft::types::{PeerNode, log_id};
+use crate::rpc::backend::Limits;
+use crate::state::published::Published;
+use crate::storage::data_dir::{DataDir, DataDirError, DiskIdentity};
+use crate::storage::restore::{self, RestoreError};
+use crate::wal::{Wal, WalConfig, WalError, WalMetrics};
+use crate::watch::{HubLimits, WatchHub};
+
+/// Proposals and reads of a client are given up after this and two election timeouts (etcd).
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How a member is to run; made from the command line.
+pub struct MemberSettings {
+    /// Human name.
+    pub name: String,
+    /// Where its data is.
+    pub data_dir: PathBuf,
+    /// Where other members reach it.
+    pub peer_urls: Vec<String>,
+    /// Where clients reach it.
+    pub client_urls: Vec<String>,
+    /// The members of the initial cluster, this one included.
+    pub initial_cluster: Vec<Named>,
+    /// The id of a member of the initial cluster.
+    pub member_id_of: fn(&MemberSettings, &[String]) -> MemberId,
+    /// The initial cluster's id.
+    pub cluster_id: ClusterId,
+    /// Sets clusters apart that have the same addresses.
+    pub token: String,
+    /// Whether the initial cluster is formed now.
+    pub new_cluster: bool,
+    /// Raft's times.
+    pub timing: RaftTiming,
+    /// Limits on requests.
+    pub limits: Limits,
+    /// Negative for none.
+    pub quota_bytes: i64,
+    /// What history to keep.
+    pub auto_compaction: AutoCompaction,
+    /// When to write snapshots.
+    pub snapshots: SnapshotRule,
+    /// Hears of the log's writes.
+    pub wal_metrics: Arc<dyn WalMetrics>,
+    /// For https peers.
+    pub peer_tls: Option<Arc<dyn PeerTls>>,
+}
+
+/// A member cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The cluster does not let it take part.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// Its log cannot be used.
+    #[error(transparent)]
+    Wal(#[from] WalError),
+    /// Its state cannot be restored.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// Log and state do not fit together.
+    #[error(
+        "the log begins at index {purged}, but the state ends at {applied}: a snapshot file was lost; remove this \
+         member, then add it again as a new one with an empty data directory"
+    )]
+    Gap {
+        /// First missing log index before which everything was purged.
+        purged: u64,
+        /// Last applied log index.
+        applied: u64,
+    },
+    /// Raft says no.
+    #[error(transparent)]
+    Raft(#[from] NodeError),
+    /// A membership on disk cannot be read.
+    #[error(transparent)]
+    Membership(#[from] codec::CodecError),
+}
+
+/// A member that runs, and its service for the others, which is to be served from now on.
+pub struct Started {
+    /// The member.
+    pub member: Member,
+    /// What it answers to other members.
+    pub peer_service: PeerService,
+}
+
+/// Starts a member. It does not vote or serve before the other members had a chance to refuse it.
+///
+/// # Errors
+/// See [`StartError`]; each one is a sentence for the administrator.
+pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
+    let data_dir = DataDir::open(&settings.data_dir)?;
+    let roster = Arc::new(Roster::default());
+    let others: Vec<Named> =
+        settings.initial_cluster.iter().filter(|m| m.name != settings.name).cloned().collect();
+    let disk = match data_dir.identity()? {
+        Some(disk) => disk,
+        None => first_identity(settings, &data_dir, &roster, &others).await?,
+    };
+    let own = Identity { cluster: disk.cluster, member: disk.member, incarnation: disk.incarnation };
+    tracing::info!(cluster = %own.cluster, member = %own.member, name = settings.name, "starting");
+
+    let mut wal_config = WalConfig::new(data_dir.wal(), own.cluster, own.member);
+    wal_config.metrics = Arc::clone(&settings.wal_metrics);
+    let (snapshots_dir, records_dir) = (data_dir.snapshots(), data_dir.records());
+    let opened = tokio::task::spawn_blocking(move || {
+        let (wal, recovered) = Wal::open(wal_config)?;
+        let restored = restore::restore(&snapshots_dir, &records_dir)?;
+        Ok::<_, StartError>((wal, recovered, restored))
+    });
+    let (wal, recovered, restored) = opened.await.map_err(|e| NodeError::Fatal(e.to_string()))??;
+    let (applied_term, applied_index) = (restored.meta.applied_term, restored.meta.applied_index);
+    if let Some(purged) = recovered.purged.filter(|purged| purged.index > applied_index) {
+        return Err(StartError::Gap { purged: purged.index, applied: applied_index });
+    }
+    tracing::info!(revision = %restored.state.revision(), applied_index, ?recovered, "restored");
+
+    let applied = (applied_index > 0 || applied_term > 0).then(|| log_id(applied_term, applied_index));
+    let membership = codec::decode_stored_membership(&restored.meta.membership)?;
+    let encoded: Arc<[u8]> = restored.meta.membership.clone().into();
+    let picture = StateMachine::picture(&restored.state, applied.as_ref(), &encoded, None);
+    let published = Arc::new(Published::new(picture));
+    let hub = Arc::new(WatchHub::new(restored.state.revision(), HubLimits::default()));
+    let desk = Arc::new(Desk::new(own.member, rand::random()));
+    let clock = Arc::new(LeaseClock::default());
+    let snapshots =
+        Arc::new(Snapshots::new(data_dir.snapshots(), own.cluster, own.member, restored.snapshot));
+    let state_machine = StateMachine::new(
+        restored.state,
+        applied,
+        membership,
+        Surroundings {
+            published: Arc::clone(&published),
+            hub: Arc::clone(&hub),
+            desk: Arc::clone(&desk),
+            leases: Arc::clone(&clock) as _,
+            roster: Arc::clone(&roster),
+            records: Arc::clone(&restored.records),
+            snapshots: Arc::clone(&snapshots),
+        },
+    );
+    let peers = Arc::new(Peers::new(own, roster, settings.peer_tls.clone()));
+    let handle = Arc::new(OnceLock::new());
+    let network = Network::new(Arc::clone(&peers), Arc::clone(&handle));
+    let log = LogStore::new(wal);
+    let config = node::config(&settings.token, settings.timing)?;
+    let raft = node::start(own.member, config, network, log.clone(), state_machine).await?;
+    raft.runtime_config().elect(false);
+    let _ = handle.set(raft.clone());
+
+    let (tasks, drain, stop) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+    let leader = node::follow_leadership(&raft, &tasks, stop.clone());
+    let election_timeout = Duration::from_millis(settings.timing.election_ms);
+    let timeout = REQUEST_TIMEOUT + election_timeout * 2;
+    let proposer = Proposer::start(
+        Arc::clone(&desk),
+        raft.clone(),
+        Arc::clone(&peers),
+        leader.clone(),
+        timeout,
+        &tasks,
+        stop.clone(),
+    );
+    let barrier = ReadBarrier::start(
+        raft.clone(),
+        Arc::clone(&peers),
+        leader.clone(),
+        published.applied(),
+        timeout,
+        &tasks,
+        stop.clone(),
+    );
+    let membership = Membership::new(
+        raft.clone(),
+        Arc::clone(&peers),
+        leader.clone(),
+        Arc::clone(&published),
+        election_timeout,
+        timeout,
+    );
+    let member = Member(Arc::new(Inner {
+        raft,
+        peers,
+        leader,
+        contact: Arc::default(),
+        desk,
+        proposer,
+        barrier,
+        published,
+        hub,
+        leases: clock,
+        membership,
+        snapshots,
+        records: restored.records,
+        log,
+        space: Arc::new(Space::new(settings.quota_bytes)),
+        collected: watch::Sender::new(Revision(-1)),
+        limits: settings.limits,
+        election_timeout,
+        timeout,
+        tasks,
+        drain,
+        stop,
+        _data_dir: data_dir,
+    }));
+    member.greet_others().await?;
+    let peer_service = member.peer_service();
+    member.start_tasks(settings);
+    Ok(Started { member, peer_service })
+}
+
+/// The identity of an empty data directory.
+async fn first_identity(
+    settings: &MemberSettings,
+    data_dir: &DataDir,
+    roster: &Arc<Roster>,
+    others: &[Named],
+) -> Result<DiskIdentity, StartError> {
+    // Nobody is asked for more than who they are, so this identity is not shown to be believed.
+    let nobody = Identity {
+        cluster: settings.cluster_id,
+        member: (settings.member_id_of)(settings, &settings.peer_urls),
+        incarnation: crate::ids::Incarnation(0),
+    };
+    let peers = Peers::new(nobody, Arc::clone(roster), settings.peer_tls.clone());
+    let answers = join::ask_members(&peers, others).await;
+    let (cluster, member) = if settings.new_cluster {
+        join::found_new(nobody.cluster, nobody.member, &answers)?;
+        (nobody.cluster, nobody.member)
+    } else {
+        join::find_existing(&settings.peer_urls, &answers)?
+    };
+    Ok(data_dir.set_identity(cluster, member)?)
+}
+
+impl Member {
+    fn peer_service(&self) -> PeerService {
+        let inner = &self.0;
+        PeerService::new(
+            inner.raft.clone(),
+            Arc::clone(&inner.peers),
+            Arc::new(self.clone()),
+            Arc::clone(&inner.contact),
+            Arc::new(SnapshotReceiver::new(inner.snapshots.dir.clone())),
+            inner.timeout,
+            inner.tasks.clone(),
+            inner.stop.clone(),
+        )
+    }
+
+    /// Lets the other members refuse this one before it votes or elects.
+    async fn greet_others(&self) -> Result<(), JoinError> {
+        let own = self.0.peers.own().member;
+        let (others, vote) = {
+            let server = self.0.raft.server_metrics();
+            let server = server.borrow_watched();
+            let others: Vec<(MemberId, PeerNode)> = server
+                .membership_config
+                .nodes()
+                .filter(|(id, _)| **id != own.0)
+                .map(|(id, node)| (MemberId(*id), node.clone()))
+                .collect();
+            (others, codec::vote_to_wire(&server.vote))
+        };
+        let last = self.0.log.last_durable_log_id().as_ref().map(codec::log_id_to_wire);
+        join::greet(&self.0.peers, &others, Some(vote), last).await
+    }
+
+    fn start_tasks(&self, settings: &MemberSettings) {
+        let inner = &self.0;
+        let stop = || inner.stop.clone();
+        let own = inner.peers.own().member;
+        inner.tasks.spawn(lease_clock::run(
+            lease_clock::Surroundings {
+                clock: Arc::clone(&inner.leases),
+                peers: Arc::clone(&inner.peers),
+                leader: inner.leader.clone(),
+                barrier: inner.barrier.clone(),
+                proposer: inner.proposer.clone(),
+                published: Arc::clone(&inner.published),
+                election_timeout: inner.election_timeout,
+            },
+            stop(),
+        ));
+        inner.tasks.spawn(compactor::run(
+            settings.auto_compaction,
+            own,
+            inner.leader.clone(),
+            Arc::clone(&inner.published),
+            inner.proposer.clone(),
+            stop(),
+        ));
+        inner.tasks.spawn(garbage::run(
+            inner.raft.clone(),
+            Arc::clone(&inner.published),
+            inner.collected.clone(),
+            stop(),
+        ));
+        inner.tasks.spawn(snapshots::run(
+            settings.snapshots,
+            inner.raft.clone(),
+            inner.log.clone(),
+            Arc::clone(&inner.snapshots),
+            Arc::clone(&inner.published),
+            stop(),
+        ));
+        inner.tasks.spawn(space::run(
+            Arc::clone(&inner.space),
+            own,
+            Arc::clone(&inner.published),
+            inner.proposer.clone(),
+            stop(),
+        ));
+        inner.tasks.spawn(failover::run(
+            inner.raft.clone(),
+            Arc::clone(&inner.peers),
+            Arc::clone(&inner.contact),
+            inner.leader.clone(),
+            stop(),
+        ));
+        let member = self.clone();
+        let token = stop();
+        inner.tasks.spawn(async move { member.0.membership.promote_ready(token).await });
+    }
+
+    /// Takes part in the cluster from now on: forms it if it is new, may be elected, and tells the others
+    /// its name. To be called once the other members can reach this one.
+    ///
+    /// # Errors
+    /// When Raft has stopped.
+    pub async fn take_part(&self, settings: &MemberSettings) -> Result<(), StartError> {
+        let inner = &self.0;
+        if settings.new_cluster {
+            let nodes: BTreeMap<u64, PeerNode> = settings
+                .initial_cluster
+                .iter()
+                .map(|named| {
+                    let id = (settings.member_id_of)(settings, &named.peer_urls);
+                    (id.0, PeerNode { peer_urls: named.peer_urls.clone(), vote_when_ready: false })
+                })
+                .collect();
+            node::initialize(&inner.raft, nodes).await?;
+        }
+        inner.raft.runtime_config().elect(true);
+        let own = *inner.peers.own();
+        let publish = Command::PublishMember {
+            id: own.member,
+            name: settings.name.clone(),
+            client_urls: settings.client_urls.clone(),
+            incarnation: own.incarnation,
+        };
+        let (proposer, stop) = (inner.proposer.clone(), inner.stop.clone());
+        inner.tasks.spawn(async move {
+            loop {
+                // Waits for a leader by itself.
+                let told = tokio::select! {
+                    () = stop.cancelled() => return,
+                    told = proposer.propose(publish.clone(), 128) => told,
+                };
+                match told {
+                    Ok(_) => return tracing::info!("the cluster knows this member"),
+                    Err(error) => tracing::info!(%error, "cannot tell the cluster about this member yet"),
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Completes with the reason when this member cannot go on: its disk failed, or it was removed.
+    pub async fn failed(&self) -> String {
+        let own = self.0.peers.own().member;
+        let mut wal = self.0.log.wal().failed();
+        let mut server = self.0.raft.server_metrics();
+        let mut metrics = self.0.raft.metrics();
+        let removed = async {
+            let mut was_member = false;
+            loop {
+                {
+                    let server = server.borrow_and_update();
+                    let is_member = server.committed_membership_config.get_node(&own.0).is_some();
+                    if was_member && !is_member {
+                        return format!("member {own} was removed from the cluster");
+                    }
+                    was_member |= is_member;
+                }
+                if server.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        let disk = async {
+            match wal.wait_for(Option::is_some).await {
+                Ok(failure) => failure.as_ref().map_or_else(String::new, ToString::to_string),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        let fatal = async {
+            match metrics.wait_until(|metrics| metrics.running_state.is_err()).await {
+                Ok(metrics) => {
+                    metrics.running_state.as_ref().err().map_or_else(String::new, ToString::to_string)
+                }
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            reason = disk => reason,
+            reason = removed => reason,
+            reason = fatal => reason,
+        }
+    }
+}

@@ -1,0 +1,738 @@
+//! A persistent, counting B+tree from byte keys to values that carry their own key.
+//!
+//! Cloning a tree copies a pointer; a change copies at most the nodes on one path, and none of them when
+//! nobody else holds them. Every subtree knows how many values it holds, so that ranks and counts of ranges
+//! cost one descent. It never stores a key a second time: leaves hold values alone, and inner nodes only the
+//! shortest byte strings that tell their children apart.
+
+use std::cmp::Ordering;
+use std::ops::Bound;
+use std::slice;
+use std::sync::Arc;
+
+/// A value that knows the key under which a [`Tree`] keeps it.
+pub trait Keyed {
+    /// The key. It must never change while a tree holds the value.
+    fn key(&self) -> &[u8];
+}
+
+impl Keyed for Arc<[u8]> {
+    fn key(&self) -> &[u8] {
+        self
+    }
+}
+
+/// Leaves are small: copying one touches the reference count of each of its values.
+const LEAF_MAX: usize = 16;
+const LEAF_MIN: usize = 5;
+/// What a bulk build puts into a leaf, leaving room for a few inserts.
+const LEAF_FILL: usize = 14;
+const INNER_MAX: usize = 32;
+const INNER_MIN: usize = 10;
+const INNER_FILL: usize = 28;
+
+/// See the module's description.
+#[derive(Clone)]
+pub struct Tree<V> {
+    root: Node<V>,
+    len: usize,
+}
+
+enum Node<V> {
+    Leaf(Arc<Leaf<V>>),
+    Inner(Arc<Inner<V>>),
+}
+
+impl<V> Clone for Node<V> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Leaf(leaf) => Self::Leaf(Arc::clone(leaf)),
+            Self::Inner(inner) => Self::Inner(Arc::clone(inner)),
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Leaf<V> {
+    values: Vec<V>,
+}
+
+struct Inner<V> {
+    children: Vec<Child<V>>,
+    /// `separators[i]` is above every key of child `i` and not above any key of child `i + 1`.
+    separators: Separators,
+}
+
+impl<V> Clone for Inner<V> {
+    fn clone(&self) -> Self {
+        Self { children: self.children.clone(), separators: self.separators.clone() }
+    }
+}
+
+struct Child<V> {
+    node: Node<V>,
+    count: usize,
+}
+
+impl<V> Clone for Child<V> {
+    fn clone(&self) -> Self {
+        Self { node: self.node.clone(), count: self.count }
+    }
+}
+
+/// Byte strings in one allocation, so that copying a node copies them at once.
+#[derive(Clone, Default)]
+struct Separators {
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+}
+
+impl Separators {
+    fn start(&self, at: usize) -> usize {
+        if at == 0 { 0 } else { self.ends[at - 1] as usize }
+    }
+
+    fn get(&self, at: usize) -> &[u8] {
+        &self.bytes[self.start(at)..self.ends[at] as usize]
+    }
+
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The child in which `key` belongs: how many separators are not above it.
+    fn child_of(&self, key: &[u8]) -> usize {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = (low + high) / 2;
+            if self.get(middle) <= key {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    fn splice(&mut self, from: usize, removed: usize, added: &[&[u8]]) {
+        let mut next = Self::default();
+        let kept = self.len() - removed + added.len();
+        next.ends.reserve_exact(kept);
+        next.bytes.reserve_exact(self.bytes.len() + added.iter().map(|s| s.len()).sum::<usize>());
+        for at in 0..from {
+            next.push(self.get(at));
+        }
+        for separator in added {
+            next.push(separator);
+        }
+        for at in from + removed..self.len() {
+            next.push(self.get(at));
+        }
+        *self = next;
+    }
+
+    fn push(&mut self, separator: &[u8]) {
+        self.bytes.extend_from_slice(separator);
+        self.ends.push(u32::try_from(self.bytes.len()).expect("a node's separators stay below 4 GiB"));
+    }
+
+    /// Keeps the first `at` separators, gives back the one at `at` and those behind it.
+    fn split_off(&mut self, at: usize) -> (Vec<u8>, Self) {
+        let middle = self.get(at).to_vec();
+        let mut right = Self::default();
+        for behind in at + 1..self.len() {
+            right.push(self.get(behind));
+        }
+        self.bytes.truncate(self.start(at));
+        self.ends.truncate(at);
+        (middle, right)
+    }
+}
+
+/// The shortest byte string above `left` and not above `right`.
+fn separator<'a>(left: &[u8], right: &'a [u8]) -> &'a [u8] {
+    let common = left.iter().zip(right).take_while(|(a, b)| a == b).count();
+    &right[..(common + 1).min(right.len())]
+}
+
+struct Split<V> {
+    separator: Vec<u8>,
+    right: Child<V>,
+}
+
+fn find<V: Keyed>(values: &[V], key: &[u8]) -> Result<usize, usize> {
+    values.binary_search_by(|value| value.key().cmp(key))
+}
+
+/// Sizes of the groups when `n` things are put evenly into groups of about `fill`, none above it.
+fn groups(n: usize, fill: usize) -> impl Iterator<Item = usize> {
+    let count = n.div_ceil(fill).max(1);
+    let (each, rest) = (n / count, n % count);
+    (0..count).map(move |group| each + usize::from(group < rest))
+}
+
+impl<V: Keyed + Clone> Default for Tree<V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<V: Keyed + Clone> Tree<V> {
+    /// An empty tree.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { root: Node::Leaf(Arc::new(Leaf { values: Vec::new() })), len: 0 }
+    }
+
+    /// Builds a tree from values in strictly ascending order of their keys.
+    #[must_use]
+    pub fn from_sorted(values: Vec<V>) -> Self {
+        debug_assert!(values.windows(2).all(|pair| pair[0].key() < pair[1].key()), "values are not in order");
+        let len = values.len();
+        let mut level: Vec<Child<V>> = Vec::with_capacity(len / LEAF_FILL + 1);
+        let mut separators: Vec<Vec<u8>> = Vec::with_capacity(len / LEAF_FILL + 1);
+        let mut last: Option<V> = None;
+        let mut rest = values.into_iter();
+        for size in groups(len, LEAF_FILL) {
+            let values: Vec<V> = rest.by_ref().take(size).collect();
+            if let (Some(last), Some(first)) = (&last, values.first()) {
+                separators.push(separator(last.key(), first.key()).to_vec());
+            }
+            last = values.last().cloned();
+            level.push(Child { node: Node::Leaf(Arc::new(Leaf { values })), count: size });
+        }
+        while level.len() > 1 {
+            let mut above = Vec::with_capacity(level.len() / INNER_FILL + 1);
+            let mut above_separators = Vec::with_capacity(level.len() / INNER_FILL + 1);
+            let sizes: Vec<usize> = groups(level.len(), INNER_FILL).collect();
+            let (mut children, mut between) = (level.into_iter(), separators.into_iter());
+            for size in sizes {
+                let children: Vec<Child<V>> = children.by_ref().take(size).collect();
+                let count = children.iter().map(|child| child.count).sum();
+                let mut separators = Separators::default();
+                for separator in between.by_ref().take(size - 1) {
+                    separators.push(&separator);
+                }
+                above_separators.extend(between.next());
+                above.push(Child { node: Node::Inner(Arc::new(Inner { children, separators })), count });
+            }
+            level = above;
+            separators = above_separators;
+        }
+        let root = level.pop().expect("there is always one group").node;
+        Self { root, len }
+    }
+
+    /// How many values.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no value.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The value under `key`.
+    #[must_use]
+    pub fn get(&self, key: &[u8]) -> Option<&V> {
+        let mut node = &self.root;
+        loop {
+            match node {
+                Node::Inner(inner) => node = &inner.children[inner.separators.child_of(key)].node,
+                Node::Leaf(leaf) => return find(&leaf.values, key).ok().map(|at| &leaf.values[at]),
+            }
+        }
+    }
+
+    /// The value under `key`, to change all of it but its key. Copies the path when it is shared.
+    pub fn get_mut(&mut self, key: &[u8]) -> Option<&mut V> {
+        self.get(key)?;
+        let mut node = &mut self.root;
+        loop {
+            match node {
+                Node::Inner(inner) => {
+                    let inner = Arc::make_mut(inner);
+                    node = &mut inner.children[inner.separators.child_of(key)].node;
+                }
+                Node::Leaf(leaf) => {
+                    let leaf = Arc::make_mut(leaf);
+                    return find(&leaf.values, key).ok().map(|at| &mut leaf.values[at]);
+                }
+            }
+        }
+    }
+
+    /// The value at a place in the order, counted from 0.
+    #[must_use]
+    pub fn at_rank(&self, rank: usize) -> Option<&V> {
+        let mut left = rank;
+        let mut node = &self.root;
+        loop {
+            match node {
+                Node::Leaf(leaf) => return leaf.values.get(left),
+                Node::Inner(inner) => {
+                    let child = inner.children.iter().find(|child| {
+                        let inside = left < child.count;
+                        left -= if inside { 0 } else { child.count };
+                        inside
+                    });
+                    node = &child?.node;
+                }
+            }
+        }
+    }
+
+    /// How many values have a key below `key`.
+    #[must_use]
+    pub fn rank(&self, key: &[u8]) -> usize {
+        let mut node = &self.root;
+        let mut rank = 0;
+        loop {
+            match node {
+                Node::Inner(inner) => {
+                    let child = inner.separators.child_of(key);
+                    rank += inner.children[..child].iter().map(|child| child.count).sum::<usize>();
+                    node = &inner.children[child].node;
+                }
+                Node::Leaf(leaf) => return rank + find(&leaf.values, key).unwrap_or_else(|at| at),
+            }
+        }
+    }
+
+    /// Puts a value under its key; gives back the one that was there.
+    pub fn insert(&mut self, value: V) -> Option<V> {
+        let (replaced, split) = insert(&mut self.root, value, true);
+        if let Some(Split { separator, right }) = split {
+            let left = Child { node: self.root.clone(), count: self.len + 1 - right.count };
+            let mut separators = Separators::default();
+            separators.push(&separator);
+            self.root = Node::Inner(Arc::new(Inner { children: vec![left, right], separators }));
+        }
+        if replaced.is_none() {
+            self.len += 1;
+        }
+        replaced
+    }
+
+    /// Takes the value under `key` out.
+    pub fn remove(&mut self, key: &[u8]) -> Option<V> {
+        self.get(key)?; // so that a missing key copies no path
+        let removed = remove(&mut self.root, key);
+        self.len -= 1;
+        while let Node::Inner(inner) = &self.root {
+            if inner.children.len() > 1 {
+                break;
+            }
+            self.root = inner.children[0].node.clone();
+        }
+        Some(removed)
+    }
+
+    /// All values in the order of their keys.
+    #[must_use]
+    pub fn iter(&self) -> Iter<'_, V> {
+        self.iter_at(0)
+    }
+
+    /// The values in order, from a key on.
+    #[must_use]
+    pub fn iter_from(&self, from: Bound<&[u8]>) -> Iter<'_, V> {
+        let (key, after) = match from {
+            Bound::Unbounded => return self.iter(),
+            Bound::Included(key) => (key, false),
+            Bound::Excluded(key) => (key, true),
+        };
+        let mut stack = Vec::with_capacity(6);
+        let mut node = &self.root;
+        loop {
+            match node {
+                Node::Inner(inner) => {
+                    let child = inner.separators.child_of(key);
+                    stack.push(inner.children[child + 1..].iter());
+                    node = &inner.children[child].node;
+                }
+                Node::Leaf(leaf) => {
+                    let at = match find(&leaf.values, key) {
+                        Ok(at) => at + usize::from(after),
+                        Err(at) => at,
+                    };
+                    return Iter { stack, leaf: leaf.values[at..].iter() };
+                }
+            }
+        }
+    }
+
+    /// The values in order, from a place in the order on.
+    #[must_use]
+    pub fn iter_at(&self, rank: usize) -> Iter<'_, V> {
+        let mut left = rank.min(self.len);
+        let mut stack = Vec::with_capacity(6);
+        let mut node = &self.root;
+        loop {
+            match node {
+                Node::Inner(inner) => {
+                    let mut child = 0;
+                    while child + 1 < inner.children.len() && left >= inner.children[child].count {
+                        left -= inner.children[child].count;
+                        child += 1;
+                    }
+                    stack.push(inner.children[child + 1..].iter());
+                    node = &inner.children[child].node;
+                }
+                Node::Leaf(leaf) => return Iter { stack, leaf: leaf.values[left..].iter() },
+            }
+        }
+    }
+}
+
+/// Makes room for one more without the doubling that would leave leaves half empty in memory.
+fn reserve_one<T>(vec: &mut Vec<T>, max: usize) {
+    if vec.len() == vec.capacity() {
+        vec.reserve_exact(4.min(max + 1 - vec.len()));
+    }
+}
+
+/// `last` says that the node is the last of its level: there, keys often come in ascending order, and a node
+/// that overflows at its end is left full instead of being halved.
+fn insert<V: Keyed + Clone>(node: &mut Node<V>, value: V, last: bool) -> (Option<V>, Option<Split<V>>) {
+    match node {
+        Node::Leaf(leaf) => {
+            let values = &mut Arc::make_mut(leaf).values;
+            let at = match find(values, value.key()) {
+                Ok(at) => return (Some(std::mem::replace(&mut values[at], value)), None),
+                Err(at) => at,
+            };
+            reserve_one(values, LEAF_MAX);
+            values.insert(at, value);
+            if values.len() <= LEAF_MAX {
+                return (None, None);
+            }
+            let cut = if last && at + 1 == values.len() { values.len() - 1 } else { values.len() / 2 };
+            let right = values.split_off(cut);
+            let separator = separator(values[cut - 1].key(), right[0].key()).to_vec();
+            let count = right.len();
+            (
+                None,
+                Some(Split {
+                    separator,
+                    right: Child { node: Node::Leaf(Arc::new(Leaf { values: right })), count },
+                }),
+            )
+        }
+        Node::Inner(inner) => {
+            let inner = Arc::make_mut(inner);
+            let at = inner.separators.child_of(value.key());
+            let last = last && at + 1 == inner.children.len();
+            let (replaced, split) = insert(&mut inner.children[at].node, value, last);
+            if replaced.is_none() {
+                inner.children[at].count += 1;
+            }
+            let Some(split) = split else { return (replaced, None) };
+            inner.children[at].count -= split.right.count;
+            reserve_one(&mut inner.children, INNER_MAX);
+            inner.children.insert(at + 1, split.right);
+            inner.separators.splice(at, 0, &[&split.separator]);
+            if inner.children.len() <= INNER_MAX {
+                return (replaced, None);
+            }
+            let cut = if last { inner.children.len() - 2 } else { inner.children.len() / 2 };
+            let children = inner.children.split_off(cut);
+            let (separator, separators) = inner.separators.split_off(cut - 1);
+            let count = children.iter().map(|child| child.count).sum();
+            let right = Child { node: Node::Inner(Arc::new(Inner { children, separators })), count };
+            (replaced, Some(Split { separator, right }))
+        }
+    }
+}
+
+impl<V> Node<V> {
+    fn is_small(&self) -> bool {
+        match self {
+            Self::Leaf(leaf) => leaf.values.len() < LEAF_MIN,
+            Self::Inner(inner) => inner.children.len() < INNER_MIN,
+        }
+    }
+}
+
+fn remove<V: Keyed + Clone>(node: &mut Node<V>, key: &[u8]) -> V {
+    match node {
+        Node::Leaf(leaf) => {
+            let values = &mut Arc::make_mut(leaf).values;
+            let at = find(values, key).expect("the caller found the key");
+            values.remove(at)
+        }
+        Node::Inner(inner) => {
+            let inner = Arc::make_mut(inner);
+            let at = inner.separators.child_of(key);
+            let removed = remove(&mut inner.children[at].node, key);
+            inner.children[at].count -= 1;
+            if inner.children[at].node.is_small() && inner.children.len() > 1 {
+                let left = if at == 0 { 0 } else { at - 1 };
+                join(inner, left);
+            }
+            removed
+        }
+    }
+}
+
+/// Makes one node of the children `at` and `at + 1`, or evens them out when one would be too large.
+fn join<V: Keyed + Clone>(parent: &mut Inner<V>, at: usize) {
+    let right = parent.children.remove(at + 1);
+    let between = parent.separators.get(at).to_vec();
+    let left = &mut parent.children[at];
+    let total = left.count + right.count;
+    let split: Option<Split<V>> = match (&mut left.node, &right.node) {
+        (Node::Leaf(left), Node::Leaf(right)) => {
+            let left = &mut Arc::make_mut(left).values;
+            left.extend(right.values.iter().cloned());
+            (left.len() > LEAF_MAX).then(|| {
+                let values = left.split_off(left.len() / 2);
+                let separator = separator(left[left.len() - 1].key(), values[0].key()).to_vec();
+                let count = values.len();
+                Split { separator, right: Child { node: Node::Leaf(Arc::new(Leaf { values })), count } }
+            })
+        }
+        (Node::Inner(left), Node::Inner(right)) => {
+            let left = Arc::make_mut(left);
+            left.separators.push(&between);
+            for separator in 0..right.separators.len() {
+                left.separators.push(right.separators.get(separator));
+            }
+            left.children.extend(right.children.iter().cloned());
+            (left.children.len() > INNER_MAX).then(|| {
+                let cut = left.children.len() / 2;
+                let children = left.children.split_off(cut);
+                let (separator, separators) = left.separators.split_off(cut - 1);
+                let count = children.iter().map(|child| child.count).sum();
+                Split {
+                    separator,
+                    right: Child { node: Node::Inner(Arc::new(Inner { children, separators })), count },
+                }
+            })
+        }
+        _ => unreachable!("all leaves of a tree are at one depth"),
+    };
+    match split {
+        None => {
+            left.count = total;
+            parent.separators.splice(at, 1, &[]);
+        }
+        Some(split) => {
+            left.count = total - split.right.count;
+            parent.children.insert(at + 1, split.right);
+            parent.separators.splice(at, 1, &[&split.separator]);
+        }
+    }
+}
+
+/// Values of a [`Tree`] in the order of their keys.
+pub struct Iter<'a, V> {
+    stack: Vec<slice::Iter<'a, Child<V>>>,
+    leaf: slice::Iter<'a, V>,
+}
+
+impl<V> Clone for Iter<'_, V> {
+    fn clone(&self) -> Self {
+        Self { stack: self.stack.clone(), leaf: self.leaf.clone() }
+    }
+}
+
+impl<'a, V> Iterator for Iter<'a, V> {
+    type Item = &'a V;
+
+    fn next(&mut self) -> Option<&'a V> {
+        loop {
+            if let Some(value) = self.leaf.next() {
+                return Some(value);
+            }
+            let mut node = loop {
+                match self.stack.last_mut()?.next() {
+                    Some(child) => break &child.node,
+                    None => self.stack.pop(),
+                };
+            };
+            while let Node::Inner(inner) = node {
+                let mut children = inner.children.iter();
+                node = &children.next().expect("an inner node has children").node;
+                self.stack.push(children);
+            }
+            if let Node::Leaf(leaf) = node {
+                self.leaf = leaf.values.iter();
+            }
+        }
+    }
+}
+
+/// Walks two ascending sequences at once, in the order of the keys; equal keys come together.
+pub fn merge<'a, A: Keyed + 'a, B: Keyed + 'a>(
+    left: impl Iterator<Item = &'a A>,
+    right: impl Iterator<Item = &'a B>,
+) -> impl Iterator<Item = (Option<&'a A>, Option<&'a B>)> {
+    let (mut left, mut right) = (left.peekable(), right.peekable());
+    std::iter::from_fn(move || {
+        let order = match (left.peek(), right.peek()) {
+            (None, None) => return None,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(a), Some(b)) => a.key().cmp(b.key()),
+        };
+        let a = if order == Ordering::Greater { None } else { left.next() };
+        let b = if order == Ordering::Less { None } else { right.next() };
+        Some((a, b))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq)]
+    struct Item(Vec<u8>, u32);
+
+    impl Keyed for Item {
+        fn key(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    type Model = BTreeMap<Vec<u8>, u32>;
+
+    /// Checks every promise about the shape, and gives back the number of values and the depth.
+    fn check_node(node: &Node<Item>, low: Option<&[u8]>, high: Option<&[u8]>, root: bool) -> (usize, usize) {
+        match node {
+            Node::Leaf(leaf) => {
+                assert!(leaf.values.len() <= LEAF_MAX);
+                assert!(root || !leaf.values.is_empty());
+                for value in &leaf.values {
+                    assert!(
+                        low.is_none_or(|low| low <= value.key())
+                            && high.is_none_or(|high| value.key() < high)
+                    );
+                }
+                (leaf.values.len(), 0)
+            }
+            Node::Inner(inner) => {
+                assert!(inner.children.len() <= INNER_MAX && inner.children.len() > usize::from(root));
+                assert_eq!(inner.separators.len() + 1, inner.children.len());
+                let mut total = 0;
+                let mut depths = Vec::new();
+                for (at, child) in inner.children.iter().enumerate() {
+                    let low = if at == 0 { low } else { Some(inner.separators.get(at - 1)) };
+                    let high =
+                        if at + 1 == inner.children.len() { high } else { Some(inner.separators.get(at)) };
+                    let (count, depth) = check_node(&child.node, low, high, false);
+                    assert_eq!(count, child.count);
+                    total += count;
+                    depths.push(depth);
+                }
+                assert!(depths.windows(2).all(|pair| pair[0] == pair[1]));
+                (total, depths[0] + 1)
+            }
+        }
+    }
+
+    fn check(tree: &Tree<Item>, model: &Model) {
+        assert_eq!(check_node(&tree.root, None, None, true).0, tree.len());
+        let found: Vec<_> = tree.iter().map(|item| (item.0.clone(), item.1)).collect();
+        let expected: Vec<_> = model.iter().map(|(key, value)| (key.clone(), *value)).collect();
+        assert_eq!(found, expected);
+    }
+
+    fn probe(tree: &Tree<Item>, model: &Model, key: &[u8]) {
+        assert_eq!(tree.get(key).map(|item| item.1), model.get(key).copied());
+        let rank = model.range(..key.to_vec()).count();
+        assert_eq!(tree.rank(key), rank);
+        let at_rank: Vec<_> = tree.iter_at(rank).map(|item| &item.0).collect();
+        let from: Vec<_> = tree.iter_from(Bound::Included(key)).map(|item| &item.0).collect();
+        let expected: Vec<_> = model.range(key.to_vec()..).map(|(key, _)| key).collect();
+        assert_eq!(at_rank, expected);
+        assert_eq!(from, expected);
+        let after: Vec<_> = tree.iter_from(Bound::Excluded(key)).map(|item| &item.0).collect();
+        let expected: Vec<_> =
+            model.range::<[u8], _>((Bound::Excluded(key), Bound::Unbounded)).map(|(key, _)| key).collect();
+        assert_eq!(after, expected);
+        assert_eq!(
+            tree.at_rank(rank).map(|item| &item.0),
+            model.range(key.to_vec()..).next().map(|(key, _)| key)
+        );
+    }
+
+    fn key() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            3 => (0u16..600).prop_map(|n| format!("/registry/pods/{n:04}").into_bytes()),
+            1 => proptest::collection::vec(0u8..3, 0..5),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn behaves_as_an_ordered_map_and_clones_never_change(
+            start in proptest::collection::btree_map(key(), any::<u32>(), 0..500),
+            steps in proptest::collection::vec((key(), any::<u32>(), 0u8..8), 0..700),
+            remove_often: bool,
+        ) {
+            let mut model: Model = start;
+            let mut tree = Tree::from_sorted(model.iter().map(|(k, v)| Item(k.clone(), *v)).collect());
+            check(&tree, &model);
+            let mut clones = Vec::new();
+            for (key, value, what) in steps {
+                if what == 0 && clones.len() < 8 {
+                    clones.push((tree.clone(), model.clone()));
+                } else if what <= if remove_often { 5 } else { 2 } {
+                    let removed = tree.remove(&key).map(|item| item.1);
+                    prop_assert_eq!(removed, model.remove(&key));
+                } else if what == 6 {
+                    if let Some(item) = tree.get_mut(&key) {
+                        item.1 = value;
+                        model.insert(key.clone(), value);
+                    }
+                } else {
+                    let replaced = tree.insert(Item(key.clone(), value)).map(|item| item.1);
+                    prop_assert_eq!(replaced, model.insert(key.clone(), value));
+                }
+                prop_assert_eq!(tree.len(), model.len());
+                if what == 7 {
+                    probe(&tree, &model, &key);
+                }
+            }
+            check(&tree, &model);
+            for (tree, model) in &clones {
+                check(tree, model);
+            }
+            for key in model.keys().cloned().collect::<Vec<_>>() {
+                tree.remove(&key).unwrap();
+            }
+            check(&tree, &Model::new());
+        }
+    }
+
+    #[test]
+    fn ascending_inserts_fill_the_nodes() {
+        let mut tree = Tree::new();
+        let mut model = Model::new();
+        for n in 0..20_000u32 {
+            tree.insert(Item(n.to_be_bytes().to_vec(), n));
+            model.insert(n.to_be_bytes().to_vec(), n);
+        }
+        check(&tree, &model);
+        let (_, depth) = check_node(&tree.root, None, None, true);
+        assert!(depth <= 3, "depth {depth}");
+    }
+
+    #[test]
+    fn merging_pairs_equal_keys() {
+        let left = [Item(b"a".to_vec(), 1), Item(b"c".to_vec(), 2)];
+        let right = [Item(b"b".to_vec(), 3), Item(b"c".to_vec(), 4), Item(b"d".to_vec(), 5)];
+        let merged: Vec<_> =
+            merge(left.iter(), right.iter()).map(|(a, b)| (a.map(|a| a.1), b.map(|b| b.1))).collect();
+        assert_eq!(merged, [(Some(1), None), (None, Some(3)), (Some(2), Some(4)), (None, Some(5))]);
+    }
+}

@@ -1,0 +1,327 @@
+//! Connections to the other members.
+//!
+//! Each member gets two connections: `data` for log entries, forwarded writes and snapshots, `control` for
+//! heartbeats, votes and read indexes, which must never wait behind megabytes of data. Connections are made
+//! when first used and again after they broke. Nothing here knows what the calls mean.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use barque_proto::peer::peer_client::PeerClient;
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status};
+
+use super::identity::{Identity, IdentityMetadata, Refusal, Roster, identity_from};
+use super::types::PeerNode;
+use crate::ids::MemberId;
+
+/// Makes the TLS side of a connection to a peer; `None` where peers speak plain text.
+pub trait PeerTls: Send + Sync + 'static {
+    /// The configuration for a new connection, with the certificates as they are now.
+    fn client_config(&self) -> Arc<rustls::ClientConfig>;
+}
+
+/// A message may carry one entry of the largest request, or a batch of a MiB.
+const MAX_MESSAGE_BYTES: usize = 64 << 20;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// All other members.
+pub struct Peers {
+    own: Identity,
+    metadata: IdentityMetadata,
+    roster: Arc<Roster>,
+    tls: Option<Arc<dyn PeerTls>>,
+    connections: Mutex<HashMap<MemberId, Arc<Peer>>>,
+}
+
+/// One other member.
+pub struct Peer {
+    /// Its id.
+    pub id: MemberId,
+    urls: Vec<String>,
+    data: PeerClient<Channel>,
+    control: PeerClient<Channel>,
+}
+
+impl Peer {
+    /// For log entries, forwarded writes and snapshots.
+    #[must_use]
+    pub fn data(&self) -> PeerClient<Channel> {
+        self.data.clone()
+    }
+
+    /// For heartbeats, votes and read indexes.
+    #[must_use]
+    pub fn control(&self) -> PeerClient<Channel> {
+        self.control.clone()
+    }
+}
+
+/// A call to a peer failed.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    /// The peer answered with an error, or could not be reached.
+    #[error("{} from the peer: {}", .0.code(), .0.message())]
+    Status(Box<Status>),
+    /// It is not who it should be.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Its answer makes no sense.
+    #[error(transparent)]
+    Codec(#[from] super::codec::CodecError),
+    /// Its address is no URL.
+    #[error("peer URL {0:?} is not valid")]
+    Url(String),
+}
+
+impl From<Status> for PeerError {
+    fn from(status: Status) -> Self {
+        Self::Status(Box::new(status))
+    }
+}
+
+impl Peers {
+    /// No connection is made yet.
+    #[must_use]
+    pub fn new(own: Identity, roster: Arc<Roster>, tls: Option<Arc<dyn PeerTls>>) -> Self {
+        let metadata = IdentityMetadata::new(&own);
+        Self { own, metadata, roster, tls, connections: Mutex::new(HashMap::new()) }
+    }
+
+    /// This member.
+    #[must_use]
+    pub fn own(&self) -> &Identity {
+        &self.own
+    }
+
+    /// What is known of the others.
+    #[must_use]
+    pub fn roster(&self) -> &Arc<Roster> {
+        &self.roster
+    }
+
+    /// The connections to a member; made anew when its addresses changed.
+    ///
+    /// # Errors
+    /// When none of the member's URLs can be parsed.
+    pub fn peer(&self, id: MemberId, node: &PeerNode) -> Result<Arc<Peer>, PeerError> {
+        let mut connections = self.connections.lock();
+        if let Some(peer) = connections.get(&id)
+            && peer.urls == node.peer_urls
+        {
+            return Ok(Arc::clone(peer));
+        }
+        let peer = Arc::new(Peer {
+            id,
+            urls: node.peer_urls.clone(),
+            data: self.client(&node.peer_urls)?,
+            control: self.client(&node.peer_urls)?,
+        });
+        connections.insert(id, Arc::clone(&peer));
+        Ok(peer)
+    }
+
+    /// A client for addresses whose owner is not known yet.
+    ///
+    /// # Errors
+    /// When none of the URLs can be parsed.
+    pub fn client(&self, urls: &[String]) -> Result<PeerClient<Channel>, PeerError> {
+        let uris = urls
+            .iter()
+            .map(|url| url.parse::<Uri>().map_err(|_| PeerError::Url(url.clone())))
+            .collect::<Result<Vec<_>, _>>()?;
+        let first = uris.first().cloned().ok_or_else(|| PeerError::Url(String::new()))?;
+        let connector = Connector { uris: uris.into(), tls: self.tls.clone() };
+        // The connector does TLS itself, so for tonic every peer is plain.
+        let origin = Uri::builder()
+            .scheme("http")
+            .authority(first.authority().map_or("peer", http::uri::Authority::as_str))
+            .path_and_query("/")
+            .build()
+            .map_err(|_| PeerError::Url(first.to_string()))?;
+        let channel = Endpoint::from(origin)
+            .tcp_nodelay(true)
+            .initial_stream_window_size(Some(8 << 20))
+            .initial_connection_window_size(Some(32 << 20))
+            .http2_keep_alive_interval(Duration::from_secs(2))
+            .keep_alive_timeout(Duration::from_secs(3))
+            .connect_with_connector_lazy(connector);
+        Ok(PeerClient::new(channel)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES))
+    }
+
+    /// Wraps a message with this member's identity.
+    pub fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        self.metadata.insert_into(request.metadata_mut());
+        request
+    }
+
+    /// Wraps an answer with this member's identity.
+    pub fn response<T>(&self, message: T) -> Response<T> {
+        let mut response = Response::new(message);
+        self.metadata.insert_into(response.metadata_mut());
+        response
+    }
+
+    /// Unwraps an answer if it comes from the member that was meant, on the disk it is known by.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn accept<T>(&self, expected: MemberId, response: Response<T>) -> Result<T, PeerError> {
+        let peer = identity_from(response.metadata())?;
+        self.roster.check(&self.own, &peer)?;
+        if peer.member != expected {
+            return Err(Refusal::OtherCluster { own: self.own.cluster, peer: peer.cluster }.into());
+        }
+        Ok(response.into_inner())
+    }
+
+    /// The caller's identity, if it is welcome.
+    ///
+    /// # Errors
+    /// A status that tells the caller why it is not.
+    pub fn admit<T>(&self, request: &Request<T>) -> Result<Identity, Status> {
+        let peer = identity_from(request.metadata())?;
+        self.roster.check(&self.own, &peer)?;
+        Ok(peer)
+    }
+
+    /// Whether nobody listens at any of a member's addresses: its process is gone, not just slow.
+    /// Unlike a broken stream this cannot be caused by a busy network.
+    pub async fn is_dead(&self, node: &PeerNode) -> bool {
+        for url in &node.peer_urls {
+            let Some(authority) = url.parse::<Uri>().ok().and_then(|uri| uri.authority().cloned()) else {
+                continue;
+            };
+            let address = (authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(2380));
+            match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+                Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
+                _ => return false,
+            }
+        }
+        true
+    }
+}
+
+/// Connects to the first of a member's addresses that answers.
+#[derive(Clone)]
+struct Connector {
+    uris: Arc<[Uri]>,
+    tls: Option<Arc<dyn PeerTls>>,
+}
+
+impl tower::Service<Uri> for Connector {
+    type Response = TokioIo<Io>;
+    type Error = std::io::Error;
+    type Future = std::pin::Pin<Box<dyn Future<Output = std::io::Result<TokioIo<Io>>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move {
+            let mut last = std::io::Error::new(std::io::ErrorKind::InvalidInput, "the peer has no URL");
+            for uri in this.uris.iter() {
+                match tokio::time::timeout(CONNECT_TIMEOUT, connect(uri, this.tls.as_deref())).await {
+                    Ok(Ok(io)) => return Ok(TokioIo::new(io)),
+                    Ok(Err(error)) => last = error,
+                    Err(_) => last = std::io::ErrorKind::TimedOut.into(),
+                }
+            }
+            Err(last)
+        })
+    }
+}
+
+/// A plain or an encrypted connection.
+enum Io {
+    Plain(TcpStream),
+    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+}
+
+async fn connect(uri: &Uri, tls: Option<&dyn PeerTls>) -> std::io::Result<Io> {
+    let invalid =
+        |what: &str| std::io::Error::new(std::io::ErrorKind::InvalidInput, format!("{uri}: {what}"));
+    let host = uri.host().ok_or_else(|| invalid("no host"))?.trim_matches(['[', ']']);
+    let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(2380))).await?;
+    stream.set_nodelay(true)?;
+    if uri.scheme_str() != Some("https") {
+        return Ok(Io::Plain(stream));
+    }
+    let tls = tls.ok_or_else(|| invalid("an https peer needs --peer-trusted-ca-file"))?;
+    let name =
+        rustls::pki_types::ServerName::try_from(host.to_owned()).map_err(|_| invalid("no server name"))?;
+    let stream = tokio_rustls::TlsConnector::from(tls.client_config()).connect(name, stream).await?;
+    Ok(Io::Tls(Box::new(stream)))
+}
+
+mod io {
+    //! Reading and writing through whichever connection it is.
+
+    use std::io::Result;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+    use super::Io;
+
+    impl AsyncRead for Io {
+        fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+            match self.get_mut() {
+                Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
+                Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
+            }
+        }
+    }
+
+    impl AsyncWrite for Io {
+        fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
+            match self.get_mut() {
+                Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
+                Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
+            }
+        }
+
+        fn poll_write_vectored(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bufs: &[std::io::IoSlice<'_>],
+        ) -> Poll<Result<usize>> {
+            match self.get_mut() {
+                Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+                Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            }
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            match self {
+                Self::Plain(io) => io.is_write_vectored(),
+                Self::Tls(io) => io.is_write_vectored(),
+            }
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+            match self.get_mut() {
+                Self::Plain(io) => Pin::new(io).poll_flush(cx),
+                Self::Tls(io) => Pin::new(io).poll_flush(cx),
+            }
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+            match self.get_mut() {
+                Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
+                Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
+            }
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! The state machine as openraft drives it: entries in, answers to waiting clients out.
+//!
+//! Order within one batch of entries: execute all, show the new state to readers, tell watchers and disk,
+//! only then answer. So a client that was answered can read what it wrote, on this member, at once.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt as _};
+use openraft::entry::RaftEntry as _;
+use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::codec;
+use super::identity::Roster;
+use super::proposals::{Applied, Reply, Waiter};
+use super::proposer::Desk;
+use super::snapshot_transfer::{Snapshot, SnapshotFile, describe};
+use super::types::{LogId, StoredMembership, TypeConfig};
+use crate::ids::{ClusterId, MemberId};
+use crate::records::{Persisted, RecordBatch, RecordWriter};
+use crate::snapshot::{self, Manifest, SnapshotReader};
+use crate::state::published::{Picture, Published};
+use crate::state::{LeaseChange, State, batch};
+use crate::storage::restore::{self, RestoreError};
+use crate::stored::StoredVersion;
+use crate::watch::WatchHub;
+
+/// Entries executed before readers and waiting clients hear of it, when more are ready.
+const ENTRIES_PER_PICTURE: usize = 256;
+
+/// Hears of leases that come and go.
+pub trait LeaseListener: Send + Sync + 'static {
+    /// In the order of the log.
+    fn leases_changed(&self, changes: &[LeaseChange]);
+    /// The state was replaced by another member's snapshot.
+    fn leases_replaced(&self);
+}
+
+/// What the state machine tells others, and who they are.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Readers.
+    pub published: Arc<Published>,
+    /// Watchers.
+    pub hub: Arc<WatchHub>,
+    /// Clients of this member that wait for their commands.
+    pub desk: Arc<Desk>,
+    /// The clock of leases.
+    pub leases: Arc<dyn LeaseListener>,
+    /// Who may talk to this member.
+    pub roster: Arc<Roster>,
+    /// Disk, written behind.
+    pub records: Arc<RecordWriter>,
+    /// The snapshots of this member.
+    pub snapshots: Arc<Snapshots>,
+}
+
+/// The snapshots of this member on disk.
+#[derive(Debug)]
+pub struct Snapshots {
+    /// Where they are.
+    pub dir: PathBuf,
+    /// Written into manifests.
+    pub cluster: ClusterId,
+    /// Written into manifests.
+    pub member: MemberId,
+    current: Mutex<Option<SnapshotFile>>,
+}
+
+impl Snapshots {
+    /// `current` is the newest verified one.
+    #[must_use]
+    pub fn new(dir: PathBuf, cluster: ClusterId, member: MemberId, current: Option<SnapshotFile>) -> Self {
+        Self { dir, cluster, member, current: Mutex::new(current) }
+    }
+
+    /// The newest verified one.
+    #[must_use]
+    pub fn current(&self) -> Option<SnapshotFile> {
+        self.current.lock().clone()
+    }
+
+    /// What a snapshot of `picture` says about itself.
+    #[must_use]
+    pub fn manifest(&self, picture: &Picture) -> Manifest {
+        let since_1970 =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Manifest {
+            cluster: self.cluster,
+            member: self.member,
+            written_at_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
+            state: picture.meta(),
+        }
+    }
+
+    /// Makes `file` the newest and removes older ones; what cannot be removed is left for the next time.
+    fn replace(&self, file: SnapshotFile) {
+        if let Err(error) = snapshot::directory::remove_older(&self.dir, &file.path) {
+            tracing::warn!(%error, "an old snapshot stays");
+        }
+        *self.current.lock() = Some(file);
+    }
+}
+
+/// The state and those who hear of it. Owned by openraft's worker: nobody else writes.
+pub struct StateMachine {
+    state: State,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    encoded_membership: Arc<[u8]>,
+    around: Surroundings,
+    persisted: watch::Receiver<Persisted>,
+    answers: Vec<Answer>,
+    responders: Vec<ApplyResponder<TypeConfig>>,
+}
+
+struct Answer {
+    waiters: Vec<Waiter>,
+    replies: Vec<Reply>,
+}
+
+fn other<E: std::error::Error + Send + Sync + 'static>(error: E) -> std::io::Error {
+    std::io::Error::other(error)
+}
+
+impl StateMachine {
+    /// Goes on from a restored state.
+    #[must_use]
+    pub fn new(
+        state: State,
+        applied: Option<LogId>,
+        membership: StoredMembership,
+        around: Surroundings,
+    ) -> Self {
+        let encoded_membership = codec::encode_stored_membership(&membership).into();
+        let this = Self {
+            state,
+            applied,
+            membership,
+            encoded_membership,
+            persisted: around.records.persisted(),
+            around,
+            answers: Vec::new(),
+            responders: Vec::new(),
+        };
+        this.tell_roster();
+        this
+    }
+
+    fn tell_roster(&self) {
+        let members = self.state.members();
+        let known = members.published().map(|member| (member.id, member.incarnation));
+        self.around.roster.update(known, members.removed());
+    }
+
+    /// What readers see of the state as it is now; also the picture from before Raft runs.
+    #[must_use]
+    pub fn picture(
+        state: &State,
+        applied: Option<&LogId>,
+        membership: &Arc<[u8]>,
+        before: Option<&Picture>,
+    ) -> Picture {
+        let same = before.filter(|before| before.members.as_ref() == state.members());
+        let members = same.map_or_else(|| Arc::new(state.members().clone()), |b| Arc::clone(&b.members));
+        let same = before.filter(|before| before.alarms.as_ref() == state.alarms());
+        let alarms = same.map_or_else(|| Arc::new(state.alarms().clone()), |b| Arc::clone(&b.alarms));
+        Picture {
+            view: state.view(),
+            leases: state.leases().clone(),
+            alarms,
+            members,
+            membership: Arc::clone(membership),
+            applied_term: applied.map_or(0, |id| **id.committed_leader_id()),
+            applied_index: applied.map_or(0, |id| id.index()),
+        }
+    }
+
+    fn execute(&mut self, entry: super::types::Entry) -> std::io::Result<()> {
+        let log_id = entry.log_id();
+        let term = **log_id.committed_leader_id();
+        match entry.payload {
+            EntryPayload::Blank => {}
+            EntryPayload::Membership(membership) => {
+                let before: Vec<_> = self.membership.nodes().map(|(id, _)| *id).collect();
+                let gone = before.into_iter().filter(|id| membership.get_node(id).is_none()).map(MemberId);
+                self.state.remember_removed(gone);
+                self.membership = StoredMembership::new(Some(log_id), membership);
+                self.encoded_membership = codec::encode_stored_membership(&self.membership).into();
+            }
+            EntryPayload::Normal(payload) => {
+                let (id, commands) = batch::decode(&payload.0).map_err(other)?;
+                let waiters = self.around.desk.applied(id);
+                let mut replies = Vec::with_capacity(if waiters.is_some() { commands.len() } else { 0 });
+                for command in &commands {
+                    let result = self.state.apply(term, command);
+                    if let Err(error @ crate::command::CommandError::History(_)) = result {
+                        return Err(other(error));
+                    }
+                    if waiters.is_some() {
+                        let revision = self.state.revision();
+                        replies.push(result.map(|outcome| Applied { revision, outcome }).map_err(Into::into));
+                    }
+                }
+                if let Some(waiters) = waiters {
+                    self.answers.push(Answer { waiters, replies });
+                }
+            }
+        }
+        self.applied = Some(log_id);
+        Ok(())
+    }
+
+    /// Shows what was executed, then answers.
+    fn publish(&mut self) {
+        let persisted = self.persisted.borrow().revision;
+        self.state.set_persisted(persisted);
+        let effects = self.state.take_effects();
+        let before = self.around.published.picture();
+        let picture = Arc::new(Self::picture(
+            &self.state,
+            self.applied.as_ref(),
+            &self.encoded_membership,
+            Some(&before),
+        ));
+        if effects.members_or_alarms {
+            self.tell_roster();
+        }
+        self.around.published.publish(Arc::clone(&picture));
+        self.around.hub.publish(&effects.events, self.state.revision());
+        if !effects.leases.is_empty() {
+            self.around.leases.leases_changed(&effects.leases);
+        }
+        let put = effects.events.into_iter().map(StoredVersion::from).collect();
+        self.around.records.hand_over(RecordBatch { put, remove: Vec::new(), meta: Some(picture.meta()) });
+        for Answer { waiters, replies } in self.answers.drain(..) {
+            for (waiter, reply) in waiters.into_iter().zip(replies) {
+                // A client that went away does not wait any more.
+                let _ = waiter.send(reply);
+            }
+        }
+        for responder in self.responders.drain(..) {
+            responder.send(());
+        }
+        self.around.desk.advance(self.applied.map_or(0, |id| **id.committed_leader_id()));
+    }
+
+    /// Forgets compacted history, at most about `max_events` of it; whether there is more.
+    pub fn collect_garbage(&mut self, max_events: usize) -> bool {
+        self.state.set_persisted(self.persisted.borrow().revision);
+        let garbage = self.state.collect_garbage(max_events);
+        if !garbage.removed.is_empty() {
+            let before = self.around.published.picture();
+            let picture = Arc::new(Self::picture(
+                &self.state,
+                self.applied.as_ref(),
+                &self.encoded_membership,
+                Some(&before),
+            ));
+            self.around.published.publish(Arc::clone(&picture));
+            self.around.records.hand_over(RecordBatch {
+                put: Vec::new(),
+                remove: garbage.removed,
+                meta: Some(picture.meta()),
+            });
+        }
+        !garbage.finished
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotFile;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> std::io::Result<(Option<LogId>, StoredMembership)> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> std::io::Result<()>
+    where
+        Strm: Stream<Item = std::io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
+    {
+        let mut executed = 0;
+        while let Some(next) = entries.next().await {
+            let (entry, responder) = next?;
+            self.execute(entry)?;
+            self.responders.extend(responder);
+            executed += 1;
+            if executed >= ENTRIES_PER_PICTURE {
+                self.publish();
+                executed = 0;
+            }
+        }
+        if executed > 0 {
+            self.publish();
+        }
+        Ok(())
+    }
+
+    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<SnapshotBuilder> {
+        Some(self.get_snapshot_builder().await)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        let picture = Self::picture(&self.state, self.applied.as_ref(), &self.encoded_membership, None);
+        SnapshotBuilder { picture, snapshots: Arc::clone(&self.around.snapshots) }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &openraft::alias::SnapshotMetaOf<TypeConfig>,
+        file: SnapshotFile,
+    ) -> std::io::Result<()> {
+        let path = file.path.clone();
+        let records = Arc::clone(&self.around.records);
+        let state = tokio::task::spawn_blocking(move || {
+            let mut reader = SnapshotReader::open(&path)?;
+            restore::from_snapshot(&mut reader, &records)
+        });
+        let state: Result<State, RestoreError> = state.await.map_err(std::io::Error::other)?;
+        self.state = state.map_err(other)?;
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        self.encoded_membership = codec::encode_stored_membership(&self.membership).into();
+        self.around.snapshots.replace(file);
+        self.tell_roster();
+        let picture =
+            Arc::new(Self::picture(&self.state, self.applied.as_ref(), &self.encoded_membership, None));
+        self.around.published.publish(Arc::clone(&picture));
+        self.around.hub.restored(self.state.revision());
+        self.around.leases.leases_replaced();
+        self.around.records.hand_over(RecordBatch {
+            put: Vec::new(),
+            remove: Vec::new(),
+            meta: Some(picture.meta()),
+        });
+        self.around.desk.advance(self.applied.map_or(0, |id| **id.committed_leader_id()));
+        tracing::info!(revision = %self.state.revision(), applied = ?self.applied, "a snapshot was installed");
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> std::io::Result<Option<Snapshot>> {
+        let current = self.around.snapshots.current();
+        current.map(|file| describe(file).map_err(other)).transpose()
+    }
+}
+
+/// Writes a snapshot of one picture, while the state machine goes on.
+pub struct SnapshotBuilder {
+    picture: Picture,
+    snapshots: Arc<Snapshots>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = SnapshotFile;
+
+    async fn build_snapshot(&mut self) -> std::io::Result<Snapshot> {
+        let picture = self.picture.clone();
+        let snapshots = Arc::clone(&self.snapshots);
+        let written = tokio::task::spawn_blocking(move || {
+            let manifest = snapshots.manifest(&picture);
+            snapshot::write_file(&snapshots.dir, &manifest, picture.view.items())
+        });
+        let file = written.await.map_err(std::io::Error::other)?.map_err(other)?;
+        self.snapshots.replace(file.clone());
+        describe(file).map_err(other)
+    }
+}

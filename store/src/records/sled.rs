@@ -1,0 +1,450 @@
+//! Records in sled. Opening reads everything, which the state machine needs anyway, checks all of it, and
+//! throws away what does not hold.
+
+use std::fs::{self, File};
+use std::io;
+use std::ops::{Bound, ControlFlow};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use rustix::fs::{FlockOperation, flock};
+
+use super::engine::{Db, Engine, guarded};
+use super::marker::{Marker, fingerprint, generation_path, remove_generations_but};
+use super::value::{
+    KEY_LEN, META_KEY, Meta, Totals, decode, decode_meta, encode_key, encode_meta, encode_value,
+};
+use super::{RecordBatch, RecordStore, RecordsError};
+use crate::ids::SubRevision;
+use crate::stored::{StateMeta, StoredVersion};
+
+/// Cache while opening: nearly none, so that every leaf is read from disk each time. That is what lets a
+/// reader that runs in circles be stopped.
+const OPENING_CACHE_BYTES: usize = 4096;
+/// Records that are handed from the reading thread to the opening one in one piece.
+const CHUNK: usize = 512;
+
+/// How the engine is used.
+#[derive(Clone, Copy, Debug)]
+pub struct SledOptions {
+    /// Leaves kept in memory for reading.
+    pub cache_bytes: usize,
+    /// What was written stays in memory until the engine is opened anew, which happens after so many bytes
+    /// and makes reads wait for some ten milliseconds.
+    pub reopen_bytes: u64,
+    /// Opening is given up when no further record is found for so long.
+    pub stall: Duration,
+}
+
+impl Default for SledOptions {
+    fn default() -> Self {
+        Self { cache_bytes: 32 << 20, reopen_bytes: 64 << 20, stall: Duration::from_secs(20) }
+    }
+}
+
+/// What opening found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// Nothing; the store is new.
+    New,
+    /// A store that was closed.
+    Clean,
+    /// A store that was not closed, and is as it was after one of its flushes.
+    Unclean,
+    /// A store that cannot be trusted. It was thrown away, this one is empty.
+    Discarded {
+        /// What was wrong with it.
+        why: String,
+    },
+}
+
+/// A [`RecordStore`] in a directory of its own.
+pub struct SledRecords {
+    dir: PathBuf,
+    options: SledOptions,
+    state: RwLock<State>,
+    /// Held by whoever writes.
+    writing: Mutex<Writing>,
+    /// Keeps other processes out. Sled has a lock too, but one that it would take a refusal from for damage.
+    lock: File,
+}
+
+enum State {
+    Working(Engine),
+    Failed(String),
+    Closed,
+}
+
+struct Writing {
+    generation: u64,
+    totals: Totals,
+    /// Bytes since the engine was opened.
+    bytes: u64,
+}
+
+impl SledRecords {
+    /// Opens or creates a store and hands out everything in it, in order, while a second thread reads ahead.
+    /// What was handed out must be thrown away unless the answer is `Clean` or `Unclean`.
+    ///
+    /// # Errors
+    /// When the disk fails or another process uses the directory. Damage is no error, see
+    /// [`Opened::Discarded`].
+    pub fn open(
+        dir: &Path,
+        options: SledOptions,
+        visit: &mut dyn FnMut(StoredVersion),
+    ) -> Result<(Self, Opened), RecordsError> {
+        let failed = |e: io::Error| failed(dir, e.to_string());
+        fs::create_dir_all(dir).map_err(failed)?;
+        let lock = File::create(dir.join("lock")).map_err(failed)?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| failed(io::Error::other("another process uses it")))?;
+        let marker = Marker::read(dir).map_err(failed)?;
+        let marked = marker.as_ref().map(Marker::generation);
+        let found = remove_generations_but(dir, marked).map_err(failed)?;
+        let Trusted { generation, engine, totals, opened } =
+            match trusted(dir, marker, &found, options, visit)? {
+                Ok(trusted) => trusted,
+                Err(why) => {
+                    remove_generations_but(dir, None).map_err(failed)?;
+                    let generation = found.iter().copied().chain(marked).max().unwrap_or(0) + 1;
+                    let engine = begin(dir, generation, options)?;
+                    let opened = if found.is_empty() { Opened::New } else { Opened::Discarded { why } };
+                    Trusted { generation, engine, totals: Totals::default(), opened }
+                }
+            };
+        let store = Self {
+            dir: dir.to_owned(),
+            options,
+            state: RwLock::new(State::Working(engine)),
+            writing: Mutex::new(Writing { generation, totals, bytes: 0 }),
+            lock,
+        };
+        Ok((store, opened))
+    }
+
+    /// Reads or writes with the engine. A failure is for good.
+    fn with<T>(&self, work: impl FnOnce(&Db) -> Result<T, Fault>) -> Result<T, RecordsError> {
+        let result = {
+            let state = self.state.read();
+            let engine = match &*state {
+                State::Working(engine) => engine,
+                State::Failed(what) => return Err(failed(&self.dir, what.clone())),
+                State::Closed => return Err(RecordsError::Closed),
+            };
+            let mut damage = None;
+            let result = engine.with(|db| match work(db) {
+                Ok(value) => Ok(Some(value)),
+                Err(Fault::Damage(what)) => {
+                    damage = Some(what);
+                    Ok(None)
+                }
+                Err(Fault::Engine(e)) => Err(e),
+            });
+            result.map(|value| value.ok_or_else(|| damage.unwrap_or_default()))
+        };
+        match result {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(what)) => Err(RecordsError::Damaged { dir: self.dir.display().to_string(), what }),
+            Err(what) => Err(self.fail(what)),
+        }
+    }
+
+    fn fail(&self, what: String) -> RecordsError {
+        let mut state = self.state.write();
+        if let State::Working(engine) = std::mem::replace(&mut *state, State::Failed(what.clone())) {
+            engine.abandon();
+        }
+        failed(&self.dir, what)
+    }
+
+    /// Drops what the engine holds in memory. Everything must be flushed.
+    fn reopen(&self, writing: &mut MutexGuard<'_, Writing>) -> Result<(), RecordsError> {
+        let path = generation_path(&self.dir, writing.generation);
+        let what = {
+            let mut state = self.state.write();
+            let State::Working(engine) = std::mem::replace(&mut *state, State::Closed) else {
+                return Err(RecordsError::Closed);
+            };
+            match engine.shut().and_then(|()| Engine::open(&path, self.options.cache_bytes)) {
+                Ok(engine) => {
+                    *state = State::Working(engine);
+                    writing.bytes = 0;
+                    return Ok(());
+                }
+                Err(what) => what,
+            }
+        };
+        Err(self.fail(what))
+    }
+}
+
+impl RecordStore for SledRecords {
+    fn apply(&self, mut batch: RecordBatch) -> Result<(), RecordsError> {
+        batch.cancel_out();
+        let mut writing = self.writing.lock();
+        let mut totals = writing.totals;
+        let mut bytes = 0;
+        self.with(|db| {
+            // Removed one by one, since a batch leaves emptied leaves behind for ever. Still atomic with the
+            // batch: nobody else flushes in between.
+            for at in &batch.remove {
+                if db.remove(encode_key(*at)).map_err(io_fault)?.is_some() {
+                    totals.remove(*at);
+                }
+            }
+            let mut engine_batch = ::sled::Batch::default();
+            let mut value = vec![];
+            for version in &batch.put {
+                let key = encode_key(version.at);
+                if version.at > totals.high || !db.contains_key(key).map_err(io_fault)? {
+                    totals.add(version.at);
+                }
+                encode_value(&key, version, &mut value);
+                bytes += (KEY_LEN + value.len()) as u64;
+                engine_batch.insert(&key[..], &value[..]);
+            }
+            let meta = encode_meta(&Meta { totals, state: batch.meta }).map_err(Fault::Engine)?;
+            engine_batch.insert(&META_KEY[..], meta);
+            db.apply_batch(engine_batch).map_err(io_fault)
+        })?;
+        writing.totals = totals;
+        writing.bytes += bytes;
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), RecordsError> {
+        let mut writing = self.writing.lock();
+        self.with(|db| db.flush().map(|_| ()).map_err(io_fault))?;
+        if writing.bytes >= self.options.reopen_bytes { self.reopen(&mut writing) } else { Ok(()) }
+    }
+
+    fn load(&self, visit: &mut dyn FnMut(StoredVersion)) -> Result<(), RecordsError> {
+        self.with(|db| read_everything(db, visit).map(|_| ()))
+    }
+
+    fn scan(
+        &self,
+        from: SubRevision,
+        visit: &mut dyn FnMut(StoredVersion) -> ControlFlow<()>,
+    ) -> Result<(), RecordsError> {
+        self.with(|db| {
+            for entry in db.range::<[u8; KEY_LEN], _>((Bound::Included(encode_key(from)), Bound::Unbounded)) {
+                let (key, value) = entry.map_err(io_fault)?;
+                if visit(decode(&key, &value).map_err(damage)?).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn get(&self, at: SubRevision) -> Result<Option<StoredVersion>, RecordsError> {
+        let key = encode_key(at);
+        self.with(|db| {
+            let value = db.get(key).map_err(io_fault)?;
+            value.map(|value| decode(&key, &value)).transpose().map_err(damage)
+        })
+    }
+
+    fn meta(&self) -> Result<Option<StateMeta>, RecordsError> {
+        self.with(|db| Ok(read_meta(db)?.and_then(|meta| meta.state)))
+    }
+
+    fn clear(&self) -> Result<(), RecordsError> {
+        let mut writing = self.writing.lock();
+        let mut state = self.state.write();
+        let next = writing.generation + 1;
+        match std::mem::replace(&mut *state, State::Failed("it could not be cleared".to_owned())) {
+            // Its files are removed next: whether closing it worked does not matter.
+            State::Working(engine) => drop(engine.shut()),
+            State::Failed(_) => {}
+            State::Closed => {
+                *state = State::Closed;
+                return Err(RecordsError::Closed);
+            }
+        }
+        remove_generations_but(&self.dir, None).map_err(|e| failed(&self.dir, e.to_string()))?;
+        *state = State::Working(begin(&self.dir, next, self.options)?);
+        *writing = Writing { generation: next, totals: Totals::default(), bytes: 0 };
+        Ok(())
+    }
+
+    fn size_on_disk(&self) -> Result<u64, RecordsError> {
+        allocated_bytes(&self.dir).map_err(|e| failed(&self.dir, e.to_string()))
+    }
+
+    fn close(&self) -> Result<(), RecordsError> {
+        self.flush()?;
+        let writing = self.writing.lock();
+        let mut state = self.state.write();
+        let State::Working(engine) = std::mem::replace(&mut *state, State::Closed) else {
+            return Err(RecordsError::Closed);
+        };
+        engine.shut().map_err(|what| failed(&self.dir, what))?;
+        fingerprint(&generation_path(&self.dir, writing.generation))
+            .and_then(|print| Marker::Clean(writing.generation, print).write(&self.dir))
+            .map_err(|e| failed(&self.dir, e.to_string()))
+    }
+}
+
+impl Drop for SledRecords {
+    /// Without [`RecordStore::close`] the next start checks everything.
+    fn drop(&mut self) {
+        if let State::Working(engine) = std::mem::replace(self.state.get_mut(), State::Closed) {
+            match engine.with(|db| db.flush().map_err(|e| e.to_string())) {
+                Ok(_) => drop(engine.shut()),
+                Err(_) => engine.abandon(),
+            }
+        }
+        // Not left to closing the file: a child process that is just being started may hold a copy of it.
+        let _ = flock(&self.lock, FlockOperation::Unlock);
+    }
+}
+
+enum Fault {
+    /// The engine works, but what it holds is wrong.
+    Damage(String),
+    /// The engine does not work.
+    Engine(String),
+}
+
+fn io_fault(error: io::Error) -> Fault {
+    Fault::Engine(error.to_string())
+}
+
+fn damage(what: &'static str) -> Fault {
+    Fault::Damage(what.to_owned())
+}
+
+fn failed(dir: &Path, what: String) -> RecordsError {
+    RecordsError::Failed { dir: dir.display().to_string(), what }
+}
+
+struct Trusted {
+    generation: u64,
+    engine: Engine,
+    totals: Totals,
+    opened: Opened,
+}
+
+/// The store that the marker speaks of, or why it cannot be used.
+fn trusted(
+    dir: &Path,
+    marker: Option<Marker>,
+    found: &[u64],
+    options: SledOptions,
+    visit: &mut dyn FnMut(StoredVersion),
+) -> Result<Result<Trusted, String>, RecordsError> {
+    let write = |marker: Marker| marker.write(dir).map_err(|e| failed(dir, e.to_string()));
+    let Some(marker) = marker else { return Ok(Err("it has no marker".to_owned())) };
+    let generation = marker.generation();
+    if !found.contains(&generation) {
+        return Ok(Err("its files are gone".to_owned()));
+    }
+    let path = generation_path(dir, generation);
+    let opened = match marker {
+        Marker::Clean(_, print) if fingerprint(&path).ok().as_ref() == Some(&print) => Opened::Clean,
+        Marker::Clean(..) => {
+            return Ok(Err("its files are not those that were left at the last stop".to_owned()));
+        }
+        Marker::Open(_) => Opened::Unclean,
+        Marker::Opening(_) => return Ok(Err("the last attempt to open it did not end".to_owned())),
+    };
+    write(Marker::Opening(generation))?;
+    let read = read_guarded(&path, options.stall, visit);
+    let engine = read.and_then(|meta| Ok((Engine::open(&path, options.cache_bytes)?, meta.totals)));
+    if engine.is_ok() {
+        write(Marker::Open(generation))?;
+    }
+    Ok(engine.map(|(engine, totals)| Trusted { generation, engine, totals, opened }))
+}
+
+fn read_guarded(path: &Path, stall: Duration, visit: &mut dyn FnMut(StoredVersion)) -> Result<Meta, String> {
+    let dir = path.to_owned();
+    let work = move |send: &mut dyn FnMut(Vec<StoredVersion>)| {
+        let engine = Engine::open(&dir, OPENING_CACHE_BYTES)?;
+        let mut chunk = Vec::with_capacity(CHUNK);
+        let result = engine.with(|db| {
+            let collect = &mut |version| {
+                chunk.push(version);
+                if chunk.len() == CHUNK {
+                    send(std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK)));
+                }
+            };
+            read_everything(db, collect).map_err(|fault| match fault {
+                Fault::Damage(what) | Fault::Engine(what) => what,
+            })
+        });
+        match result {
+            Ok(meta) => {
+                send(chunk);
+                engine.shut().map(|()| meta)
+            }
+            Err(what) => {
+                engine.abandon();
+                Err(what)
+            }
+        }
+    };
+    guarded(path, stall, work, |chunk: Vec<StoredVersion>| chunk.into_iter().for_each(&mut *visit))
+}
+
+/// A new, empty generation.
+fn begin(dir: &Path, generation: u64, options: SledOptions) -> Result<Engine, RecordsError> {
+    Marker::Open(generation).write(dir).map_err(|e| failed(dir, e.to_string()))?;
+    Engine::open(&generation_path(dir, generation), options.cache_bytes).map_err(|what| failed(dir, what))
+}
+
+fn read_meta(db: &Db) -> Result<Option<Meta>, Fault> {
+    let value = db.get(META_KEY).map_err(io_fault)?;
+    value.map(|value| decode_meta(&value)).transpose().map_err(Fault::Damage)
+}
+
+/// Reads all records and compares them with the totals.
+fn read_everything(db: &Db, visit: &mut dyn FnMut(StoredVersion)) -> Result<Meta, Fault> {
+    let mut meta = None;
+    let mut totals = Totals::default();
+    let mut last = None;
+    for entry in db.iter() {
+        let (key, value) = entry.map_err(io_fault)?;
+        if key[..] == META_KEY {
+            meta = Some(decode_meta(&value).map_err(Fault::Damage)?);
+            continue;
+        }
+        let version = decode(&key, &value).map_err(damage)?;
+        if last.is_some_and(|last| last >= version.at) {
+            return Err(damage("records are out of order"));
+        }
+        last = Some(version.at);
+        totals.add(version.at);
+        visit(version);
+    }
+    let meta = meta.unwrap_or_default();
+    if !meta.totals.same_records(&totals) {
+        let (here, should) = (totals.count, meta.totals.count);
+        return Err(Fault::Damage(format!("it holds {here} records, and not the {should} that it should")));
+    }
+    Ok(meta)
+}
+
+fn allocated_bytes(dir: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => bytes += allocated_bytes(&entry.path())?,
+            Ok(metadata) => bytes += metadata.blocks() * 512,
+            // The engine replaces its small files at any time.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+#[path = "sled_damage.rs"]
+mod damage_tests;

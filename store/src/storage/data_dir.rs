@@ -1,0 +1,191 @@
+//! The data directory: its layout, its owner and its identity.
+//!
+//! ```text
+//! DIR/lock          held by the process that runs on it
+//! DIR/identity      cluster, member and incarnation, written once (JSON)
+//! DIR/wal/          the log
+//! DIR/snapshots/    verified snapshots
+//! DIR/records/      the state, written behind; can be rebuilt
+//! ```
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{ClusterId, Incarnation, MemberId};
+
+/// A data directory that this process owns.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    /// Held, never used: closing it gives the directory free.
+    _lock: File,
+}
+
+/// Who a data directory belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskIdentity {
+    /// Format of the directory.
+    pub format: u32,
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Its member.
+    pub member: MemberId,
+    /// Drawn when the directory was made.
+    pub incarnation: Incarnation,
+}
+
+/// The layout that this version writes.
+pub const FORMAT: u32 = 1;
+
+/// The directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// The file system says no.
+    #[error("--data-dir {dir}: cannot {what}")]
+    Io {
+        /// Which.
+        dir: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Another process runs on it.
+    #[error(
+        "--data-dir {0}: another process is running on this directory; stop it first, or give each member its own directory"
+    )]
+    Locked(PathBuf),
+    /// Its identity file is damaged.
+    #[error(
+        "--data-dir {dir}: the identity file is damaged ({why}); restore the member: remove it from the cluster, delete its data directory and add it again, or restore a backup"
+    )]
+    Identity {
+        /// Which.
+        dir: PathBuf,
+        /// How.
+        why: String,
+    },
+    /// It was written by a newer version.
+    #[error(
+        "--data-dir {dir}: has format {format}, this version knows {FORMAT}; run the version that wrote it"
+    )]
+    Format {
+        /// Which.
+        dir: PathBuf,
+        /// Found.
+        format: u32,
+    },
+}
+
+impl DataDir {
+    /// Makes the directory if need be and takes it.
+    ///
+    /// # Errors
+    /// When it cannot be written or another process has it.
+    pub fn open(path: &Path) -> Result<Self, DataDirError> {
+        let io = |what| move |source| DataDirError::Io { dir: path.to_owned(), what, source };
+        std::fs::create_dir_all(path).map_err(io("create the directory"))?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock"));
+        let lock = lock.map_err(io("write into the directory"))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(DataDirError::Locked(path.to_owned())),
+            Err(error) => Err(io("lock the directory")(error.into())),
+        }
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The log's directory.
+    #[must_use]
+    pub fn wal(&self) -> PathBuf {
+        self.path.join("wal")
+    }
+
+    /// The snapshots' directory.
+    #[must_use]
+    pub fn snapshots(&self) -> PathBuf {
+        self.path.join("snapshots")
+    }
+
+    /// The record store's directory.
+    #[must_use]
+    pub fn records(&self) -> PathBuf {
+        self.path.join("records")
+    }
+
+    /// The identity, if the directory has one yet.
+    ///
+    /// # Errors
+    /// When it is damaged or newer than this version.
+    pub fn identity(&self) -> Result<Option<DiskIdentity>, DataDirError> {
+        let mut text = String::new();
+        match File::open(self.path.join("identity")).and_then(|mut file| file.read_to_string(&mut text)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(source) => {
+                return Err(DataDirError::Io { dir: self.path.clone(), what: "read the identity", source });
+            }
+            Ok(_) => {}
+        }
+        let identity: DiskIdentity = serde_json::from_str(&text)
+            .map_err(|e| DataDirError::Identity { dir: self.path.clone(), why: e.to_string() })?;
+        if identity.format != FORMAT {
+            return Err(DataDirError::Format { dir: self.path.clone(), format: identity.format });
+        }
+        Ok(Some(identity))
+    }
+
+    /// Writes the identity of a new directory, durably.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    ///
+    /// # Panics
+    /// Never: numbers are valid JSON.
+    pub fn set_identity(&self, cluster: ClusterId, member: MemberId) -> Result<DiskIdentity, DataDirError> {
+        let identity =
+            DiskIdentity { format: FORMAT, cluster, member, incarnation: Incarnation(rand::random()) };
+        let text = serde_json::to_string(&identity).expect("numbers are valid JSON");
+        let (new, done) = (self.path.join("identity.new"), self.path.join("identity"));
+        let write = || {
+            let mut file = File::create(&new)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&new, &done)?;
+            File::open(&self.path)?.sync_all()
+        };
+        write().map_err(|source| DataDirError::Io {
+            dir: self.path.clone(),
+            what: "write the identity",
+            source,
+        })?;
+        Ok(identity)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_owner_and_one_identity() {
+        let dir = tempfile::tempdir().unwrap();
+        let owner = DataDir::open(dir.path()).unwrap();
+        assert!(matches!(DataDir::open(dir.path()), Err(DataDirError::Locked(_))));
+        assert_eq!(owner.identity().unwrap(), None);
+        let identity = owner.set_identity(ClusterId(1), MemberId(2)).unwrap();
+        drop(owner);
+        let owner = DataDir::open(dir.path()).unwrap();
+        assert_eq!(owner.identity().unwrap(), Some(identity));
+        std::fs::write(dir.path().join("identity"), "{").unwrap();
+        assert!(owner.identity().unwrap_err().to_string().contains("identity file is damaged"));
+    }
+}
