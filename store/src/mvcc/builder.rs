@@ -103,7 +103,6 @@ impl KeyspaceBuilder {
                 chained,
             );
         }
-        keyspace.view.history.mark_released(compact);
         keyspace
     }
 }

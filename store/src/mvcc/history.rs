@@ -53,6 +53,20 @@ impl Link {
         (self.before == Before::Version)
             .then_some(SubRevision { main: self.previous_main, sub: self.previous_sub })
     }
+
+    /// Whether no event of the key stands between `since` and this one, which is event `seq`.
+    pub(super) fn is_first_since(&self, since: Seq, seq: Seq) -> bool {
+        self.previous_back == 0 || seq - u64::from(self.previous_back) < since
+    }
+
+    /// By how much the event changed the number of keys.
+    pub(super) fn growth(&self) -> isize {
+        match (self.tombstone, self.before) {
+            (true, _) => -1,
+            (false, Before::Version) => 0,
+            (false, _) => 1,
+        }
+    }
 }
 
 /// What leaves memory when a chunk turns cold.
@@ -423,9 +437,32 @@ impl History {
             seq = next;
         }
     }
+}
 
-    /// For a rebuilt log: nothing that events up to `compact` superseded is there to be released.
-    pub(super) fn mark_released(&mut self, compact: Revision) {
-        self.released = self.first_after(compact);
+#[cfg(test)]
+impl History {
+    /// Checks what the counters promise, and that memory is given back.
+    pub(super) fn check(&self, finished_at: Option<Revision>) {
+        let all = || self.chunks.iter().chain([&self.tail]);
+        assert_eq!(self.hot_bytes, all().map(|chunk| chunk.bytes).sum::<usize>());
+        for (at, chunk) in all().enumerate() {
+            assert_eq!(chunk.contents.is_none(), at < self.cold);
+            assert!(chunk.contents.as_ref().is_none_or(|contents| contents.len() == chunk.links.len()));
+            assert!(at == self.chunks.len() || chunk.links.len() == CHUNK);
+            let mut bytes = 0;
+            for (link, content) in
+                chunk.links.iter().zip(chunk.contents.iter().flat_map(|contents| contents.iter()))
+            {
+                bytes += size_of::<Content>();
+                bytes += content.previous.as_ref().map_or(0, |record| record.encoded().len());
+                let record = content.record.as_ref().filter(|_| link.tombstone);
+                bytes += record.map_or(0, |record| record.encoded().len());
+                if let Some(compact) = finished_at {
+                    assert_eq!(content.record.is_none(), link.at.main < compact);
+                    assert!(content.previous.is_none() || link.at.main > compact);
+                }
+            }
+            assert_eq!(bytes, chunk.bytes);
+        }
     }
 }

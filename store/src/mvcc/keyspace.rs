@@ -43,7 +43,7 @@ pub struct Garbage {
     pub finished: bool,
 }
 
-/// See the module's description.
+/// See the module's description. It is to be dropped before what stands behind its [`ColdHistory`] is replaced.
 pub struct Keyspace {
     pub(super) view: View,
     pub(super) config: Config,
@@ -293,5 +293,26 @@ impl Keyspace {
         self.view.history.append(at, true, record.clone(), &Superseded::Version(version));
         let previous = Some(version.record.clone());
         self.events.push(Event { at, kind: EventKind::Delete, record, previous });
+    }
+}
+
+/// Views that outlive their keyspace may miss what its successor deletes from disk: to them it is compacted.
+impl Drop for Keyspace {
+    fn drop(&mut self) {
+        self.view.cold.compacted_to(Revision(i64::MAX));
+    }
+}
+
+#[cfg(test)]
+impl Keyspace {
+    /// Checks what the fields promise each other.
+    pub(super) fn check(&self, finished: bool) {
+        let compact = self.view.compact_revision;
+        self.view.history.check(finished.then_some(compact));
+        assert!(
+            self.view.graves.iter().all(|grave| self.graves_by_place.get(&grave.at()) == Some(&grave.record))
+        );
+        assert_eq!(self.view.graves.len(), self.graves_by_place.len());
+        assert!(!finished || self.graves_by_place.keys().all(|at| at.main >= compact));
     }
 }

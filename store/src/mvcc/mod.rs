@@ -9,8 +9,14 @@ pub mod builder;
 pub mod event;
 mod history;
 pub mod keyspace;
+#[cfg(test)]
+mod model;
 mod range;
 pub mod replay;
+#[cfg(test)]
+mod rules;
+#[cfg(test)]
+mod tests;
 pub mod tree;
 pub mod txn;
 pub mod view;

@@ -4,8 +4,6 @@
 //! never looks at more of history than the question needs.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
 use super::event::Version;
 use super::history::Past;
@@ -161,28 +159,35 @@ impl View {
 
     /// The state before the events from `since` on, by taking them back.
     fn rewound(&self, span: Span<'_>, since: u64, wanted: Wanted) -> Found {
-        let mut first: BTreeMap<&[u8], Option<&Record>> = BTreeMap::new();
+        let (low, live) = span.ranks(&self.live);
+        let (mut growth, mut created) = (0, 0);
+        let mut changed = Vec::new();
         let mut seq = since;
         while seq < self.history.end() {
             let (links, contents) = self.history.run(seq);
-            seq += links.len() as u64;
-            for content in contents.unwrap_or_default() {
-                let Some(record) = &content.record else { continue };
-                if span.contains(record.key())
-                    && let Entry::Vacant(entry) = first.entry(record.key())
-                {
-                    entry.insert(content.previous.as_ref());
+            for (link, content) in links.iter().zip(contents.unwrap_or_default()) {
+                if let Some(record) = content.record.as_ref().filter(|record| span.contains(record.key())) {
+                    growth += link.growth();
+                    created += usize::from(link.growth() > 0);
+                    if link.is_first_since(since, seq) {
+                        changed.push(Changed { key: record.key(), then: content.previous.as_ref() });
+                    }
                 }
+                seq += 1;
             }
         }
-        let (low, mut count) = span.ranks(&self.live);
-        let now = self.live.iter_at(low).take(count);
-        let mut changed = Vec::with_capacity(first.len());
-        for (key, then) in first {
-            count += usize::from(then.is_some());
-            count -= usize::from(self.live.get(key).is_some());
-            changed.push(Changed { key, then });
+        let count = live.saturating_add_signed(-growth);
+        // Of so many keys that live now, at least as many as are wanted lived then.
+        let bound = match wanted {
+            Wanted::None => return (Vec::new(), count),
+            Wanted::First(n) => Some(n.saturating_add(created)).filter(|enough| *enough < live),
+            Wanted::Last(_) => None,
+        };
+        if let Some(bound) = bound.and_then(|enough| self.live.at_rank(low + enough)) {
+            changed.retain(|changed| changed.key <= bound.key());
         }
+        changed.sort_unstable_by(|a, b| a.key.cmp(b.key));
+        let now = self.live.iter_at(low).take(live);
         let then = merge(now, changed.iter()).filter_map(|(now, changed)| match changed {
             Some(changed) => changed.then,
             None => now.map(|version| &version.record),
@@ -247,7 +252,7 @@ fn passes(request: &Range, record: &Record) -> bool {
 }
 
 /// Sorts records that are in the order of their keys. Equal ones stay in that order.
-fn sort(records: &mut Vec<Record>, target: SortTarget, order: SortOrder) {
+fn sort(records: &mut [Record], target: SortTarget, order: SortOrder) {
     match (target, order) {
         (SortTarget::Key, SortOrder::None | SortOrder::Ascend) => {}
         (SortTarget::Key, SortOrder::Descend) => records.reverse(),

@@ -52,9 +52,83 @@ impl<V> Clone for Node<V> {
     }
 }
 
+/// A leaf remembers four bytes of each key, those behind what all its keys begin with: mostly, they lead to
+/// the right value without a look at the others, which lie elsewhere in memory.
 #[derive(Clone)]
 struct Leaf<V> {
     values: Vec<V>,
+    heads: [u32; LEAF_MAX + 1],
+    /// All keys have the same bytes up to here.
+    common: usize,
+}
+
+fn common_len(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// Four bytes of a key as a number; a shorter key is filled with zeros. The order of keys that are equal up to
+/// `from` is never against the order of their heads.
+fn head(key: &[u8], from: usize) -> u32 {
+    let rest = key.get(from..).unwrap_or_default();
+    let mut head = [0; 4];
+    let len = rest.len().min(4);
+    head[..len].copy_from_slice(&rest[..len]);
+    u32::from_be_bytes(head)
+}
+
+impl<V: Keyed> Leaf<V> {
+    fn new(values: Vec<V>) -> Self {
+        let mut leaf = Self { values, heads: [0; LEAF_MAX + 1], common: 0 };
+        leaf.remember();
+        leaf
+    }
+
+    fn remember(&mut self) {
+        if let [first, .., last] = &self.values[..] {
+            self.common = common_len(first.key(), last.key());
+        }
+        for (value, head_of) in self.values.iter().zip(&mut self.heads) {
+            *head_of = head(value.key(), self.common);
+        }
+    }
+
+    fn find(&self, key: &[u8]) -> Result<usize, usize> {
+        let heads = &self.heads[..self.values.len()];
+        let wanted = head(key, self.common);
+        let from = heads.partition_point(|head| *head < wanted);
+        let same = heads[from..].iter().take_while(|head| **head == wanted).count();
+        match find(&self.values[from..from + same], key) {
+            Ok(at) => Ok(from + at),
+            // The key is not here: where it belongs, the heads cannot say.
+            Err(_) => find(&self.values, key),
+        }
+    }
+
+    fn insert(&mut self, at: usize, value: V) {
+        let len = self.values.len();
+        let key = value.key();
+        let fits = self.values.first().is_some_and(|first| common_len(first.key(), key) >= self.common);
+        if fits {
+            self.heads.copy_within(at..len, at + 1);
+            self.heads[at] = head(key, self.common);
+        }
+        reserve_one(&mut self.values, LEAF_MAX);
+        self.values.insert(at, value);
+        if !fits {
+            self.remember();
+        }
+    }
+
+    fn remove(&mut self, at: usize) -> V {
+        self.heads.copy_within(at + 1..self.values.len(), at);
+        self.values.remove(at)
+    }
+
+    fn split_off(&mut self, at: usize) -> Self {
+        let right = Self::new(self.values.split_off(at));
+        self.remember();
+        right
+    }
 }
 
 struct Inner<V> {
@@ -151,8 +225,7 @@ impl Separators {
 
 /// The shortest byte string above `left` and not above `right`.
 fn separator<'a>(left: &[u8], right: &'a [u8]) -> &'a [u8] {
-    let common = left.iter().zip(right).take_while(|(a, b)| a == b).count();
-    &right[..(common + 1).min(right.len())]
+    &right[..(common_len(left, right) + 1).min(right.len())]
 }
 
 struct Split<V> {
@@ -181,7 +254,7 @@ impl<V: Keyed + Clone> Tree<V> {
     /// An empty tree.
     #[must_use]
     pub fn new() -> Self {
-        Self { root: Node::Leaf(Arc::new(Leaf { values: Vec::new() })), len: 0 }
+        Self { root: Node::Leaf(Arc::new(Leaf::new(Vec::new()))), len: 0 }
     }
 
     /// Builds a tree from values in strictly ascending order of their keys.
@@ -199,7 +272,7 @@ impl<V: Keyed + Clone> Tree<V> {
                 separators.push(separator(last.key(), first.key()).to_vec());
             }
             last = values.last().cloned();
-            level.push(Child { node: Node::Leaf(Arc::new(Leaf { values })), count: size });
+            level.push(Child { node: Node::Leaf(Arc::new(Leaf::new(values))), count: size });
         }
         while level.len() > 1 {
             let mut above = Vec::with_capacity(level.len() / INNER_FILL + 1);
@@ -242,7 +315,7 @@ impl<V: Keyed + Clone> Tree<V> {
         loop {
             match node {
                 Node::Inner(inner) => node = &inner.children[inner.separators.child_of(key)].node,
-                Node::Leaf(leaf) => return find(&leaf.values, key).ok().map(|at| &leaf.values[at]),
+                Node::Leaf(leaf) => return leaf.find(key).ok().map(|at| &leaf.values[at]),
             }
         }
     }
@@ -259,7 +332,7 @@ impl<V: Keyed + Clone> Tree<V> {
                 }
                 Node::Leaf(leaf) => {
                     let leaf = Arc::make_mut(leaf);
-                    return find(&leaf.values, key).ok().map(|at| &mut leaf.values[at]);
+                    return leaf.find(key).ok().map(|at| &mut leaf.values[at]);
                 }
             }
         }
@@ -297,7 +370,7 @@ impl<V: Keyed + Clone> Tree<V> {
                     rank += inner.children[..child].iter().map(|child| child.count).sum::<usize>();
                     node = &inner.children[child].node;
                 }
-                Node::Leaf(leaf) => return rank + find(&leaf.values, key).unwrap_or_else(|at| at),
+                Node::Leaf(leaf) => return rank + leaf.find(key).unwrap_or_else(|at| at),
             }
         }
     }
@@ -355,7 +428,7 @@ impl<V: Keyed + Clone> Tree<V> {
                     node = &inner.children[child].node;
                 }
                 Node::Leaf(leaf) => {
-                    let at = match find(&leaf.values, key) {
+                    let at = match leaf.find(key) {
                         Ok(at) => at + usize::from(after),
                         Err(at) => at,
                     };
@@ -400,27 +473,32 @@ fn reserve_one<T>(vec: &mut Vec<T>, max: usize) {
 fn insert<V: Keyed + Clone>(node: &mut Node<V>, value: V, last: bool) -> (Option<V>, Option<Split<V>>) {
     match node {
         Node::Leaf(leaf) => {
-            let values = &mut Arc::make_mut(leaf).values;
-            let at = match find(values, value.key()) {
-                Ok(at) => return (Some(std::mem::replace(&mut values[at], value)), None),
+            let leaf = Arc::make_mut(leaf);
+            let at = match leaf.find(value.key()) {
+                Ok(at) => return (Some(std::mem::replace(&mut leaf.values[at], value)), None),
                 Err(at) => at,
             };
-            reserve_one(values, LEAF_MAX);
-            values.insert(at, value);
-            if values.len() <= LEAF_MAX {
+            if leaf.values.len() < LEAF_MAX {
+                leaf.insert(at, value);
                 return (None, None);
             }
-            let cut = if last && at + 1 == values.len() { values.len() - 1 } else { values.len() / 2 };
-            let right = values.split_off(cut);
-            let separator = separator(values[cut - 1].key(), right[0].key()).to_vec();
-            let count = right.len();
-            (
-                None,
-                Some(Split {
-                    separator,
-                    right: Child { node: Node::Leaf(Arc::new(Leaf { values: right })), count },
-                }),
-            )
+            // In front of the cut the left half takes the value, behind it the right one.
+            let right = if last && at == leaf.values.len() {
+                Leaf::new(vec![value])
+            } else {
+                let cut = leaf.values.len() / 2;
+                let mut right = leaf.split_off(cut);
+                if at <= cut {
+                    leaf.insert(at, value);
+                } else {
+                    right.insert(at - cut, value);
+                }
+                right
+            };
+            let separator =
+                separator(leaf.values[leaf.values.len() - 1].key(), right.values[0].key()).to_vec();
+            let count = right.values.len();
+            (None, Some(Split { separator, right: Child { node: Node::Leaf(Arc::new(right)), count } }))
         }
         Node::Inner(inner) => {
             let inner = Arc::make_mut(inner);
@@ -460,9 +538,9 @@ impl<V> Node<V> {
 fn remove<V: Keyed + Clone>(node: &mut Node<V>, key: &[u8]) -> V {
     match node {
         Node::Leaf(leaf) => {
-            let values = &mut Arc::make_mut(leaf).values;
-            let at = find(values, key).expect("the caller found the key");
-            values.remove(at)
+            let leaf = Arc::make_mut(leaf);
+            let at = leaf.find(key).expect("the caller found the key");
+            leaf.remove(at)
         }
         Node::Inner(inner) => {
             let inner = Arc::make_mut(inner);
@@ -486,14 +564,18 @@ fn join<V: Keyed + Clone>(parent: &mut Inner<V>, at: usize) {
     let total = left.count + right.count;
     let split: Option<Split<V>> = match (&mut left.node, &right.node) {
         (Node::Leaf(left), Node::Leaf(right)) => {
-            let left = &mut Arc::make_mut(left).values;
-            left.extend(right.values.iter().cloned());
-            (left.len() > LEAF_MAX).then(|| {
-                let values = left.split_off(left.len() / 2);
-                let separator = separator(left[left.len() - 1].key(), values[0].key()).to_vec();
-                let count = values.len();
-                Split { separator, right: Child { node: Node::Leaf(Arc::new(Leaf { values })), count } }
-            })
+            let left = Arc::make_mut(left);
+            let total = left.values.len() + right.values.len();
+            left.values.extend(right.values.iter().cloned());
+            if total > LEAF_MAX {
+                let right = left.split_off(total / 2);
+                let separator = separator(left.values[total / 2 - 1].key(), right.values[0].key()).to_vec();
+                let count = right.values.len();
+                Some(Split { separator, right: Child { node: Node::Leaf(Arc::new(right)), count } })
+            } else {
+                left.remember();
+                None
+            }
         }
         (Node::Inner(left), Node::Inner(right)) => {
             let left = Arc::make_mut(left);
@@ -610,6 +692,10 @@ mod tests {
             Node::Leaf(leaf) => {
                 assert!(leaf.values.len() <= LEAF_MAX);
                 assert!(root || !leaf.values.is_empty());
+                for (value, head_of) in leaf.values.iter().zip(&leaf.heads) {
+                    assert_eq!(head(value.key(), leaf.common), *head_of);
+                    assert_eq!(value.key()[..leaf.common], leaf.values[0].key()[..leaf.common]);
+                }
                 for value in &leaf.values {
                     assert!(
                         low.is_none_or(|low| low <= value.key())

@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use rustix::fs::{FlockOperation, flock};
 
-use super::engine::{Db, Engine, guarded};
+use super::engine::{Db, Engine, LEAF_FANOUT, guarded};
 use super::marker::{Marker, fingerprint, generation_path, remove_generations_but};
 use super::value::{
     KEY_LEN, META_KEY, Meta, Totals, decode, decode_meta, encode_key, encode_meta, encode_value,
@@ -31,8 +31,8 @@ const CHUNK: usize = 512;
 pub struct SledOptions {
     /// Leaves kept in memory for reading.
     pub cache_bytes: usize,
-    /// What was written stays in memory until the engine is opened anew, which happens after so many bytes
-    /// and makes reads wait for some ten milliseconds.
+    /// What was written stays in memory until the engine is opened anew, which happens when about so many bytes
+    /// stay, and makes reads wait for some ten milliseconds.
     pub reopen_bytes: u64,
     /// Opening is given up when no further record is found for so long.
     pub stall: Duration,
@@ -80,8 +80,23 @@ enum State {
 struct Writing {
     generation: u64,
     totals: Totals,
-    /// Bytes since the engine was opened.
-    bytes: u64,
+    /// About what the engine keeps in memory of what was written since it was opened.
+    kept_bytes: u64,
+    /// Removals since the last flush, and the bytes they removed.
+    removed: (u64, u64),
+}
+
+impl Writing {
+    fn new(generation: u64, totals: Totals) -> Self {
+        Self { generation, totals, kept_bytes: 0, removed: (0, 0) }
+    }
+
+    /// A removal keeps its whole leaf in memory: at most one for each removal, and for each leaf flushed.
+    fn count_removals(&mut self, leaves_flushed: u64) {
+        let (records, bytes) = std::mem::take(&mut self.removed);
+        let leaf_bytes = bytes / records.max(1) * LEAF_FANOUT as u64;
+        self.kept_bytes += records.min(leaves_flushed) * leaf_bytes;
+    }
 }
 
 impl SledRecords {
@@ -119,7 +134,7 @@ impl SledRecords {
             dir: dir.to_owned(),
             options,
             state: RwLock::new(State::Working(engine)),
-            writing: Mutex::new(Writing { generation, totals, bytes: 0 }),
+            writing: Mutex::new(Writing::new(generation, totals)),
             lock,
         };
         Ok((store, opened))
@@ -171,7 +186,7 @@ impl SledRecords {
             match engine.shut().and_then(|()| Engine::open(&path, self.options.cache_bytes)) {
                 Ok(engine) => {
                     *state = State::Working(engine);
-                    writing.bytes = 0;
+                    writing.kept_bytes = 0;
                     return Ok(());
                 }
                 Err(what) => what,
@@ -187,12 +202,14 @@ impl RecordStore for SledRecords {
         let mut writing = self.writing.lock();
         let mut totals = writing.totals;
         let mut bytes = 0;
+        let mut removed = writing.removed;
         self.with(|db| {
             // Removed one by one, since a batch leaves emptied leaves behind for ever. Still atomic with the
             // batch: nobody else flushes in between.
             for at in &batch.remove {
-                if db.remove(encode_key(*at)).map_err(io_fault)?.is_some() {
+                if let Some(value) = db.remove(encode_key(*at)).map_err(io_fault)? {
                     totals.remove(*at);
+                    removed = (removed.0 + 1, removed.1 + (KEY_LEN + value.len()) as u64);
                 }
             }
             let mut engine_batch = ::sled::Batch::default();
@@ -211,14 +228,16 @@ impl RecordStore for SledRecords {
             db.apply_batch(engine_batch).map_err(io_fault)
         })?;
         writing.totals = totals;
-        writing.bytes += bytes;
+        writing.removed = removed;
+        writing.kept_bytes += bytes;
         Ok(())
     }
 
     fn flush(&self) -> Result<(), RecordsError> {
         let mut writing = self.writing.lock();
-        self.with(|db| db.flush().map(|_| ()).map_err(io_fault))?;
-        if writing.bytes >= self.options.reopen_bytes { self.reopen(&mut writing) } else { Ok(()) }
+        let leaves = self.with(|db| db.flush().map(|stats| stats.objects_flushed).map_err(io_fault))?;
+        writing.count_removals(leaves);
+        if writing.kept_bytes >= self.options.reopen_bytes { self.reopen(&mut writing) } else { Ok(()) }
     }
 
     fn load(&self, visit: &mut dyn FnMut(StoredVersion)) -> Result<(), RecordsError> {
@@ -268,7 +287,7 @@ impl RecordStore for SledRecords {
         }
         remove_generations_but(&self.dir, None).map_err(|e| failed(&self.dir, e.to_string()))?;
         *state = State::Working(begin(&self.dir, next, self.options)?);
-        *writing = Writing { generation: next, totals: Totals::default(), bytes: 0 };
+        *writing = Writing::new(next, Totals::default());
         Ok(())
     }
 

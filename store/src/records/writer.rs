@@ -82,6 +82,8 @@ struct Queue {
     /// Number of hand-overs; `written` counts those that are on disk or dropped.
     handed_over: u64,
     written: u64,
+    /// Somebody waits for the disk: write without waiting for more.
+    draining: bool,
     closing: bool,
     failure: Option<String>,
 }
@@ -152,7 +154,7 @@ impl RecordWriter {
         }
     }
 
-    /// Returns when everything that was handed over is on disk.
+    /// Has everything written that was handed over, now, and returns when it is on disk.
     ///
     /// # Errors
     /// The store's failure.
@@ -166,6 +168,8 @@ impl RecordWriter {
             if queue.written >= upto {
                 return Ok(());
             }
+            queue.draining = true;
+            self.shared.work.notify_one();
             self.shared.progress.wait(&mut queue);
         }
     }
@@ -266,6 +270,7 @@ impl Shared {
             self.wait_until_due(&mut queue, last_flush + self.options.flush_interval);
             let clear = std::mem::take(&mut queue.clear);
             let batch = queue.batch.take();
+            queue.draining = false;
             let taken = queue.handed_over;
             queue.bytes = 0;
             drop(queue);
@@ -290,7 +295,8 @@ impl Shared {
     }
 
     fn wait_until_due(&self, queue: &mut MutexGuard<'_, Queue>, due: Instant) {
-        while !queue.closing && !queue.clear && queue.bytes < self.options.flush_bytes {
+        let at_once = |queue: &Queue| queue.closing || queue.draining || queue.clear;
+        while !at_once(queue) && queue.bytes < self.options.flush_bytes {
             if self.work.wait_until(queue, due).timed_out() {
                 return;
             }

@@ -1,8 +1,7 @@
 //! The gRPC services of the client port, over a [`backend::Backend`].
 //!
 //! A service decides nothing but what the API itself demands: it checks a request, turns it into a
-//! command or a read, and turns the outcome into the answer. Watch is assembled elsewhere, with
-//! [`admit::admit`] and [`streams::until_ended`].
+//! command or a read, and turns the outcome into the answer.
 
 pub mod admit;
 pub mod backend;
@@ -23,11 +22,14 @@ mod oversize;
 mod queue;
 mod snapshot;
 mod validate;
+mod watch;
 
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
 mod tests;
+
+use std::sync::Arc;
 
 use barque_proto::server::election::election_server::ElectionServer;
 use barque_proto::server::etcd::auth_server::AuthServer;
@@ -35,11 +37,14 @@ use barque_proto::server::etcd::cluster_server::ClusterServer;
 use barque_proto::server::etcd::kv_server::KvServer;
 use barque_proto::server::etcd::lease_server::LeaseServer;
 use barque_proto::server::etcd::maintenance_server::MaintenanceServer;
+use barque_proto::server::etcd::watch_server::WatchServer;
 use barque_proto::server::health::health_server::HealthServer;
 use barque_proto::server::lock::lock_server::LockServer;
 use tonic::service::Routes;
 
 use backend::{Backend, Limits};
+
+use crate::watch::{History, WatchConfig, WatchHub};
 use oversize::Oversize;
 
 /// The version of etcd that this store speaks like. Kubernetes reads from it what a store can do.
@@ -60,9 +65,21 @@ pub const fn max_message_bytes(limits: &Limits) -> usize {
     limits.max_request_bytes + MESSAGE_OVERHEAD_BYTES
 }
 
-/// All services of the client port but Watch.
+/// What the Watch service needs beside the backend.
+pub struct Watches {
+    /// New events.
+    pub hub: Arc<WatchHub>,
+    /// Old events.
+    pub history: Arc<dyn History>,
+    /// How streams behave.
+    pub config: WatchConfig,
+}
+
+/// All services of the client port.
 #[must_use]
-pub fn routes<B: Backend>(backend: &B) -> Routes {
+pub fn routes<B: Backend>(backend: &B, watches: Watches) -> Routes {
+    let Watches { hub, history, config } = watches;
+    let watch = watch::Watch { backend: backend.clone(), hub, history, config };
     let bytes = max_message_bytes(backend.limits());
     macro_rules! service {
         ($server:ident, $service:expr) => {
@@ -70,6 +87,7 @@ pub fn routes<B: Backend>(backend: &B) -> Routes {
         };
     }
     Routes::new(service!(KvServer, kv::Kv(backend.clone())))
+        .add_service(service!(WatchServer, watch))
         .add_service(service!(LeaseServer, lease::Lease(backend.clone())))
         .add_service(service!(ClusterServer, cluster::Cluster(backend.clone())))
         .add_service(service!(MaintenanceServer, maintenance::Maintenance(backend.clone())))

@@ -10,6 +10,7 @@
 //! - [`index`]: where entries are, and the recent ones; [`recovery`]: opening
 
 mod disk;
+mod error;
 pub mod format;
 mod index;
 mod journal;
@@ -37,8 +38,10 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::disk::{Disk, OsDisk};
+pub use self::error::{WalError, WalFailure};
 pub use self::format::{LogEntry, Payload, Position, SavedVote};
 use self::format::{MAX_RECORD_BYTES, Record, SEGMENT_HEADER_BYTES, SegmentHeader};
+use self::index::LogIndex;
 use self::journal::{Journal, JournalConfig};
 use self::recovery::{Recovery, RecoveryConfig};
 use self::segment::Housekeeper;
@@ -121,102 +124,6 @@ impl WalConfig {
     }
 }
 
-/// What to do with a member whose log is damaged.
-const REPAIR: &str = "the other members still have the data: remove this member from the cluster, delete \
-its data directory and add it again; when no majority of members is intact, restore the cluster from a backup";
-
-/// Why a log could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum WalError {
-    /// The file system refused.
-    #[error("cannot {action}")]
-    Io {
-        /// What was tried.
-        action: String,
-        /// Its answer.
-        source: io::Error,
-    },
-    /// Another process has it open.
-    #[error("the log in {} is in use by another process", dir.display())]
-    Locked {
-        /// Where.
-        dir: PathBuf,
-    },
-    /// Something that was safely on disk is not there any more, or is not what was written.
-    #[error("the log is damaged: {}, offset {offset}: {detail}. Starting would lose acknowledged writes, so this member stops; {REPAIR}", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// Where in it, in bytes.
-        offset: u64,
-        /// What is wrong.
-        detail: String,
-    },
-    /// The log of another member or cluster.
-    #[error("{} belongs to {found}, but this is {expected}; start with the data directory of this member", path.display())]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-        /// Whose it is.
-        found: Identity,
-        /// Who asks.
-        expected: Identity,
-    },
-    /// Written by another version of the program.
-    #[error("{} has log format version {found}, this program reads version {}; start the version that wrote it", path.display(), format::FORMAT_VERSION)]
-    Version {
-        /// The file.
-        path: PathBuf,
-        /// The version in it.
-        found: u32,
-    },
-    /// The configuration makes no sense.
-    #[error("log configuration: {0}")]
-    Config(String),
-}
-
-impl WalError {
-    fn io(action: &str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { action: action.to_owned(), source }
-    }
-}
-
-/// Why a log stopped. From then on every call fails with it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WalFailure {
-    kind: io::ErrorKind,
-    message: Arc<str>,
-}
-
-impl WalFailure {
-    fn new(error: &io::Error) -> Self {
-        let hint = match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                "; nothing is lost, make space and start the member again"
-            }
-            _ => "",
-        };
-        let message = format!("the log could not be written, this member must stop: {error}{hint}").into();
-        Self { kind: error.kind(), message }
-    }
-
-    fn closed() -> Self {
-        Self { kind: io::ErrorKind::NotConnected, message: "the log is closed".into() }
-    }
-
-    /// The same as an I/O error.
-    #[must_use]
-    pub fn to_io(&self) -> io::Error {
-        io::Error::new(self.kind, self.message.to_string())
-    }
-}
-
-impl fmt::Display for WalFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
 /// What opening found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
@@ -267,12 +174,24 @@ impl Wal {
 
     fn open_on(disk: Arc<dyn Disk>, config: &WalConfig) -> Result<(Self, Recovered), WalError> {
         let size_on_disk = Arc::new(AtomicU64::new(0));
-        let (journal, recovery_index, recovered) = open_journal(disk, config, &size_on_disk, true)?;
+        let (journal, index, recovered) = open_journal(disk, config, &size_on_disk, true)?;
+        let wal = Self::start(journal, index, recovered, config, size_on_disk)?;
+        Ok((wal, recovered))
+    }
+
+    /// Starts the thread that owns the files.
+    fn start(
+        journal: Journal,
+        index: LogIndex,
+        recovered: Recovered,
+        config: &WalConfig,
+        size_on_disk: Arc<AtomicU64>,
+    ) -> Result<Self, WalError> {
         let (inbox, messages) = mpsc::channel(config.inbox_messages.max(1));
         let inbox_kib = u32::try_from(config.inbox_bytes / 1024).unwrap_or(u32::MAX >> 4).max(1);
         let inbox_space = Arc::new(Semaphore::new(inbox_kib as usize));
         let (failed, failed_receiver) = watch::channel(None);
-        let state = Arc::new(Mutex::new(State::new(&journal, recovery_index, recovered.committed)));
+        let state = Arc::new(Mutex::new(State::new(&journal, index, recovered.committed)));
         let committed_changed = Arc::new(AtomicBool::new(false));
         let writer = Writer {
             journal,
@@ -298,7 +217,7 @@ impl Wal {
             thread: Mutex::new(Some(thread)),
             committed_changed,
         };
-        Ok((Self { inner: Arc::new(inner) }, recovered))
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Appends entries, in order and without holes. They can be read when this returns; `done` is called
@@ -510,7 +429,7 @@ fn open_journal(
     config: &WalConfig,
     size_on_disk: &Arc<AtomicU64>,
     in_background: bool,
-) -> Result<(Journal, index::LogIndex, Recovered), WalError> {
+) -> Result<(Journal, LogIndex, Recovered), WalError> {
     if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&config.segment_bytes) {
         let range = format!("{MIN_SEGMENT_BYTES} to {MAX_SEGMENT_BYTES}");
         return Err(WalError::Config(format!(
@@ -538,7 +457,9 @@ fn open_journal(
         segment_bytes: config.segment_bytes,
         batch_bytes: config.batch_bytes.min(config.segment_bytes),
     };
-    let journal =
+    let mut journal =
         Journal::new(disk, journal_config, found, housekeeper, config.metrics.clone(), size_on_disk.clone());
+    // Deletions that an end of the process prevented.
+    journal.release_purged();
     Ok((journal, index, recovered))
 }

@@ -213,13 +213,8 @@ fn run(shared: &Shared) {
     // A deletion that failed is not tried again before there is something new to do.
     let mut failed = 0;
     loop {
-        if shared.stop.load(Ordering::Relaxed) {
-            // Who waits for a segment makes it, or fails, itself.
-            todo.preparing = false;
-            shared.changed.notify_all();
-            return;
-        }
-        if todo.preparing {
+        let stopping = shared.stop.load(Ordering::Relaxed);
+        if todo.preparing && !stopping {
             drop(todo);
             let prepared = shared.prepare();
             if let Err(error) = &prepared
@@ -242,6 +237,8 @@ fn run(shared: &Shared) {
             } else {
                 failed = todo.obsolete.len();
             }
+        } else if stopping {
+            return;
         } else {
             shared.changed.wait(&mut todo);
         }

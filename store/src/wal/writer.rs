@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
-use super::WalFailure;
+use super::error::{REPAIR, WalFailure};
 use super::format::{LogEntry, Position, Record, RecordPlace, SavedVote, Standing, decode_record};
 use super::index::{LogIndex, Place, StoredEntry};
 use super::journal::Journal;
@@ -170,8 +170,7 @@ pub(super) fn read_stored(entries: &[(StoredEntry, Arc<Segment>)]) -> io::Result
                     let (name, offset) = (segment_name(entry.segment), entry.offset);
                     let reason = format!(
                         "log entry {} is damaged on disk: {name}, offset {offset}; {}",
-                        entry.position.index,
-                        super::REPAIR
+                        entry.position.index, REPAIR
                     );
                     return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
                 }

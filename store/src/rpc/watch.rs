@@ -1,0 +1,76 @@
+//! The Watch service: a client's requests into a watch engine, the engine's answers to the client.
+
+use std::sync::Arc;
+
+use barque_proto::etcdserverpb::{ResponseHeader, WatchRequest};
+use barque_proto::served::WatchResponse;
+use barque_proto::server::etcd::watch_server;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::admit::{OnLearner, admit, header};
+use super::backend::Backend;
+use super::streams::until_ended;
+use crate::ids::Revision;
+use crate::watch::{HeaderSource, History, WatchConfig, WatchHub, WatchStream};
+
+/// `etcdserverpb.Watch`.
+pub(super) struct Watch<B> {
+    pub(super) backend: B,
+    pub(super) hub: Arc<WatchHub>,
+    pub(super) history: Arc<dyn History>,
+    pub(super) config: WatchConfig,
+}
+
+struct Headers<B>(B);
+
+impl<B: Backend> HeaderSource for Headers<B> {
+    fn header(&self, revision: Revision) -> ResponseHeader {
+        header(&self.0, revision)
+    }
+}
+
+struct Session {
+    engine: WatchStream,
+    requests: Streaming<WatchRequest>,
+}
+
+impl Session {
+    /// The next answer. Requests are taken while answers wait, and not taken while too many wait.
+    async fn next(&mut self) -> Option<Result<WatchResponse, Status>> {
+        loop {
+            let accepts = self.engine.accepts_requests();
+            let request = tokio::select! {
+                biased;
+                request = self.requests.next(), if accepts => request,
+                answer = self.engine.next() => return answer.map(Ok),
+            };
+            match request {
+                Some(Ok(request)) => self.engine.request(request),
+                Some(Err(status)) => return Some(Err(status)),
+                // etcd ends the stream when its client closes its side.
+                None => return None,
+            }
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl<B: Backend> watch_server::Watch for Watch<B> {
+    type WatchStream = BoxStream<'static, Result<WatchResponse, Status>>;
+
+    async fn watch(
+        &self,
+        request: Request<Streaming<WatchRequest>>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let admitted = admit(&self.backend, request.metadata(), OnLearner::Refuse)?;
+        let headers: Arc<dyn HeaderSource> = Arc::new(Headers(self.backend.clone()));
+        let engine = WatchStream::new(Arc::clone(&self.hub), Arc::clone(&self.history), headers, self.config);
+        let session = Session { engine, requests: request.into_inner() };
+        let answers = stream::unfold(session, |mut session| async move {
+            let answer = session.next().await?;
+            Some((answer, session))
+        });
+        Ok(Response::new(until_ended(&self.backend, admitted, answers)))
+    }
+}
