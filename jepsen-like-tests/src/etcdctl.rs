@@ -25,7 +25,9 @@ pub struct Printed {
 
 impl Printed {
     /// The output of a command that must have succeeded.
-    #[must_use]
+    ///
+    /// # Panics
+    /// When it has not.
     pub fn ok(self) -> String {
         assert_eq!(self.code, 0, "etcdctl failed: {}{}", self.out, self.err);
         self.out

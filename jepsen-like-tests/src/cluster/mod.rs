@@ -63,14 +63,6 @@ pub enum ClusterError {
     /// A state was not reached in time.
     #[error(transparent)]
     TooLate(#[from] TooLate),
-    /// A member refused a request of the harness.
-    #[error("{what}: {status}")]
-    Refused {
-        /// What was asked.
-        what: String,
-        /// The answer.
-        status: Box<tonic::Status>,
-    },
 }
 
 fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> ClusterError {
@@ -428,11 +420,15 @@ impl Cluster {
         let through = self.leader().await?;
         let index = self.prepare_member("existing")?;
         let url = format!("{}://127.0.0.1:{}", self.scheme(), self.members[index].peer_port);
-        let added = self.client(through).member_add(&url).await;
-        added.map_err(|status| ClusterError::Refused {
-            what: format!("adding {url}"),
-            status: Box::new(status),
-        })?;
+        let client = self.client(through);
+        // "unhealthy cluster" until every member has been connected for some seconds.
+        let added = eventually("a new member", PATIENCE, || async {
+            client.member_add(&url).await.map_err(|status| status.message().to_owned())
+        });
+        if let Err(why) = added.await {
+            self.members.truncate(index);
+            return Err(why.into());
+        }
         self.members[index].initial_cluster = self.initial_cluster();
         self.restart(index).await?;
         Ok(index)
