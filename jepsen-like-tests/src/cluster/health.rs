@@ -1,4 +1,4 @@
-//! Asks a member's `/health`, by a plain HTTP/1.1 request.
+//! Asks a member's `/health`, by a plain HTTP/1.0 request, whose answer is never cut into chunks.
 
 use std::io;
 
@@ -17,7 +17,7 @@ pub struct HttpAnswer {
 /// `GET path` from whoever listens on `port` of this machine.
 pub async fn http_get(port: u16, path: &str) -> io::Result<HttpAnswer> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
