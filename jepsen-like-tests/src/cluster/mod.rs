@@ -425,11 +425,20 @@ impl Cluster {
         let added = eventually("a new member", PATIENCE, || async {
             client.member_add(&url).await.map_err(|status| status.message().to_owned())
         });
-        if let Err(why) = added.await {
-            self.members.truncate(index);
-            return Err(why.into());
-        }
-        self.members[index].initial_cluster = self.initial_cluster();
+        let listed = match added.await {
+            Ok(answer) => answer.members,
+            Err(why) => {
+                self.members.truncate(index);
+                return Err(why.into());
+            }
+        };
+        // The new member has no name yet.
+        let name =
+            |listed: &str| if listed.is_empty() { &self.members[index].name } else { listed }.to_owned();
+        let urls = listed
+            .iter()
+            .flat_map(|member| member.peer_ur_ls.iter().map(|url| format!("{}={url}", name(&member.name))));
+        self.members[index].initial_cluster = urls.collect::<Vec<_>>().join(",");
         self.restart(index).await?;
         Ok(index)
     }
