@@ -291,3 +291,62 @@ pub fn check(memories: &Memories, history: &[Change]) {
         assert_eq!(seen.len(), expected.len(), "watcher {watcher} saw more than the history holds");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(revision: i64, key: &'static str, value: &'static str) -> Change {
+        Change { revision, key: key.into(), value: Some(value.into()) }
+    }
+
+    fn acknowledged(revision: i64, key: &'static str, value: &'static str) -> Acknowledged {
+        Acknowledged { key: key.into(), value: value.into(), revision }
+    }
+
+    fn history() -> Vec<Change> {
+        vec![change(2, "a", "1"), change(3, "b", "2"), change(4, "a", "3")]
+    }
+
+    /// A history with an unacknowledged write in the middle, and a watcher that has not seen the end.
+    #[test]
+    fn what_agrees_passes() {
+        let memories = Memories {
+            acknowledged: vec![acknowledged(2, "a", "1"), acknowledged(4, "a", "3")],
+            watched: vec![history(), history()[..2].to_vec(), Vec::new()],
+        };
+        check(&memories, &history());
+    }
+
+    #[test]
+    #[should_panic(expected = "is not in the history")]
+    fn a_lost_write_is_found() {
+        check(&Memories { acknowledged: vec![acknowledged(5, "a", "4")], watched: vec![] }, &history());
+    }
+
+    #[test]
+    #[should_panic(expected = "is not in the history")]
+    fn a_write_at_another_revision_is_found() {
+        check(&Memories { acknowledged: vec![acknowledged(3, "a", "3")], watched: vec![] }, &history());
+    }
+
+    #[test]
+    #[should_panic(expected = "was written twice")]
+    fn a_write_that_was_applied_twice_is_found() {
+        check(&Memories::default(), &[change(2, "a", "1"), change(3, "a", "1")]);
+    }
+
+    #[test]
+    #[should_panic(expected = "as its change number 1")]
+    fn a_gap_in_a_watch_is_found() {
+        let watched = vec![vec![change(2, "a", "1"), change(4, "a", "3")]];
+        check(&Memories { acknowledged: vec![], watched }, &history());
+    }
+
+    #[test]
+    #[should_panic(expected = "as its change number 1")]
+    fn an_event_that_a_watch_repeats_is_found() {
+        let watched = vec![vec![change(2, "a", "1"), change(2, "a", "1"), change(3, "b", "2")]];
+        check(&Memories { acknowledged: vec![], watched }, &history());
+    }
+}
