@@ -1,1 +1,11 @@
-//! stub
+//! Starts real store processes, breaks them, and speaks to them as any client would.
+//!
+//! The same harness runs etcd and Barque, so that every expectation is first checked against the original.
+//! Sees clients, processes, networks and disks; must never know the insides of the store.
+
+pub mod certificates;
+pub mod client;
+pub mod cluster;
+pub mod deadline;
+pub mod etcdctl;
+pub mod load;

@@ -1,0 +1,58 @@
+# Everything that a fresh Debian machine with a Rust toolchain needs to build, test and measure Barque.
+# Targets install what is missing with apt, and say so.
+
+CARGO ?= cargo
+
+# cc is what Rust links with; protoc builds the crate etcd-client, which only tests use; etcd and etcdctl are the
+# references that the tests compare with.
+PACKAGES := build-essential etcd-server etcd-client protobuf-compiler
+
+.PHONY: up test bench fmt verify packages lint binary
+
+# Three members on this machine and one put/get through them. They run until Ctrl-C in a terminal, or with HOLD=1.
+up: binary
+	$(CARGO) run --locked --quiet --package jepsen-like-tests --bin three-members
+
+test: packages lint binary
+	$(CARGO) test --locked --workspace
+
+# The same client against etcd and against Barque, three members each, in turns.
+bench: packages
+	$(CARGO) build --locked --release --package barque --package kvctl
+	$(CARGO) run --locked --release --package jepsen-like-tests --bin versus
+
+fmt:
+	$(CARGO) fmt --all
+
+# What takes longer than a test should: licences and duplicates, documentation, a long comparison with etcd.
+verify: test
+	command -v cargo-deny > /dev/null || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny --all-features check licenses bans sources
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+	DIFFERENTIAL_REQUESTS=50000 $(CARGO) test --locked --package jepsen-like-tests --test differential -- --nocapture
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+# The tests start this program; cargo does not build it for them by itself.
+binary:
+	$(CARGO) build --locked --package barque
+
+# Installing etcd-server must not start an etcd of its own: policy-rc.d forbids it meanwhile, where there is none yet.
+packages:
+	@missing=""; \
+	for package in $(PACKAGES); do \
+		dpkg-query --show --showformat='$${db:Status-Status}' $$package 2> /dev/null | grep -qx installed \
+			|| missing="$$missing $$package"; \
+	done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	echo "installing:$$missing"; \
+	root=""; if [ "$$(id -u)" != 0 ]; then root="sudo"; fi; \
+	policy=/usr/sbin/policy-rc.d; \
+	if [ ! -e $$policy ]; then \
+		printf '#!/bin/sh\nexit 101\n' | $$root tee $$policy > /dev/null && $$root chmod +x $$policy; \
+		trap "$$root rm -f $$policy" EXIT; \
+	fi; \
+	$$root apt-get update -qq && $$root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y \
+		--no-install-recommends $$missing

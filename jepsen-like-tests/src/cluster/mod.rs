@@ -1,0 +1,457 @@
+//! Clusters of real processes on loopback: started, killed, paused, wiped, restarted, and always removed.
+
+mod health;
+mod options;
+mod ports;
+mod process;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+pub use health::{HttpAnswer, http_get};
+pub use options::{Flavor, Options, TlsFiles, barque_binary};
+
+use crate::client::Client;
+use crate::deadline::{PATIENCE, TooLate, eventually};
+use process::{Process, tail};
+
+/// How often a start is tried again with other ports when somebody was faster to take one.
+const PORT_ATTEMPTS: usize = 3;
+
+/// Lines of a member's log that are shown when a test fails.
+const LOG_LINES_SHOWN: usize = 40;
+
+/// A cluster could not be brought into the wanted state.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The program is missing or cannot be run.
+    #[error(
+        "cannot run {program}: {source} (etcd and etcdctl: `apt-get install etcd-server etcd-client`; \
+         barque: `cargo build -p barque`)"
+    )]
+    Program {
+        /// What was to be run.
+        program: String,
+        /// Why it could not be.
+        source: io::Error,
+    },
+    /// A file, directory, port or signal.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A member ended instead of becoming ready.
+    #[error("member {name} ended with {status}; the end of its log:\n{log}")]
+    Ended {
+        /// The member.
+        name: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// The last lines it wrote.
+        log: String,
+    },
+    /// A state was not reached in time.
+    #[error(transparent)]
+    TooLate(#[from] TooLate),
+}
+
+fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> ClusterError {
+    let what = what.into();
+    move |source| ClusterError::Io { what, source }
+}
+
+#[derive(Debug)]
+struct Member {
+    name: String,
+    client_port: u16,
+    peer_port: u16,
+    /// Plain `/health` and `/metrics`; only with TLS, where the client port does not answer plainly.
+    metrics_port: Option<u16>,
+    data_dir: PathBuf,
+    log: PathBuf,
+    /// `--initial-cluster-state`, and the members it was started with.
+    state: &'static str,
+    initial_cluster: String,
+    process: Option<Process>,
+}
+
+/// Members of one store on this machine. Dropping it ends every process and removes every file.
+#[derive(Debug)]
+pub struct Cluster {
+    flavor: Flavor,
+    options: Options,
+    members: Vec<Member>,
+    token: String,
+    root: TempDir,
+}
+
+impl Cluster {
+    /// Starts `count` members and waits until each of them is healthy.
+    pub async fn start(flavor: Flavor, count: usize, options: Options) -> Result<Self, ClusterError> {
+        let mut attempt = 1;
+        loop {
+            let mut cluster = Self::prepare(flavor, count, options.clone())?;
+            match cluster.start_all().await {
+                Err(ClusterError::Ended { log, .. })
+                    if log.contains("address already in use") && attempt < PORT_ATTEMPTS =>
+                {
+                    attempt += 1;
+                }
+                other => return other.map(|()| cluster),
+            }
+        }
+    }
+
+    /// Chooses ports and directories for `count` members and starts none of them.
+    pub fn prepare(flavor: Flavor, count: usize, options: Options) -> Result<Self, ClusterError> {
+        let root = tempfile::Builder::new()
+            .prefix("store-under-test-")
+            .tempdir()
+            .map_err(io_error("a directory for the cluster"))?;
+        let token = format!("token-{:016x}", rand::random::<u64>());
+        let mut cluster = Self { flavor, options, members: Vec::new(), token, root };
+        for _ in 0..count {
+            cluster.prepare_member("new")?;
+        }
+        let all = cluster.initial_cluster();
+        for member in &mut cluster.members {
+            member.initial_cluster.clone_from(&all);
+        }
+        Ok(cluster)
+    }
+
+    fn prepare_member(&mut self, state: &'static str) -> Result<usize, ClusterError> {
+        let index = self.members.len();
+        let name = format!("m{}", index + 1);
+        let data_root = self.options.data_roots.get(&index).map_or(self.root.path(), PathBuf::as_path);
+        let port = || ports::free().map_err(io_error("a free port"));
+        self.members.push(Member {
+            client_port: port()?,
+            peer_port: port()?,
+            metrics_port: if self.options.tls.is_some() { Some(port()?) } else { None },
+            data_dir: data_root.join(&name),
+            log: self.root.path().join(format!("{name}.log")),
+            state,
+            initial_cluster: String::new(),
+            process: None,
+            name,
+        });
+        Ok(index)
+    }
+
+    async fn start_all(&mut self) -> Result<(), ClusterError> {
+        let all: Vec<usize> = (0..self.len()).collect();
+        self.restart_all(&all).await
+    }
+
+    /// Starts the named members together and waits until each of them is healthy.
+    pub async fn restart_all(&mut self, indexes: &[usize]) -> Result<(), ClusterError> {
+        for &index in indexes {
+            self.spawn(index)?;
+        }
+        for &index in indexes {
+            self.ready(index).await?;
+        }
+        Ok(())
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.options.tls.is_some() { "https" } else { "http" }
+    }
+
+    fn initial_cluster(&self) -> String {
+        let scheme = self.scheme();
+        let urls = self.members.iter().map(|m| format!("{}={scheme}://127.0.0.1:{}", m.name, m.peer_port));
+        urls.collect::<Vec<_>>().join(",")
+    }
+
+    /// The flags with which member `index` is started, each with its value.
+    #[must_use]
+    pub fn flags(&self, index: usize) -> BTreeMap<String, String> {
+        let member = &self.members[index];
+        let scheme = self.scheme();
+        let client = format!("{scheme}://127.0.0.1:{}", member.client_port);
+        let peer = format!("{scheme}://127.0.0.1:{}", member.peer_port);
+        let mut flags = BTreeMap::new();
+        let mut set = |flag: &str, value: String| flags.insert(format!("--{flag}"), value);
+        set("name", member.name.clone());
+        set("data-dir", member.data_dir.display().to_string());
+        set("listen-client-urls", client.clone());
+        set("advertise-client-urls", client);
+        set("listen-peer-urls", peer.clone());
+        set("initial-advertise-peer-urls", peer);
+        set("initial-cluster", member.initial_cluster.clone());
+        set("initial-cluster-state", member.state.to_owned());
+        set("initial-cluster-token", self.token.clone());
+        if let Some(port) = member.metrics_port {
+            set("listen-metrics-urls", format!("http://127.0.0.1:{port}"));
+        }
+        if let Some(tls) = &self.options.tls {
+            for prefix in ["", "peer-"] {
+                set(&format!("{prefix}cert-file"), tls.certificate.display().to_string());
+                set(&format!("{prefix}key-file"), tls.key.display().to_string());
+                set(&format!("{prefix}trusted-ca-file"), tls.authority.display().to_string());
+                set(&format!("{prefix}client-cert-auth"), "true".to_owned());
+            }
+        }
+        flags.extend(self.options.flags.clone());
+        flags
+    }
+
+    /// Starts member `index` and does not wait for it.
+    pub fn spawn(&mut self, index: usize) -> Result<(), ClusterError> {
+        self.spawn_with(index, &self.flags(index))
+    }
+
+    /// Starts member `index` with exactly these flags and does not wait for it.
+    pub fn spawn_with(&mut self, index: usize, flags: &BTreeMap<String, String>) -> Result<(), ClusterError> {
+        let (program, leading) = self.flavor.program();
+        let mut arguments: Vec<OsString> = leading.iter().map(OsString::from).collect();
+        arguments.extend(flags.iter().map(|(flag, value)| OsString::from(format!("{flag}={value}"))));
+        let member = &mut self.members[index];
+        let process = Process::start(&program, &arguments, &member.log)
+            .map_err(|source| ClusterError::Program { program: program.display().to_string(), source })?;
+        member.process = Some(process);
+        Ok(())
+    }
+
+    /// Starts member `index` again and waits until it is healthy.
+    pub async fn restart(&mut self, index: usize) -> Result<(), ClusterError> {
+        self.restart_all(&[index]).await
+    }
+
+    /// Waits until member `index` is healthy: it has a leader and answers linearizable reads.
+    pub async fn ready(&mut self, index: usize) -> Result<(), ClusterError> {
+        let port = self.members[index].metrics_port.unwrap_or(self.members[index].client_port);
+        let what = format!("/health of {}", self.members[index].name);
+        let patience = self.options.ready_within();
+        let healthy = eventually(&what, patience, || health::healthy(port));
+        let mut healthy = std::pin::pin!(healthy);
+        loop {
+            // The readiness question never learns of the process's end; a look at it now and then does.
+            if let Ok(answer) = tokio::time::timeout(Duration::from_millis(200), healthy.as_mut()).await {
+                return Ok(answer?);
+            }
+            let member = &mut self.members[index];
+            let ended = match &mut member.process {
+                Some(process) => process.exit_status().map_err(io_error("the state of a member"))?,
+                None => None,
+            };
+            if let Some(status) = ended {
+                let log = tail(&member.log, LOG_LINES_SHOWN);
+                return Err(ClusterError::Ended { name: member.name.clone(), status, log });
+            }
+        }
+    }
+
+    /// How many members there are, running or not.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether there are no members.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// What runs.
+    #[must_use]
+    pub fn flavor(&self) -> Flavor {
+        self.flavor
+    }
+
+    /// The client URL of member `index`.
+    #[must_use]
+    pub fn endpoint(&self, index: usize) -> String {
+        format!("{}://127.0.0.1:{}", self.scheme(), self.members[index].client_port)
+    }
+
+    /// The client URLs of all members.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<String> {
+        (0..self.len()).map(|index| self.endpoint(index)).collect()
+    }
+
+    /// The port on which member `index` serves clients.
+    #[must_use]
+    pub fn client_port(&self, index: usize) -> u16 {
+        self.members[index].client_port
+    }
+
+    /// The port on which member `index` serves other members.
+    #[must_use]
+    pub fn peer_port(&self, index: usize) -> u16 {
+        self.members[index].peer_port
+    }
+
+    /// The name of member `index`.
+    #[must_use]
+    pub fn name(&self, index: usize) -> &str {
+        &self.members[index].name
+    }
+
+    /// The data directory of member `index`.
+    #[must_use]
+    pub fn data_dir(&self, index: usize) -> &Path {
+        &self.members[index].data_dir
+    }
+
+    /// The process id of member `index`, while it runs.
+    #[must_use]
+    pub fn process_id(&self, index: usize) -> Option<u32> {
+        self.members[index].process.as_ref().map(Process::id)
+    }
+
+    /// Everything that member `index` has printed.
+    #[must_use]
+    pub fn log(&self, index: usize) -> String {
+        tail(&self.members[index].log, usize::MAX)
+    }
+
+    /// A directory of this cluster for a test's own files.
+    #[must_use]
+    pub fn scratch(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// A client that speaks with member `index` and no other (without TLS).
+    #[must_use]
+    pub fn client(&self, index: usize) -> Client {
+        Client::to(&self.endpoint(index))
+    }
+
+    fn running(&mut self) -> Vec<usize> {
+        let alive = |member: &mut Member| match &mut member.process {
+            Some(process) => matches!(process.exit_status(), Ok(None)),
+            None => false,
+        };
+        self.members.iter_mut().enumerate().filter_map(|(i, m)| alive(m).then_some(i)).collect()
+    }
+
+    /// The member that leads, as soon as one of the running ones says so of itself.
+    pub async fn leader(&mut self) -> Result<usize, ClusterError> {
+        let running = self.running();
+        self.leader_among(&running).await
+    }
+
+    /// The member of `indexes` that leads, as soon as it says so of itself.
+    pub async fn leader_among(&self, indexes: &[usize]) -> Result<usize, ClusterError> {
+        let clients: Vec<(usize, Client)> = indexes.iter().map(|&i| (i, self.client(i))).collect();
+        let found = eventually("a leader", PATIENCE, || async {
+            for (index, client) in &clients {
+                let asked = tokio::time::timeout(Duration::from_secs(1), client.status()).await;
+                if let Ok(Ok(status)) = asked
+                    && status.leader != 0
+                    && status.header.is_some_and(|header| header.member_id == status.leader)
+                {
+                    return Ok(*index);
+                }
+            }
+            Err("nobody leads")
+        });
+        Ok(found.await?)
+    }
+
+    /// The running members that do not lead.
+    pub async fn followers(&mut self) -> Result<Vec<usize>, ClusterError> {
+        let leader = self.leader().await?;
+        let mut running = self.running();
+        running.retain(|&index| index != leader);
+        Ok(running)
+    }
+
+    fn process(&mut self, index: usize) -> &mut Process {
+        let member = &mut self.members[index];
+        member.process.as_mut().unwrap_or_else(|| panic!("{} was never started", member.name))
+    }
+
+    /// Ends member `index` at once with SIGKILL.
+    pub fn kill9(&mut self, index: usize) -> Result<(), ClusterError> {
+        self.process(index).kill().map_err(io_error("kill -9"))
+    }
+
+    /// Asks member `index` to stop (SIGTERM) and waits for its end.
+    pub async fn terminate(&mut self, index: usize) -> Result<ExitStatus, ClusterError> {
+        self.process(index).signal(Signal::TERM).map_err(io_error("SIGTERM"))?;
+        let name = self.members[index].name.clone();
+        self.ended(index, PATIENCE).await?.ok_or_else(|| {
+            io_error(format!("{name} after SIGTERM"))(io::Error::new(io::ErrorKind::TimedOut, "still runs"))
+        })
+    }
+
+    /// Waits for the end of member `index`; `None` when it still runs after `patience`.
+    pub async fn ended(
+        &mut self,
+        index: usize,
+        patience: Duration,
+    ) -> Result<Option<ExitStatus>, ClusterError> {
+        self.process(index).ended(patience).await.map_err(io_error("the end of a member"))
+    }
+
+    /// Stops member `index` from running (SIGSTOP); its connections stay open.
+    pub fn pause(&mut self, index: usize) -> Result<(), ClusterError> {
+        self.process(index).signal(Signal::STOP).map_err(io_error("SIGSTOP"))
+    }
+
+    /// Lets a paused member run again.
+    pub fn resume(&mut self, index: usize) -> Result<(), ClusterError> {
+        self.process(index).signal(Signal::CONT).map_err(io_error("SIGCONT"))
+    }
+
+    /// Deletes the data of member `index`, which must not run.
+    pub fn wipe(&mut self, index: usize) -> Result<(), ClusterError> {
+        std::fs::remove_dir_all(&self.members[index].data_dir).map_err(io_error("wiping a data directory"))
+    }
+
+    /// Adds a member to the running cluster, starts it and waits until it is healthy. Returns its index.
+    pub async fn add_member(&mut self) -> Result<usize, ClusterError> {
+        let through = self.leader().await?;
+        let index = self.prepare_member("existing")?;
+        let url = format!("{}://127.0.0.1:{}", self.scheme(), self.members[index].peer_port);
+        let client = self.client(through);
+        // "unhealthy cluster" until every member has been connected for some seconds.
+        let added = eventually("a new member", PATIENCE, || async {
+            client.member_add(&url).await.map_err(|status| status.message().to_owned())
+        });
+        let listed = match added.await {
+            Ok(answer) => answer.members,
+            Err(why) => {
+                self.members.truncate(index);
+                return Err(why.into());
+            }
+        };
+        // The new member has no name yet.
+        let name =
+            |listed: &str| if listed.is_empty() { &self.members[index].name } else { listed }.to_owned();
+        let urls = listed
+            .iter()
+            .flat_map(|member| member.peer_ur_ls.iter().map(|url| format!("{}={url}", name(&member.name))));
+        self.members[index].initial_cluster = urls.collect::<Vec<_>>().join(",");
+        self.restart(index).await?;
+        Ok(index)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for member in &mut self.members {
+            member.process = None;
+            if std::thread::panicking() {
+                let log = tail(&member.log, LOG_LINES_SHOWN);
+                eprintln!("---- the end of the log of {} ({:?})\n{log}", member.name, self.flavor);
+            }
+        }
+    }
+}

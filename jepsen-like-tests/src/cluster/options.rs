@@ -1,0 +1,116 @@
+//! What is started and how: flavour, flags, certificates, places for data.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::deadline::PATIENCE;
+
+/// The program behind the client API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavor {
+    /// Debian's `etcd`, the original.
+    Etcd,
+    /// `barque store`.
+    Barque,
+}
+
+impl Flavor {
+    /// What the tests examine: Barque, unless `STORE_UNDER_TEST=etcd` asks for the original, which is how an
+    /// expectation of a test is itself tested.
+    #[must_use]
+    pub fn under_test() -> Self {
+        match std::env::var("STORE_UNDER_TEST").as_deref() {
+            Ok("etcd") => Self::Etcd,
+            Ok("barque") | Err(_) => Self::Barque,
+            Ok(other) => panic!("STORE_UNDER_TEST is `{other}`; it may be `etcd` or `barque`"),
+        }
+    }
+
+    /// Whether Barque is meant.
+    #[must_use]
+    pub fn is_barque(self) -> bool {
+        self == Self::Barque
+    }
+
+    /// The program and the arguments that come before every flag.
+    ///
+    /// Barque's binary is `$BARQUE_BIN`, or `barque` in the directory of this build.
+    pub(super) fn program(self) -> (PathBuf, &'static [&'static str]) {
+        match self {
+            Self::Etcd => (PathBuf::from("etcd"), &[]),
+            Self::Barque => (barque_binary(), &["store"]),
+        }
+    }
+}
+
+/// `$BARQUE_BIN`, or the binary that this build put beside (or above) the running one.
+#[must_use]
+pub fn barque_binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("BARQUE_BIN") {
+        return PathBuf::from(path);
+    }
+    let this = std::env::current_exe().expect("a running program has a path");
+    let near = this.ancestors().skip(1).take(2).map(|dir| dir.join("barque"));
+    near.into_iter().find(|path| path.is_file()).unwrap_or_else(|| PathBuf::from("barque"))
+}
+
+/// Paths of PEM files with which every member serves clients and peers.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// Certificates of the authority that signed the members and the clients.
+    pub authority: PathBuf,
+    /// A member's certificate.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// How a cluster is started. Every flag that is not named here keeps its default.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub(super) flags: BTreeMap<String, String>,
+    pub(super) tls: Option<TlsFiles>,
+    pub(super) data_roots: BTreeMap<usize, PathBuf>,
+    patience: Option<Duration>,
+}
+
+impl Options {
+    /// Gives every member `flag` (with its dashes) the value `value`.
+    #[must_use]
+    pub fn flag(mut self, flag: &str, value: impl ToString) -> Self {
+        self.flags.insert(flag.to_owned(), value.to_string());
+        self
+    }
+
+    /// Heartbeats and elections at a fifth of the default times, for tests that lose leaders often.
+    #[must_use]
+    pub fn fast_elections(self) -> Self {
+        self.flag("--heartbeat-interval", 50).flag("--election-timeout", 300)
+    }
+
+    /// TLS towards clients and peers, with client certificates required on both.
+    #[must_use]
+    pub fn tls(mut self, files: TlsFiles) -> Self {
+        self.tls = Some(files);
+        self
+    }
+
+    /// Member `index` keeps its data below `root` instead of the cluster's own directory.
+    #[must_use]
+    pub fn data_root(mut self, index: usize, root: PathBuf) -> Self {
+        self.data_roots.insert(index, root);
+        self
+    }
+
+    /// Members may take this long to become ready.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
+    }
+
+    pub(super) fn ready_within(&self) -> Duration {
+        self.patience.unwrap_or(PATIENCE)
+    }
+}

@@ -1,0 +1,168 @@
+//! Processes that are killed, stopped and paused under load: nothing acknowledged is lost, nothing goes back,
+//! nobody disagrees.
+
+#![allow(clippy::unwrap_used, reason = "in a test a failure is the message")]
+
+use std::time::Duration;
+
+use jepsen_like_tests::client::Client;
+use jepsen_like_tests::cluster::{Cluster, Flavor, Options};
+use jepsen_like_tests::deadline::{PATIENCE, eventually};
+use jepsen_like_tests::load::{Load, Memories, check, history};
+use tokio::time::{Instant, sleep, timeout};
+
+const WRITERS: usize = 4;
+
+/// Every member has the same history and the same hash, and both agree with what the clients remember.
+async fn everybody_agrees(cluster: &mut Cluster, memories: &Memories) {
+    let first = history(&cluster.client(0)).await;
+    check(memories, &first);
+    let revision = first.last().unwrap().revision;
+    let hash = cluster.client(0).hash_kv(revision).await.unwrap();
+    for index in 1..cluster.len() {
+        let client = cluster.client(index);
+        // The linearizable read in `history` makes the member catch up first.
+        assert!(history(&client).await == first, "{} tells another history than m1", cluster.name(index));
+        let other = client.hash_kv(revision).await.unwrap();
+        assert_eq!(
+            (hash.hash, hash.compact_revision),
+            (other.hash, other.compact_revision),
+            "hash at revision {revision} on {}",
+            cluster.name(index)
+        );
+    }
+    println!("{} writes were acknowledged, {} are in the history", memories.acknowledged.len(), first.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_of_leaders_and_followers_loses_nothing() {
+    let options = Options::default().fast_elections();
+    let mut cluster = Cluster::start(Flavor::under_test(), 3, options).await.unwrap();
+    let load = Load::start(&cluster.endpoints(), WRITERS);
+    for round in 0..6 {
+        load.acknowledged(300, PATIENCE).await;
+        let leader = cluster.leader().await.unwrap();
+        let victim = if round % 2 == 0 { leader } else { (leader + 1) % 3 };
+        cluster.kill9(victim).unwrap();
+        load.acknowledged(300, PATIENCE).await;
+        cluster.restart(victim).await.unwrap();
+    }
+    let memories = load.stop().await;
+    everybody_agrees(&mut cluster, &memories).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_of_all_three_at_once_loses_nothing() {
+    let options = Options::default().fast_elections();
+    let mut cluster = Cluster::start(Flavor::under_test(), 3, options).await.unwrap();
+    let load = Load::start(&cluster.endpoints(), WRITERS);
+    for _ in 0..4 {
+        load.acknowledged(300, PATIENCE).await;
+        for index in 0..3 {
+            cluster.kill9(index).unwrap();
+        }
+        cluster.restart_all(&[0, 1, 2]).await.unwrap();
+    }
+    load.acknowledged(100, PATIENCE).await;
+    let memories = load.stop().await;
+    everybody_agrees(&mut cluster, &memories).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_of_a_cluster_of_one_loses_nothing() {
+    let options = Options::default().fast_elections();
+    let mut cluster = Cluster::start(Flavor::under_test(), 1, options).await.unwrap();
+    let load = Load::start(&cluster.endpoints(), WRITERS);
+    for _ in 0..8 {
+        load.acknowledged(200, PATIENCE).await;
+        cluster.kill9(0).unwrap();
+        cluster.restart(0).await.unwrap();
+    }
+    load.acknowledged(100, PATIENCE).await;
+    let memories = load.stop().await;
+    everybody_agrees(&mut cluster, &memories).await;
+}
+
+/// One write after another to the other members while the leader is told to stop: the longest wait between two
+/// acknowledgements is shorter than an election would take.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_hands_the_leadership_over() {
+    let mut cluster = Cluster::start(Flavor::under_test(), 3, Options::default()).await.unwrap();
+    let leader = cluster.leader().await.unwrap();
+    let endpoints: Vec<String> =
+        cluster.followers().await.unwrap().into_iter().map(|index| cluster.endpoint(index)).collect();
+    let load = Load::start(&endpoints, 2);
+    load.acknowledged(100, PATIENCE).await;
+
+    let started = Instant::now();
+    let terminated = cluster.terminate(leader);
+    let goes_on = async {
+        let mut longest = Duration::ZERO;
+        while started.elapsed() < Duration::from_secs(3) {
+            let before = Instant::now();
+            load.acknowledged(1, PATIENCE).await;
+            longest = longest.max(before.elapsed());
+        }
+        longest
+    };
+    let (status, longest_gap) = tokio::join!(async { (terminated.await, started.elapsed()) }, goes_on);
+    let (status, stopping) = (status.0.unwrap(), status.1);
+    println!("stopped within {stopping:?} with {status}; the longest gap of writes was {longest_gap:?}");
+    assert!(stopping < Duration::from_secs(5), "stopping took {stopping:?}");
+    // etcd ends itself with the signal once more.
+    assert!(status.success() || cluster.flavor() == Flavor::Etcd, "it ended with {status}");
+    assert!(longest_gap < Duration::from_millis(900), "no write was acknowledged for {longest_gap:?}");
+
+    cluster.restart(leader).await.unwrap();
+    let memories = load.stop().await;
+    everybody_agrees(&mut cluster, &memories).await;
+}
+
+/// A leader that was paused for longer than an election must neither answer a read from its old state nor end a
+/// lease that its successor keeps.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_leader_answers_nothing_stale_and_ends_no_lease() {
+    let mut cluster = Cluster::start(Flavor::under_test(), 3, Options::default()).await.unwrap();
+    let paused = cluster.leader().await.unwrap();
+    let others = cluster.followers().await.unwrap();
+    let old_leader = cluster.client(paused);
+    old_leader.put("register", "before").await.unwrap();
+    let lease = old_leader.lease_grant(0, 3).await.unwrap().id;
+    let attach = barque_proto::etcdserverpb::PutRequest {
+        key: "leased".into(),
+        value: "kept".into(),
+        lease,
+        ..Default::default()
+    };
+    old_leader.kv.clone().put(attach).await.unwrap();
+
+    cluster.pause(paused).unwrap();
+    let pause = Instant::now();
+    // Reads that wait in the paused leader's sockets are the first that it sees when it goes on.
+    let waiting = [Client::to(&cluster.endpoint(paused)), old_leader.clone()]
+        .map(|client| tokio::spawn(async move { client.get("register").await }));
+
+    let survivor = cluster.client(cluster.leader_among(&others).await.unwrap());
+    let written =
+        eventually("a write through the new leader", PATIENCE, || survivor.put("register", "after"));
+    written.await.unwrap();
+    // Keep the lease through the new leader for longer than it would last for the old one.
+    while pause.elapsed() < Duration::from_secs(4) {
+        assert!(survivor.lease_keep_alive(lease).await.unwrap().ttl > 0, "the lease is gone");
+        sleep(Duration::from_millis(500)).await;
+    }
+
+    cluster.resume(paused).unwrap();
+    for read in waiting {
+        if let Ok(Ok(value)) = timeout(PATIENCE, read).await.unwrap().map(|answer| answer.map_err(drop)) {
+            assert_eq!(value.as_deref(), Some(&b"after"[..]), "a stale read from the paused leader");
+        }
+    }
+    cluster.ready(paused).await.unwrap();
+    assert_eq!(old_leader.get("register").await.unwrap().as_deref(), Some(&b"after"[..]));
+    for _ in 0..4 {
+        assert!(survivor.lease_keep_alive(lease).await.unwrap().ttl > 0, "the old leader ended the lease");
+        sleep(Duration::from_millis(500)).await;
+    }
+    assert_eq!(survivor.get("leased").await.unwrap().as_deref(), Some(&b"kept"[..]));
+}
