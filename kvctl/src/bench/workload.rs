@@ -195,7 +195,7 @@ impl Workload for Lists {
         for (field, value) in Fields(body) {
             match (field, value) {
                 (1, Value::Bytes(header)) if listing.revision == 0 => {
-                    listing.revision = Fields(header).number(3)
+                    listing.revision = Fields(header).number(3);
                 }
                 (2, Value::Bytes(record)) => {
                     last = Some(record);

@@ -557,7 +557,7 @@ impl Session {
         let (mut code, mut message, mut http) = (None, String::new(), 200);
         self.decoder.decode(block, |name, value| match name {
             b"grpc-status" => {
-                code = std::str::from_utf8(value).ok().and_then(|text| text.parse::<u32>().ok())
+                code = std::str::from_utf8(value).ok().and_then(|text| text.parse::<u32>().ok());
             }
             b"grpc-message" if !value.is_empty() => message = percent_decoded(value),
             b":status" if value != b"200" => http = String::from_utf8_lossy(value).parse().unwrap_or(0),
@@ -653,6 +653,9 @@ fn percent_decoded(text: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    /// A tag with a message, or with the end.
+    type Received = (u32, Result<Vec<u8>, Option<Status>>);
+
     fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         put_frame_header(&mut bytes, payload.len(), kind, flags, stream);
@@ -664,11 +667,7 @@ mod tests {
         [&name.to_be_bytes()[..], &value.to_be_bytes()[..]].concat()
     }
 
-    fn receive(
-        session: &mut Session,
-        input: &mut Input,
-        bytes: &[u8],
-    ) -> Vec<(u32, Result<Vec<u8>, Option<Status>>)> {
+    fn receive(session: &mut Session, input: &mut Input, bytes: &[u8]) -> Vec<Received> {
         input.space()[..bytes.len()].copy_from_slice(bytes);
         input.filled(bytes.len());
         let mut events = Vec::new();
