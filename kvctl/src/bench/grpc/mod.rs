@@ -3,6 +3,7 @@
 //! `session` speaks HTTP/2 over bytes and does no I/O; whoever owns it moves the bytes. Never used for
 //! administration, where a full client belongs.
 
+mod frame;
 mod hpack;
 mod huffman;
 mod session;

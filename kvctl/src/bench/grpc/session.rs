@@ -5,11 +5,15 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 
+use super::frame::{
+    ACK, CANCEL, CONTINUATION, DATA, ENABLE_PUSH, END_HEADERS, END_STREAM, FRAME_HEADER_BYTES, GOAWAY,
+    HEADER_TABLE_SIZE, HEADERS, INITIAL_WINDOW_SIZE, MAX_CONCURRENT_STREAMS, MAX_FRAME_SIZE,
+    MESSAGE_HEADER_BYTES, PADDED, PING, PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE, message_bytes, number,
+    percent_decoded, prefix, put_frame_header, put_window_update, unpadded,
+};
 use super::hpack::{BadHeaders, Decoder, Encoder};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const FRAME_HEADER_BYTES: usize = 9;
-const MESSAGE_HEADER_BYTES: usize = 5;
 /// The largest frame we accept: HTTP/2's default, as grpc-go has it.
 const MAX_FRAME_BYTES: usize = 16_384;
 const STREAM_WINDOW_BYTES: u32 = 16 << 20;
@@ -17,29 +21,6 @@ const CONNECTION_WINDOW_BYTES: u32 = 256 << 20;
 const DEFAULT_WINDOW_BYTES: i64 = 65_535;
 const LAST_STREAM: u32 = 0x7fff_fffd;
 const RECYCLED_BODIES: usize = 8;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-
-const END_STREAM: u8 = 1;
-const ACK: u8 = 1;
-const END_HEADERS: u8 = 4;
-const PADDED: u8 = 8;
-const PRIORITY: u8 = 0x20;
-
-const HEADER_TABLE_SIZE: u16 = 1;
-const ENABLE_PUSH: u16 = 2;
-const MAX_CONCURRENT_STREAMS: u16 = 3;
-const INITIAL_WINDOW_SIZE: u16 = 4;
-const MAX_FRAME_SIZE: u16 = 5;
-
-const CANCEL: u32 = 8;
 
 /// gRPC's status code for a call that the connection lost.
 const UNAVAILABLE: u32 = 14;
@@ -588,172 +569,5 @@ impl Session {
     }
 }
 
-fn prefix(message_bytes: usize) -> [u8; MESSAGE_HEADER_BYTES] {
-    let length = (message_bytes as u32).to_be_bytes();
-    [0, length[0], length[1], length[2], length[3]]
-}
-
-fn message_bytes(header: &[u8; MESSAGE_HEADER_BYTES]) -> usize {
-    u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize
-}
-
-fn put_frame_header(output: &mut Vec<u8>, length: usize, kind: u8, flags: u8, stream: u32) {
-    let (length, stream) = ((length as u32).to_be_bytes(), stream.to_be_bytes());
-    output.extend_from_slice(&[
-        length[1], length[2], length[3], kind, flags, stream[0], stream[1], stream[2], stream[3],
-    ]);
-}
-
-fn put_window_update(output: &mut Vec<u8>, stream: u32, bytes: u32) {
-    put_frame_header(output, 4, WINDOW_UPDATE, 0, stream);
-    output.extend_from_slice(&bytes.to_be_bytes());
-}
-
-fn number(bytes: &[u8]) -> Result<u32, SessionError> {
-    bytes
-        .first_chunk()
-        .map(|four| u32::from_be_bytes(*four))
-        .ok_or(SessionError::Protocol("a frame is too short"))
-}
-
-fn unpadded(padded: bool, range: Range<usize>, buffer: &[u8]) -> Result<Range<usize>, SessionError> {
-    if !padded {
-        return Ok(range);
-    }
-    let bad = SessionError::Protocol("bad padding");
-    let padding = usize::from(*buffer.get(range.start).ok_or(SessionError::Protocol("bad padding"))?);
-    let inner = range.start + 1..range.end.saturating_sub(padding);
-    if inner.start <= inner.end { Ok(inner) } else { Err(bad) }
-}
-
-/// gRPC's error texts come percent-encoded.
-fn percent_decoded(text: &[u8]) -> String {
-    let mut plain = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&byte, after)) = rest.split_first() {
-        let escaped = (byte == b'%').then(|| after.get(..2)).flatten();
-        let value = escaped
-            .and_then(|two| std::str::from_utf8(two).ok())
-            .and_then(|two| u8::from_str_radix(two, 16).ok());
-        match value {
-            Some(value) => {
-                plain.push(value);
-                rest = &after[2..];
-            }
-            None => {
-                plain.push(byte);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&plain).into_owned()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A tag with a message, or with the end.
-    type Received = (u32, Result<Vec<u8>, Option<Status>>);
-
-    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        put_frame_header(&mut bytes, payload.len(), kind, flags, stream);
-        bytes.extend_from_slice(payload);
-        bytes
-    }
-
-    fn setting(name: u16, value: u32) -> Vec<u8> {
-        [&name.to_be_bytes()[..], &value.to_be_bytes()[..]].concat()
-    }
-
-    fn receive(session: &mut Session, input: &mut Input, bytes: &[u8]) -> Vec<Received> {
-        input.space()[..bytes.len()].copy_from_slice(bytes);
-        input.filled(bytes.len());
-        let mut events = Vec::new();
-        while let Some(event) = session.next_event(input).unwrap() {
-            events.push(match event {
-                Event::Message { tag, body } => (tag, Ok(body.bytes(input).to_vec())),
-                Event::End { tag, failure } => (tag, Err(failure)),
-            });
-        }
-        events
-    }
-
-    /// Trailers with `grpc-status` as a plain literal.
-    fn trailers(status: &str, message: &str) -> Vec<u8> {
-        let mut block = Vec::new();
-        for text in [("grpc-status", status), ("grpc-message", message)] {
-            block.push(0);
-            for part in [text.0, text.1] {
-                block.push(part.len() as u8);
-                block.extend_from_slice(part.as_bytes());
-            }
-        }
-        block
-    }
-
-    #[test]
-    fn messages_survive_any_cut_of_frames_and_reads() {
-        let messages: [&[u8]; 3] = [b"one", &[7; 5000], b""];
-        let mut data = Vec::new();
-        for message in messages {
-            data.extend_from_slice(&prefix(message.len()));
-            data.extend_from_slice(message);
-        }
-        for (frame_bytes, read_bytes) in [(1, 1), (3, 100), (4000, 7), (16_000, 16_000), (4998, 33)] {
-            let mut wire = frame(SETTINGS, 0, 0, &[]);
-            for part in data.chunks(frame_bytes) {
-                wire.extend(frame(DATA, 0, 1, part));
-            }
-            wire.extend(frame(HEADERS, END_HEADERS | END_STREAM, 1, &trailers("0", "")));
-            let (mut session, mut input) = (Session::new("a:1".into()), Input::new(0));
-            session.open("/a/b", 42, b"ask", true);
-            let mut got = Vec::new();
-            for part in wire.chunks(read_bytes) {
-                got.extend(receive(&mut session, &mut input, part));
-            }
-            let expected: Vec<_> =
-                messages.iter().map(|message| (42, Ok(message.to_vec()))).chain([(42, Err(None))]).collect();
-            assert_eq!(got, expected);
-        }
-    }
-
-    #[test]
-    fn windows_hold_data_back_and_let_it_go() {
-        let (mut session, mut input) = (Session::new("a:1".into()), Input::new(0));
-        receive(&mut session, &mut input, &frame(SETTINGS, 0, 0, &setting(INITIAL_WINDOW_SIZE, 10)));
-        session.output().clear();
-        session.open("/a/b", 1, &[9; 20], true);
-        let data_bytes = |output: &[u8]| {
-            let (mut rest, mut bytes, mut ended) = (output, 0, false);
-            while !rest.is_empty() {
-                let length = u32::from_be_bytes([0, rest[0], rest[1], rest[2]]) as usize;
-                if rest[3] == DATA {
-                    bytes += length;
-                    ended |= rest[4] & END_STREAM != 0;
-                }
-                rest = &rest[9 + length..];
-            }
-            (bytes, ended)
-        };
-        assert_eq!(data_bytes(session.output()), (10, false));
-        receive(&mut session, &mut input, &frame(WINDOW_UPDATE, 0, 1, &14u32.to_be_bytes()));
-        assert_eq!(data_bytes(session.output()), (24, false));
-        receive(&mut session, &mut input, &frame(WINDOW_UPDATE, 0, 1, &100u32.to_be_bytes()));
-        assert_eq!(data_bytes(session.output()), (25, true));
-    }
-
-    #[test]
-    fn calls_beyond_the_limit_wait_and_errors_carry_the_text() {
-        let (mut session, mut input) = (Session::new("a:1".into()), Input::new(0));
-        receive(&mut session, &mut input, &frame(SETTINGS, 0, 0, &setting(MAX_CONCURRENT_STREAMS, 1)));
-        assert_eq!(session.open("/a/b", 1, b"", true), Some(StreamId(1)));
-        assert_eq!(session.open("/a/b", 2, b"", true), None);
-        let wire = frame(HEADERS, END_HEADERS | END_STREAM, 1, &trailers("11", "too%20far"));
-        let events = receive(&mut session, &mut input, &wire);
-        assert_eq!(events, [(1, Err(Some(Status { code: 11, message: "too far".into() })))]);
-        let wire = frame(HEADERS, END_HEADERS | END_STREAM, 3, &trailers("0", ""));
-        assert_eq!(receive(&mut session, &mut input, &wire), [(2, Err(None))]);
-    }
-}
+mod tests;
