@@ -117,7 +117,7 @@ impl Backend for Member {
     }
 
     fn is_learner(&self) -> bool {
-        self.0.is_learner()
+        self.0.leader.borrow().is_learner
     }
 
     fn has_space_for(&self, cost_bytes: u64) -> bool {

@@ -18,8 +18,9 @@ pub async fn run(
     collected: watch::Sender<Revision>,
     stop: CancellationToken,
 ) {
-    let mut applied = published.applied();
+    let mut milestones = published.milestones();
     loop {
+        milestones.borrow_and_update();
         let target = published.peek().view.compact_revision();
         if *collected.borrow() < target {
             let step = raft.with_state_machine(|sm: &mut StateMachine| {
@@ -40,7 +41,7 @@ pub async fn run(
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            changed = applied.changed() => if changed.is_err() { return },
+            changed = milestones.changed() => if changed.is_err() { return },
         }
     }
 }

@@ -95,14 +95,6 @@ struct Inner {
 }
 
 impl Inner {
-    fn is_learner(&self) -> bool {
-        let own = self.peers.own().member.0;
-        let server = self.raft.server_metrics();
-        let server = server.borrow_watched();
-        let voter = server.membership_config.voter_ids().any(|id| id == own);
-        !voter && server.membership_config.get_node(&own).is_some()
-    }
-
     fn member_infos(&self) -> Vec<MemberInfo> {
         let picture = self.published.peek();
         let server = self.raft.server_metrics();

@@ -50,9 +50,10 @@ pub async fn run(
     published: Arc<Published>,
     stop: CancellationToken,
 ) {
-    let mut applied = published.applied();
+    let mut milestones = published.milestones();
     loop {
-        let index = *applied.borrow_and_update();
+        milestones.borrow_and_update();
+        let index = published.peek().applied_index;
         let last = snapshots.current();
         let from = last.as_ref().map_or(0, |file| file.applied_index);
         let growth = Growth {
@@ -69,7 +70,7 @@ pub async fn run(
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            changed = applied.changed() => if changed.is_err() { return },
+            changed = milestones.changed() => if changed.is_err() { return },
         }
     }
 }

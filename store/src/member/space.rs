@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::command::{AlarmKind, Command};
@@ -22,14 +21,13 @@ const CLEAR_PERCENT: u64 = 95;
 pub struct Space {
     /// `None` for no quota.
     quota_bytes: Option<u64>,
-    refused: Notify,
 }
 
 impl Space {
     /// A quota in bytes; negative for none.
     #[must_use]
     pub fn new(quota_bytes: i64) -> Self {
-        Self { quota_bytes: u64::try_from(quota_bytes).ok(), refused: Notify::new() }
+        Self { quota_bytes: u64::try_from(quota_bytes).ok() }
     }
 
     /// The quota; -1 for none.
@@ -38,18 +36,16 @@ impl Space {
         self.quota_bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX))
     }
 
-    /// Whether so many bytes may be added. A refusal raises the alarm.
+    /// Whether so many bytes may be added.
+    #[must_use]
     pub fn has_room_for(&self, view: &View, cost_bytes: u64) -> bool {
-        let Some(quota) = self.quota_bytes else { return true };
-        let fits = view.live_bytes().saturating_add(cost_bytes) <= quota;
-        if !fits {
-            self.refused.notify_one();
-        }
-        fits
+        self.quota_bytes.is_none_or(|quota| view.live_bytes().saturating_add(cost_bytes) <= quota)
     }
 }
 
-/// Raises this member's alarm when a write was refused and clears it when there is room. Until `stop`.
+/// Clears this member's alarm as soon as there is room again. Until `stop`.
+///
+/// The alarm is raised where a write is refused.
 pub async fn run(
     space: Arc<Space>,
     own: MemberId,
@@ -59,40 +55,26 @@ pub async fn run(
 ) {
     let Some(quota) = space.quota_bytes else { return };
     let mut applied = published.applied();
+    let mut milestones = published.milestones();
     loop {
+        milestones.borrow_and_update();
+        applied.mark_unchanged();
         let (raised, live) = {
             let picture = published.peek();
-            applied.mark_unchanged();
             (picture.alarms.contains(&(own, AlarmKind::NoSpace)), picture.view.live_bytes())
         };
-        let change = if raised {
-            if live < quota / 100 * CLEAR_PERCENT {
-                Some(false)
-            } else {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    changed = applied.changed() => if changed.is_err() { return },
-                }
-                None
+        if raised && live < quota / 100 * CLEAR_PERCENT {
+            let clear = Command::Alarm { raise: false, member: own, kind: AlarmKind::NoSpace };
+            match proposer.propose(clear, 16).await {
+                Ok(_) => tracing::info!(live, quota, "there is space again"),
+                Err(error) => tracing::warn!(%error, "the space alarm could not be cleared"),
             }
-        } else {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = space.refused.notified() => {}
-                // Somebody else may raise this member's alarm.
-                changed = applied.wait_for(|_| published.peek().alarms.contains(&(own, AlarmKind::NoSpace))) => {
-                    if changed.is_err() { return }
-                    continue;
-                }
-            }
-            Some(true)
-        };
-        if let Some(raise) = change {
-            let command = Command::Alarm { raise, member: own, kind: AlarmKind::NoSpace };
-            match proposer.propose(command, 16).await {
-                Ok(_) => tracing::warn!(raise, live, quota, "the space alarm changed"),
-                Err(error) => tracing::warn!(raise, %error, "the space alarm could not be changed"),
-            }
+            continue;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = milestones.changed() => if changed.is_err() { return },
+            changed = applied.changed(), if raised => if changed.is_err() { return },
         }
     }
 }

@@ -406,8 +406,7 @@ impl Member {
         let own = self.0.peers.own().member;
         let mut wal = self.0.log.wal().failed();
         let mut server = self.0.raft.server_metrics();
-        let mut metrics = self.0.raft.metrics();
-        let removed = async {
+        let removed_or_ended = async {
             let mut was_member = false;
             loop {
                 {
@@ -418,8 +417,13 @@ impl Member {
                     }
                     was_member |= is_member;
                 }
+                // The channel closes when Raft ends, and only then the end is looked for: the metrics that
+                // tell it change with every entry.
                 if server.changed().await.is_err() {
-                    std::future::pending::<()>().await;
+                    let running = self.0.raft.metrics().borrow_watched().running_state.clone();
+                    return running
+                        .err()
+                        .map_or_else(|| "Raft has ended".to_owned(), |fatal| fatal.to_string());
                 }
             }
         };
@@ -429,19 +433,10 @@ impl Member {
                 Err(_) => std::future::pending().await,
             }
         };
-        let fatal = async {
-            match metrics.wait_until(|metrics| metrics.running_state.is_err()).await {
-                Ok(metrics) => {
-                    metrics.running_state.as_ref().err().map_or_else(String::new, ToString::to_string)
-                }
-                Err(_) => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
             reason = disk => reason,
-            reason = removed => reason,
-            reason = fatal => reason,
+            reason = removed_or_ended => reason,
         }
     }
 }

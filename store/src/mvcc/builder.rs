@@ -51,21 +51,22 @@ impl KeyspaceBuilder {
         let mut live = Vec::new();
         let mut graves = Vec::new();
         let by_key = sorted_by_key(&items);
-        for versions in
-            by_key.chunk_by(|a, b| items[*a as usize].record.key() == items[*b as usize].record.key())
-        {
+        let same_key = |a: &Place, b: &Place| {
+            a.head == b.head && items[a.at as usize].record.key() == items[b.at as usize].record.key()
+        };
+        for versions in by_key.chunk_by(same_key) {
             for pair in versions.windows(2) {
-                before[pair[1] as usize] = pair[0];
-                if items[pair[1] as usize].at.main <= compact {
-                    keyspace.leftover.push(items[pair[0] as usize].at);
+                before[pair[1].at as usize] = pair[0].at;
+                if items[pair[1].at as usize].at.main <= compact {
+                    keyspace.leftover.push(items[pair[0].at as usize].at);
                 }
             }
-            for at in versions.iter().filter(|at| !is_event(**at)) {
-                if items[*at as usize].tombstone {
-                    keyspace.leftover.push(items[*at as usize].at);
+            for at in versions.iter().map(|place| place.at).filter(|at| !is_event(*at)) {
+                if items[at as usize].tombstone {
+                    keyspace.leftover.push(items[at as usize].at);
                 }
             }
-            let newest = versions[versions.len() - 1];
+            let newest = versions[versions.len() - 1].at;
             let item = &items[newest as usize];
             let version = Version { record: item.record.clone(), sub: item.at.sub };
             if !item.tombstone {
@@ -107,8 +108,14 @@ impl KeyspaceBuilder {
     }
 }
 
-/// Indices of the versions in the order of their keys, and of their places for each key.
-fn sorted_by_key(items: &[StoredVersion]) -> Vec<u32> {
+/// Where a version stands in the list, with the first telling bytes of its key.
+struct Place {
+    head: u128,
+    at: u32,
+}
+
+/// The versions in the order of their keys, and of their places for each key.
+fn sorted_by_key(items: &[StoredVersion]) -> Vec<Place> {
     // What all keys begin with tells nothing apart; the bytes after it usually do, without a look at the key.
     let first = items.first().map_or(&[][..], |item| item.record.key());
     let common = items.iter().fold(first.len(), |common, item| {
@@ -120,18 +127,18 @@ fn sorted_by_key(items: &[StoredVersion]) -> Vec<u32> {
         }
     });
     let count = u32::try_from(items.len()).expect("four billion versions do not fit into memory");
-    let mut order: Vec<(u128, u32)> = (0..count)
+    let mut order: Vec<Place> = (0..count)
         .map(|at| {
             let key = &items[at as usize].record.key()[common..];
             let mut head = [0; 16];
             let len = key.len().min(16);
             head[..len].copy_from_slice(&key[..len]);
-            (u128::from_be_bytes(head), at)
+            Place { head: u128::from_be_bytes(head), at }
         })
         .collect();
-    order.sort_unstable_by(|(a_head, a), (b_head, b)| {
-        let keys = || items[*a as usize].record.key().cmp(items[*b as usize].record.key());
-        a_head.cmp(b_head).then_with(keys).then(a.cmp(b))
+    order.sort_unstable_by(|a, b| {
+        let keys = || items[a.at as usize].record.key().cmp(items[b.at as usize].record.key());
+        a.head.cmp(&b.head).then_with(keys).then(a.at.cmp(&b.at))
     });
-    order.into_iter().map(|(_, at)| at).collect()
+    order
 }

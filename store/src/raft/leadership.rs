@@ -14,6 +14,8 @@ pub struct LeaderStatus {
     pub leader: Option<MemberId>,
     /// Where the leader is reached; `None` when it is this member.
     pub node: Option<PeerNode>,
+    /// Whether this member is one without a vote.
+    pub is_learner: bool,
 }
 
 impl LeaderStatus {

@@ -114,7 +114,11 @@ pub fn follow_leadership(raft: &RaftHandle, tasks: &TaskTracker, stop: Cancellat
                     .current_leader
                     .filter(|leader| *leader != own)
                     .and_then(|leader| metrics.membership_config.get_node(&leader).cloned());
+                let membership = &metrics.membership_config;
+                let is_learner =
+                    membership.get_node(&own).is_some() && !membership.voter_ids().any(|id| id == own);
                 LeaderStatus {
+                    is_learner,
                     term: metrics.vote.leader_id().term,
                     leader: metrics.current_leader.map(MemberId),
                     node,

@@ -143,6 +143,12 @@ impl Proposals {
         self.queued.len() + self.in_flight.values().map(|batch| batch.waiters.len()).sum::<usize>()
     }
 
+    /// Whether there is something that is not on its way.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        !self.queued.is_empty() || self.in_flight.values().any(|batch| batch.state == Flight::Waiting)
+    }
+
     /// The next batch for the leader of `term`, as long as fewer than `limit` are on their way: batches
     /// that must be sent again first, then new ones as large as what has gathered.
     pub fn next_parcel(&mut self, term: u64, limit: usize) -> Option<Parcel> {

@@ -73,8 +73,8 @@ impl Desk {
     /// Entries up to one of `term` were applied: lets the next batches go.
     pub fn advance(&self, term: u64) {
         let mut proposals = self.proposals.lock();
-        let freed = proposals.observe_term(term);
-        let more = freed || proposals.pending() > 0;
+        proposals.observe_term(term);
+        let more = proposals.has_work();
         drop(proposals);
         if more {
             self.wake.notify_one();

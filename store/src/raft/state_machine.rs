@@ -23,13 +23,17 @@ use crate::ids::{ClusterId, MemberId};
 use crate::records::{Persisted, RecordBatch, RecordWriter};
 use crate::snapshot::{self, Manifest, SnapshotReader};
 use crate::state::published::{Picture, Published};
-use crate::state::{LeaseChange, State, batch};
+use crate::state::{Effects, LeaseChange, State, batch};
 use crate::storage::restore::{self, RestoreError};
 use crate::stored::StoredVersion;
 use crate::watch::WatchHub;
 
 /// Entries executed before readers and waiting clients hear of it, when more are ready.
 const ENTRIES_PER_PICTURE: usize = 256;
+
+/// Growth of the log is marked after so many entries or bytes.
+const GROWTH_ENTRIES: u64 = 64;
+const GROWTH_BYTES: usize = 1 << 20;
 
 /// Hears of leases that come and go.
 pub trait LeaseListener: Send + Sync + 'static {
@@ -115,6 +119,9 @@ pub struct StateMachine {
     persisted: watch::Receiver<Persisted>,
     answers: Vec<Answer>,
     responders: Vec<ApplyResponder<TypeConfig>>,
+    /// Since growth was last marked.
+    grown_entries: u64,
+    grown_bytes: usize,
 }
 
 struct Answer {
@@ -145,6 +152,8 @@ impl StateMachine {
             around,
             answers: Vec::new(),
             responders: Vec::new(),
+            grown_entries: 0,
+            grown_bytes: 0,
         };
         this.tell_roster();
         this
@@ -192,6 +201,7 @@ impl StateMachine {
                 self.encoded_membership = codec::encode_stored_membership(&self.membership).into();
             }
             EntryPayload::Normal(payload) => {
+                self.grown_bytes += payload.0.len();
                 let (id, commands) = batch::decode(&payload.0).map_err(other)?;
                 let waiters = self.around.desk.applied(id);
                 let mut replies = Vec::with_capacity(if waiters.is_some() { commands.len() } else { 0 });
@@ -210,6 +220,7 @@ impl StateMachine {
                 }
             }
         }
+        self.grown_entries += 1;
         self.applied = Some(log_id);
         Ok(())
     }
@@ -230,6 +241,7 @@ impl StateMachine {
             self.tell_roster();
         }
         self.around.published.publish(Arc::clone(&picture));
+        self.mark_milestones(&effects);
         self.around.hub.publish(&effects.events, self.state.revision());
         if !effects.leases.is_empty() {
             self.around.leases.leases_changed(&effects.leases);
@@ -246,6 +258,20 @@ impl StateMachine {
             responder.send(());
         }
         self.around.desk.advance(self.applied.map_or(0, |id| **id.committed_leader_id()));
+    }
+
+    fn mark_milestones(&mut self, effects: &Effects) {
+        let grown = self.grown_entries >= GROWTH_ENTRIES || self.grown_bytes >= GROWTH_BYTES;
+        if grown {
+            (self.grown_entries, self.grown_bytes) = (0, 0);
+        }
+        if grown || effects.compacted.is_some() || effects.members_or_alarms {
+            self.around.published.mark(|milestones| {
+                milestones.growth += u64::from(grown);
+                milestones.compactions += u64::from(effects.compacted.is_some());
+                milestones.members_or_alarms += u64::from(effects.members_or_alarms);
+            });
+        }
     }
 
     /// Forgets compacted history, at most about `max_events` of it; whether there is more.

@@ -65,6 +65,19 @@ impl Picture {
 pub struct Published {
     picture: ArcSwap<Picture>,
     applied: watch::Sender<u64>,
+    /// Followed by those who need not look at each batch.
+    milestones: watch::Sender<Milestones>,
+}
+
+/// What happens now and then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Milestones {
+    /// Counts compactions.
+    pub compactions: u64,
+    /// Counts changes of alarms and of what members tell.
+    pub members_or_alarms: u64,
+    /// Counts what the log grew by, in steps.
+    pub growth: u64,
 }
 
 impl Published {
@@ -72,7 +85,7 @@ impl Published {
     #[must_use]
     pub fn new(picture: Picture) -> Self {
         let applied = watch::Sender::new(picture.applied_index);
-        Self { picture: ArcSwap::from_pointee(picture), applied }
+        Self { picture: ArcSwap::from_pointee(picture), applied, milestones: watch::Sender::default() }
     }
 
     /// Replaces the picture; then tells those that wait for a log index.
@@ -98,6 +111,19 @@ impl Published {
     #[must_use]
     pub fn applied(&self) -> watch::Receiver<u64> {
         self.applied.subscribe()
+    }
+}
+
+impl Published {
+    /// Tells that something happened which happens now and then.
+    pub fn mark(&self, change: impl FnOnce(&mut Milestones)) {
+        self.milestones.send_modify(change);
+    }
+
+    /// Follows what happens now and then.
+    #[must_use]
+    pub fn milestones(&self) -> watch::Receiver<Milestones> {
+        self.milestones.subscribe()
     }
 }
 
