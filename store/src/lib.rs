@@ -2,6 +2,9 @@
 //!
 //! Knows nothing of Kubernetes. Arrows between its modules point down this list only.
 
+pub mod config;
+pub mod identity;
+
 pub mod command;
 pub mod ids;
 pub mod raft;
