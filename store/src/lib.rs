@@ -4,6 +4,14 @@
 //! `lease` and `state` are pure; `wal`, `snapshot`, `records` and `storage` are the disk; `raft` is consensus;
 //! `watch` and `rpc` face clients; `member` wires them together.
 
+pub mod serve;
+pub mod http;
+pub mod listen;
+pub mod tls;
+mod socket;
+pub mod metrics;
+pub mod config;
+pub mod identity;
 pub mod command;
 pub mod error;
 pub mod event;
