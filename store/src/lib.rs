@@ -2,30 +2,31 @@
 //!
 //! Knows nothing of Kubernetes. `ids`, `record`, `command`, `event` and `stored` are the vocabulary; `mvcc`,
 //! `lease` and `state` are pure; `wal`, `snapshot`, `records` and `storage` are the disk; `raft` is consensus;
-//! `watch` and `rpc` face clients; `member` wires them together.
+//! `watch`, `rpc`, `http` and `serve` face clients; `member` wires the parts together and `server` runs them.
 
-pub mod serve;
-pub mod http;
-pub mod listen;
-pub mod tls;
-mod socket;
-pub mod metrics;
-pub mod config;
-pub mod identity;
 pub mod command;
+pub mod config;
 pub mod error;
 pub mod event;
+pub mod http;
+pub mod identity;
 pub mod ids;
 pub mod lease;
+pub mod listen;
 pub mod member;
+pub mod metrics;
 pub mod mvcc;
 pub mod raft;
 pub mod record;
 pub mod records;
 pub mod rpc;
+pub mod serve;
+pub mod server;
 pub mod snapshot;
+mod socket;
 pub mod state;
 pub mod storage;
 pub mod stored;
+pub mod tls;
 pub mod wal;
 pub mod watch;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::command::Command;
+use crate::config::AutoCompaction;
 use crate::ids::{MemberId, Revision};
 use crate::raft::leadership::LeaderWatch;
 use crate::raft::proposer::Proposer;
@@ -18,17 +19,6 @@ const REVISION_INTERVAL: Duration = Duration::from_secs(300);
 /// Looks at the clock within one retention (etcd: 10, and at least once an hour).
 const PERIODIC_STEPS: u32 = 10;
 const PERIODIC_LONGEST: Duration = Duration::from_secs(3600 / 10);
-
-/// What history to keep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AutoCompaction {
-    /// All of it, until a client compacts.
-    Off,
-    /// That of the last while.
-    Periodic(Duration),
-    /// The last so many revisions.
-    Revision(i64),
-}
 
 /// Revisions and when they were current; pure.
 #[derive(Debug, Default)]

@@ -231,10 +231,14 @@ impl Member {
         Ok(granted.map(|granted| (i64::try_from(left_ms / 1000).unwrap_or(i64::MAX), granted)))
     }
 
-    /// Ends client streams, hands leadership over, ends all tasks and closes log and disk.
-    pub async fn stop(&self) {
-        self.0.drain.cancel();
+    /// Hands leadership over, then ends client streams. Requests that run go on.
+    pub async fn drain(&self) {
         self.hand_over().await;
+        self.0.drain.cancel();
+    }
+
+    /// Ends all tasks and closes log and disk.
+    pub async fn stop(&self) {
         self.0.stop.cancel();
         if let Err(error) = self.0.raft.shutdown().await {
             tracing::error!(%error, "Raft did not stop cleanly");

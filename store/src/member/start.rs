@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::compactor::{self, AutoCompaction};
+use super::compactor;
 use super::join::{self, JoinError, Named};
 use super::lease_clock::{self, LeaseClock};
 use super::membership::Membership;
@@ -18,14 +18,16 @@ use super::snapshots::{self, SnapshotRule};
 use super::space::{self, Space};
 use super::{Inner, Member, failover, garbage};
 use crate::command::Command;
+use crate::config::AutoCompaction;
 use crate::ids::{ClusterId, MemberId, Revision};
+use crate::metrics::Metrics;
 use crate::raft::codec;
 use crate::raft::identity::{Identity, Roster};
 use crate::raft::log_storage::LogStore;
 use crate::raft::network::Network;
 use crate::raft::node::{self, NodeError, RaftTiming};
 use crate::raft::peer_service::PeerService;
-use crate::raft::peers::{PeerTls, Peers};
+use crate::raft::peers::Peers;
 use crate::raft::proposer::{Desk, Proposer};
 use crate::raft::read_index::ReadBarrier;
 use crate::raft::snapshot_transfer::SnapshotReceiver;
@@ -35,6 +37,7 @@ use crate::rpc::backend::Limits;
 use crate::state::published::Published;
 use crate::storage::data_dir::{DataDir, DataDirError, DiskIdentity};
 use crate::storage::restore::{self, RestoreError};
+use crate::tls::ClientTls;
 use crate::wal::{Wal, WalConfig, WalError, WalMetrics};
 use crate::watch::{HubLimits, WatchHub};
 
@@ -52,11 +55,11 @@ pub struct MemberSettings {
     /// Where clients reach it.
     pub client_urls: Vec<String>,
     /// The members of the initial cluster, this one included.
-    pub initial_cluster: Vec<Named>,
-    /// The id of a member of the initial cluster.
-    pub member_id_of: fn(&MemberSettings, &[String]) -> MemberId,
+    pub initial_cluster: Vec<(MemberId, Named)>,
     /// The initial cluster's id.
     pub cluster_id: ClusterId,
+    /// This member's id in the initial cluster.
+    pub member_id: MemberId,
     /// Sets clusters apart that have the same addresses.
     pub token: String,
     /// Whether the initial cluster is formed now.
@@ -71,10 +74,10 @@ pub struct MemberSettings {
     pub auto_compaction: AutoCompaction,
     /// When to write snapshots.
     pub snapshots: SnapshotRule,
-    /// Hears of the log's writes.
-    pub wal_metrics: Arc<dyn WalMetrics>,
+    /// What this member counts.
+    pub metrics: Arc<Metrics>,
     /// For https peers.
-    pub peer_tls: Option<Arc<dyn PeerTls>>,
+    pub peer_tls: Option<Arc<ClientTls>>,
 }
 
 /// A member cannot start.
@@ -126,8 +129,12 @@ pub struct Started {
 pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
     let data_dir = DataDir::open(&settings.data_dir)?;
     let roster = Arc::new(Roster::default());
-    let others: Vec<Named> =
-        settings.initial_cluster.iter().filter(|m| m.name != settings.name).cloned().collect();
+    let others: Vec<Named> = settings
+        .initial_cluster
+        .iter()
+        .filter(|(id, _)| *id != settings.member_id)
+        .map(|(_, named)| named.clone())
+        .collect();
     let disk = match data_dir.identity()? {
         Some(disk) => disk,
         None => first_identity(settings, &data_dir, &roster, &others).await?,
@@ -136,7 +143,7 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
     tracing::info!(cluster = %own.cluster, member = %own.member, name = settings.name, "starting");
 
     let mut wal_config = WalConfig::new(data_dir.wal(), own.cluster, own.member);
-    wal_config.metrics = Arc::clone(&settings.wal_metrics);
+    wal_config.metrics = Arc::new(DiskCounts(Arc::clone(&settings.metrics)));
     let (snapshots_dir, records_dir) = (data_dir.snapshots(), data_dir.records());
     let opened = tokio::task::spawn_blocking(move || {
         let (wal, recovered) = Wal::open(wal_config)?;
@@ -244,6 +251,20 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
     Ok(Started { member, peer_service })
 }
 
+/// Moves the metrics of the log.
+struct DiskCounts(Arc<Metrics>);
+
+impl WalMetrics for DiskCounts {
+    fn synced(&self, took: Duration) {
+        self.0.disk.wal_fsync_duration_seconds.observe(took.as_secs_f64());
+    }
+
+    fn written(&self, bytes: u64, took: Duration) {
+        self.0.disk.wal_write_bytes.inc_by(bytes);
+        self.0.disk.wal_write_duration_seconds.observe(took.as_secs_f64());
+    }
+}
+
 /// The identity of an empty data directory.
 async fn first_identity(
     settings: &MemberSettings,
@@ -254,7 +275,7 @@ async fn first_identity(
     // Nobody is asked for more than who they are, so this identity is not shown to be believed.
     let nobody = Identity {
         cluster: settings.cluster_id,
-        member: (settings.member_id_of)(settings, &settings.peer_urls),
+        member: settings.member_id,
         incarnation: crate::ids::Incarnation(0),
     };
     let peers = Peers::new(nobody, Arc::clone(roster), settings.peer_tls.clone());
@@ -369,8 +390,7 @@ impl Member {
             let nodes: BTreeMap<u64, PeerNode> = settings
                 .initial_cluster
                 .iter()
-                .map(|named| {
-                    let id = (settings.member_id_of)(settings, &named.peer_urls);
+                .map(|(id, named)| {
                     (id.0, PeerNode { peer_urls: named.peer_urls.clone(), vote_when_ready: false })
                 })
                 .collect();

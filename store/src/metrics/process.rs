@@ -30,7 +30,9 @@ impl ProcessCollector {
         Self {
             gauges: vec![
                 gauge("process_cpu_seconds_total", "User and system CPU time in seconds.", |l| l.cpu_seconds),
-                gauge("process_start_time_seconds", "Start, in seconds since 1970.", |l| l.start_time_seconds),
+                gauge("process_start_time_seconds", "Start, in seconds since 1970.", |l| {
+                    l.start_time_seconds
+                }),
                 gauge("process_virtual_memory_bytes", "Virtual memory in bytes.", |l| l.virtual_bytes),
                 gauge("process_resident_memory_bytes", "Resident memory in bytes.", |l| l.resident_bytes),
                 gauge("process_open_fds", "Open file descriptors.", |l| l.open_fds),
@@ -67,7 +69,8 @@ fn look() -> Look {
     look.max_fds = limit.current.map(|most| most as f64);
     // The directory that is being read is one of them; so it is for everybody who counts this way.
     look.open_fds = fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as f64);
-    if let (Ok(stat), Ok(system)) = (fs::read_to_string("/proc/self/stat"), fs::read_to_string("/proc/stat")) {
+    if let (Ok(stat), Ok(system)) = (fs::read_to_string("/proc/self/stat"), fs::read_to_string("/proc/stat"))
+    {
         let ticks_per_second = rustix::param::clock_ticks_per_second() as f64;
         let page_bytes = rustix::param::page_size() as f64;
         parse(&stat, &system, ticks_per_second, page_bytes, &mut look);

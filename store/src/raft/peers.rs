@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use barque_proto::peer::peer_client::PeerClient;
+use futures::future::BoxFuture;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -19,12 +20,7 @@ use tonic::{Request, Response, Status};
 use super::identity::{Identity, IdentityMetadata, Refusal, Roster, identity_from};
 use super::types::PeerNode;
 use crate::ids::MemberId;
-
-/// Makes the TLS side of a connection to a peer; `None` where peers speak plain text.
-pub trait PeerTls: Send + Sync + 'static {
-    /// The configuration for a new connection, with the certificates as they are now.
-    fn client_config(&self) -> Arc<rustls::ClientConfig>;
-}
+use crate::tls::{ClientTls, ConnectError, PeerConnector};
 
 /// A message may carry one entry of the largest request, or a batch of a MiB.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
@@ -35,7 +31,7 @@ pub struct Peers {
     own: Identity,
     metadata: IdentityMetadata,
     roster: Arc<Roster>,
-    tls: Option<Arc<dyn PeerTls>>,
+    tls: Option<Arc<ClientTls>>,
     connections: Mutex<HashMap<MemberId, Arc<Peer>>>,
 }
 
@@ -88,7 +84,7 @@ impl From<Status> for PeerError {
 impl Peers {
     /// No connection is made yet.
     #[must_use]
-    pub fn new(own: Identity, roster: Arc<Roster>, tls: Option<Arc<dyn PeerTls>>) -> Self {
+    pub fn new(own: Identity, roster: Arc<Roster>, tls: Option<Arc<ClientTls>>) -> Self {
         let metadata = IdentityMetadata::new(&own);
         Self { own, metadata, roster, tls, connections: Mutex::new(HashMap::new()) }
     }
@@ -136,7 +132,8 @@ impl Peers {
             .map(|url| url.parse::<Uri>().map_err(|_| PeerError::Url(url.clone())))
             .collect::<Result<Vec<_>, _>>()?;
         let first = uris.first().cloned().ok_or_else(|| PeerError::Url(String::new()))?;
-        let connector = Connector { uris: uris.into(), tls: self.tls.clone() };
+        let connector =
+            Connector { uris: uris.into(), connector: PeerConnector::new(self.tls.clone(), CONNECT_TIMEOUT) };
         // The connector does TLS itself, so for tonic every peer is plain.
         let origin = Uri::builder()
             .scheme("http")
@@ -214,114 +211,29 @@ impl Peers {
 #[derive(Clone)]
 struct Connector {
     uris: Arc<[Uri]>,
-    tls: Option<Arc<dyn PeerTls>>,
+    connector: PeerConnector,
 }
 
 impl tower::Service<Uri> for Connector {
-    type Response = TokioIo<Io>;
-    type Error = std::io::Error;
-    type Future = std::pin::Pin<Box<dyn Future<Output = std::io::Result<TokioIo<Io>>> + Send>>;
+    type Response = <PeerConnector as tower::Service<Uri>>::Response;
+    type Error = ConnectError;
+    type Future = BoxFuture<'static, Result<Self::Response, ConnectError>>;
 
-    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<std::io::Result<()>> {
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), ConnectError>> {
         std::task::Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Uri) -> Self::Future {
+    fn call(&mut self, uri: Uri) -> Self::Future {
         let this = self.clone();
         Box::pin(async move {
-            let mut last = std::io::Error::new(std::io::ErrorKind::InvalidInput, "the peer has no URL");
+            let mut last = ConnectError::Url(uri);
             for uri in this.uris.iter() {
-                match tokio::time::timeout(CONNECT_TIMEOUT, connect(uri, this.tls.as_deref())).await {
-                    Ok(Ok(io)) => return Ok(TokioIo::new(io)),
-                    Ok(Err(error)) => last = error,
-                    Err(_) => last = std::io::ErrorKind::TimedOut.into(),
+                match this.connector.clone().connect(uri.clone()).await {
+                    Ok(stream) => return Ok(TokioIo::new(stream)),
+                    Err(error) => last = error,
                 }
             }
             Err(last)
         })
-    }
-}
-
-/// A plain or an encrypted connection.
-enum Io {
-    Plain(TcpStream),
-    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
-}
-
-async fn connect(uri: &Uri, tls: Option<&dyn PeerTls>) -> std::io::Result<Io> {
-    let invalid =
-        |what: &str| std::io::Error::new(std::io::ErrorKind::InvalidInput, format!("{uri}: {what}"));
-    let host = uri.host().ok_or_else(|| invalid("no host"))?.trim_matches(['[', ']']);
-    let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(2380))).await?;
-    stream.set_nodelay(true)?;
-    if uri.scheme_str() != Some("https") {
-        return Ok(Io::Plain(stream));
-    }
-    let tls = tls.ok_or_else(|| invalid("an https peer needs --peer-trusted-ca-file"))?;
-    let name =
-        rustls::pki_types::ServerName::try_from(host.to_owned()).map_err(|_| invalid("no server name"))?;
-    let stream = tokio_rustls::TlsConnector::from(tls.client_config()).connect(name, stream).await?;
-    Ok(Io::Tls(Box::new(stream)))
-}
-
-mod io {
-    //! Reading and writing through whichever connection it is.
-
-    use std::io::Result;
-    use std::pin::Pin;
-    use std::task::{Context, Poll};
-
-    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-    use super::Io;
-
-    impl AsyncRead for Io {
-        fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
-            match self.get_mut() {
-                Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
-                Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
-            }
-        }
-    }
-
-    impl AsyncWrite for Io {
-        fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
-            match self.get_mut() {
-                Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
-                Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
-            }
-        }
-
-        fn poll_write_vectored(
-            self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            bufs: &[std::io::IoSlice<'_>],
-        ) -> Poll<Result<usize>> {
-            match self.get_mut() {
-                Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-                Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-            }
-        }
-
-        fn is_write_vectored(&self) -> bool {
-            match self {
-                Self::Plain(io) => io.is_write_vectored(),
-                Self::Tls(io) => io.is_write_vectored(),
-            }
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-            match self.get_mut() {
-                Self::Plain(io) => Pin::new(io).poll_flush(cx),
-                Self::Tls(io) => Pin::new(io).poll_flush(cx),
-            }
-        }
-
-        fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-            match self.get_mut() {
-                Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
-                Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
-            }
-        }
     }
 }

@@ -48,7 +48,8 @@ impl<G, H> Front<G, H> {
 
 impl<G, H> hyper::service::Service<Request<Incoming>> for Front<G, H>
 where
-    G: tower::Service<Request<CountedBody>, Response = Response<tonic::body::Body>, Error = Infallible> + Clone,
+    G: tower::Service<Request<CountedBody>, Response = Response<tonic::body::Body>, Error = Infallible>
+        + Clone,
     H: HealthSource,
 {
     type Response = Response<FrontBody>;
@@ -155,7 +156,9 @@ impl Body for FrontBody {
         let frame = match &mut this.inner {
             Answer::Grpc(body) => ready!(Pin::new(body).poll_frame(cx)),
             Answer::Http(body) => {
-                return Pin::new(body).poll_frame(cx).map(|frame| frame.map(|f| f.map_err(|never| match never {})));
+                return Pin::new(body)
+                    .poll_frame(cx)
+                    .map(|frame| frame.map(|f| f.map_err(|never| match never {})));
             }
         };
         if let Some(call) = &mut this.call {
