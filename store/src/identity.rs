@@ -51,7 +51,10 @@ mod tests {
     fn ids_stay_what_they_are() {
         let cluster = cluster_id(urls(&["http://10.0.0.1:2380", "http://10.0.0.2:2380"]), "etcd-cluster");
         let member = member_id(urls(&["http://10.0.0.1:2380"]), "etcd-cluster", None);
-        assert_eq!((cluster.to_string(), member.to_string()), ("1e31c12f4bf9d9db".into(), "57e6547e9303ddbf".into()));
+        assert_eq!(
+            (cluster.to_string(), member.to_string()),
+            ("1e31c12f4bf9d9db".into(), "57e6547e9303ddbf".into())
+        );
     }
 
     #[test]
@@ -62,7 +65,10 @@ mod tests {
         assert_ne!(id(&["http://a:1"], "t", None), base);
         assert_ne!(id(&["http://a:1", "http://b:1"], "u", None), base);
         assert_ne!(id(&["http://a:1", "http://b:1"], "t", Some(5)), base);
-        assert_ne!(id(&["http://a:1", "http://b:1"], "t", Some(6)), id(&["http://a:1", "http://b:1"], "t", Some(5)));
+        assert_ne!(
+            id(&["http://a:1", "http://b:1"], "t", Some(6)),
+            id(&["http://a:1", "http://b:1"], "t", Some(5))
+        );
         assert_ne!(id(&["http://a:1"], "t", None).0, cluster_id(urls(&["http://a:1"]), "t").0);
         assert_ne!(id(&["http://a:12"], "3", None), id(&["http://a:1"], "23", None));
     }

@@ -2,15 +2,15 @@
 //!
 //! Knows nothing of Kubernetes. Arrows between its modules point down this list only.
 
-pub mod serve;
-pub mod http;
-pub mod listen;
-pub mod tls;
-mod socket;
-pub mod metrics;
-pub mod config;
-pub mod identity;
 pub mod command;
+pub mod config;
+pub mod http;
+pub mod identity;
 pub mod ids;
+pub mod listen;
+pub mod metrics;
 pub mod raft;
 pub mod record;
+pub mod serve;
+mod socket;
+pub mod tls;

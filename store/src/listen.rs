@@ -86,8 +86,7 @@ impl Listeners {
             let https = urls.iter().any(|urls| urls.iter().any(Url::is_https));
             https.then(|| ServerTls::load(files).map(Arc::new).map_err(Arc::new)).transpose()
         };
-        let client_tls =
-            load(&[&config.listen_client_urls, &config.listen_metrics_urls], &config.client_tls);
+        let client_tls = load(&[&config.listen_client_urls, &config.listen_metrics_urls], &config.client_tls);
         let peer_tls = load(&[&config.listen_peer_urls], &config.peer_tls);
         Ok(Self {
             peer: bind_all("--listen-peer-urls", &config.listen_peer_urls, &peer_tls)?,

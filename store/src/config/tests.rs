@@ -68,7 +68,8 @@ fn members_of_one_cluster_agree_on_ids_in_whatever_order_it_is_written() {
 fn a_member_may_have_several_urls() {
     let mut config = three();
     config.initial_advertise_peer_urls = strings(&["http://10.0.0.1:2380", "http://10.0.0.1:12380"]);
-    config.initial_cluster = Some("a=http://10.0.0.1:12380,a=http://10.0.0.1:2380,b=http://[::1]:2380".into());
+    config.initial_cluster =
+        Some("a=http://10.0.0.1:12380,a=http://10.0.0.1:2380,b=http://[::1]:2380".into());
     let config = config.validate().unwrap();
     assert_eq!(config.bootstrap().unwrap().members.len(), 2);
     assert_eq!(config.initial_cluster[1].peer_urls[0].to_string(), "http://[::1]:2380");
@@ -85,7 +86,10 @@ fn an_outdated_initial_cluster_is_an_error_only_for_an_empty_directory() {
 fn every_mistake_is_answered_by_a_sentence() {
     let file = || Some(PathBuf::from("x.pem"));
     let table: Vec<(String, &str)> = vec![
-        (error(|c| c.name = "a=b".into()), "--name=\"a=b\" must not be empty and must not contain '=' or ','"),
+        (
+            error(|c| c.name = "a=b".into()),
+            "--name=\"a=b\" must not be empty and must not contain '=' or ','",
+        ),
         (
             error(|c| c.listen_client_urls = vec![]),
             "--listen-client-urls needs at least one URL, such as http://localhost:2379",
@@ -241,7 +245,9 @@ fn retention_is_read_by_mode() {
     ] {
         assert_eq!(retention::parse(mode, text), Ok(expected), "{mode} {text:?}");
     }
-    for (mode, text) in [("periodic", "-1h"), ("periodic", "h"), ("periodic", "1x"), ("periodic", ""), ("revision", "-5")] {
+    for (mode, text) in
+        [("periodic", "-1h"), ("periodic", "h"), ("periodic", "1x"), ("periodic", ""), ("revision", "-5")]
+    {
         assert!(retention::parse(mode, Some(text)).is_err(), "{mode} {text:?}");
     }
 }

@@ -307,7 +307,10 @@ fn distinct(lists: &[(&'static str, &[Url])]) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn check_files(files: &TlsFiles, [cert_flag, key_flag, ca_flag, auth_flag]: [&'static str; 4]) -> Result<(), ConfigError> {
+fn check_files(
+    files: &TlsFiles,
+    [cert_flag, key_flag, ca_flag, auth_flag]: [&'static str; 4],
+) -> Result<(), ConfigError> {
     match (&files.cert_file, &files.key_file) {
         (Some(_), None) => return Err(ConfigError::CertWithoutKey { cert_flag, key_flag }),
         (None, Some(_)) => return Err(ConfigError::KeyWithoutCert { cert_flag, key_flag }),
@@ -329,7 +332,12 @@ fn check_schemes(
         for url in *urls {
             match (url.is_https(), &files.cert_file) {
                 (true, None) => {
-                    return Err(ConfigError::HttpsWithoutCert { flag, url: url.clone(), cert_flag, key_flag });
+                    return Err(ConfigError::HttpsWithoutCert {
+                        flag,
+                        url: url.clone(),
+                        cert_flag,
+                        key_flag,
+                    });
                 }
                 // Metrics are often wanted in the clear beside an encrypted client port.
                 (false, Some(_)) if *flag != "--listen-metrics-urls" => {

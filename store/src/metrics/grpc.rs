@@ -162,7 +162,8 @@ impl GrpcMetrics {
         );
         let received_bytes =
             r.counter("etcd_network_client_grpc_received_bytes_total", "Bytes received from gRPC clients.");
-        let sent_bytes = r.counter("etcd_network_client_grpc_sent_bytes_total", "Bytes sent to gRPC clients.");
+        let sent_bytes =
+            r.counter("etcd_network_client_grpc_sent_bytes_total", "Bytes sent to gRPC clients.");
         let methods = METHODS.iter().map(|&(service, method, kind)| {
             let labels = [kind, service, method];
             let metrics = MethodMetrics {
@@ -255,7 +256,8 @@ mod tests {
         let mut found = Vec::new();
         for file in ["etcd/rpc.proto", "etcd/v3lock.proto", "etcd/v3election.proto", "grpc/health.proto"] {
             let text = std::fs::read_to_string(format!("{folder}{file}")).unwrap();
-            let line = |prefix: &str| text.lines().find_map(|l| l.trim().strip_prefix(prefix).map(str::to_owned));
+            let line =
+                |prefix: &str| text.lines().find_map(|l| l.trim().strip_prefix(prefix).map(str::to_owned));
             let package = line("package ").unwrap();
             let package = package.trim_end_matches(';');
             let mut service = String::new();
@@ -285,8 +287,13 @@ mod tests {
 
     #[test]
     fn codes_are_read_from_the_wire() {
-        for (text, name) in [("0", "OK"), ("1", "Canceled"), ("9", "FailedPrecondition"), ("14", "Unavailable"), ("16", "Unauthenticated")]
-        {
+        for (text, name) in [
+            ("0", "OK"),
+            ("1", "Canceled"),
+            ("9", "FailedPrecondition"),
+            ("14", "Unavailable"),
+            ("16", "Unauthenticated"),
+        ] {
             assert_eq!(Code::from_header(text.as_bytes()).name(), name);
         }
         for text in ["", "17", "-1", "00", "x"] {

@@ -47,8 +47,10 @@ impl MvccMetrics {
     pub(super) fn new(r: &Register<'_>) -> Self {
         Self {
             db_total_size: r.gauge("etcd_mvcc_db_total_size_in_bytes", "Bytes held on disk."),
-            db_total_size_in_use: r.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes of live records."),
-            db_open_read_transactions: r.gauge("etcd_mvcc_db_open_read_transactions", "Views being read from."),
+            db_total_size_in_use: r
+                .gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes of live records."),
+            db_open_read_transactions: r
+                .gauge("etcd_mvcc_db_open_read_transactions", "Views being read from."),
             range: r.counter("etcd_mvcc_range_total", "Ranges seen by this member."),
             put: r.counter("etcd_mvcc_put_total", "Puts seen by this member."),
             delete: r.counter("etcd_mvcc_delete_total", "Deletes seen by this member."),
@@ -66,7 +68,8 @@ impl MvccMetrics {
             keys: r.gauge("etcd_debugging_mvcc_keys_total", "Keys that exist."),
             current_revision: r.gauge("etcd_debugging_mvcc_current_revision", "The current revision."),
             compact_revision: r.gauge("etcd_debugging_mvcc_compact_revision", "The revision compacted to."),
-            total_put_size: r.gauge("etcd_debugging_mvcc_total_put_size_in_bytes", "Bytes put since the start."),
+            total_put_size: r
+                .gauge("etcd_debugging_mvcc_total_put_size_in_bytes", "Bytes put since the start."),
             db_compaction_pause_milliseconds: r.histogram(
                 "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds",
                 "The distributions of one step of a compaction.",
@@ -81,10 +84,8 @@ impl MvccMetrics {
                 "etcd_debugging_mvcc_db_compaction_last",
                 "When the last compaction ended, in seconds since 1970.",
             ),
-            db_compaction_keys: r.counter(
-                "etcd_debugging_mvcc_db_compaction_keys_total",
-                "Records removed by compactions.",
-            ),
+            db_compaction_keys: r
+                .counter("etcd_debugging_mvcc_db_compaction_keys_total", "Records removed by compactions."),
         }
     }
 }

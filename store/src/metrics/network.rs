@@ -86,7 +86,11 @@ impl NetworkMetrics {
                 &from,
             ),
             active: r.gauges("etcd_network_active_peers", "Members that are connected.", &both),
-            disconnected: r.counters("etcd_network_disconnected_peers_total", "Connections that broke.", &both),
+            disconnected: r.counters(
+                "etcd_network_disconnected_peers_total",
+                "Connections that broke.",
+                &both,
+            ),
             known: r.gauges("etcd_network_known_peers", "Members that are known.", &both),
             snapshot_send_success: r.counters("etcd_network_snapshot_send_success", "Snapshots sent.", &to),
             snapshot_send_failures: r.counters(

@@ -17,20 +17,25 @@ struct Look {
     max_fds: Option<f64>,
 }
 
+/// What a gauge takes out of a look.
+type Part = fn(&Look) -> Option<f64>;
+
 /// A gauge for each, set when it is collected.
 pub(super) struct ProcessCollector {
-    gauges: Vec<(Gauge, fn(&Look) -> Option<f64>)>,
+    gauges: Vec<(Gauge, Part)>,
 }
 
 impl ProcessCollector {
     pub(super) fn new() -> Self {
-        let gauge = |name: &str, help: &str, value: fn(&Look) -> Option<f64>| {
+        let gauge = |name: &str, help: &str, value: Part| {
             (Gauge::with_opts(Opts::new(name, help)).expect("well-formed names"), value)
         };
         Self {
             gauges: vec![
                 gauge("process_cpu_seconds_total", "User and system CPU time in seconds.", |l| l.cpu_seconds),
-                gauge("process_start_time_seconds", "Start, in seconds since 1970.", |l| l.start_time_seconds),
+                gauge("process_start_time_seconds", "Start, in seconds since 1970.", |l| {
+                    l.start_time_seconds
+                }),
                 gauge("process_virtual_memory_bytes", "Virtual memory in bytes.", |l| l.virtual_bytes),
                 gauge("process_resident_memory_bytes", "Resident memory in bytes.", |l| l.resident_bytes),
                 gauge("process_open_fds", "Open file descriptors.", |l| l.open_fds),
@@ -67,7 +72,8 @@ fn look() -> Look {
     look.max_fds = limit.current.map(|most| most as f64);
     // The directory that is being read is one of them; so it is for everybody who counts this way.
     look.open_fds = fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as f64);
-    if let (Ok(stat), Ok(system)) = (fs::read_to_string("/proc/self/stat"), fs::read_to_string("/proc/stat")) {
+    if let (Ok(stat), Ok(system)) = (fs::read_to_string("/proc/self/stat"), fs::read_to_string("/proc/stat"))
+    {
         let ticks_per_second = rustix::param::clock_ticks_per_second() as f64;
         let page_bytes = rustix::param::page_size() as f64;
         parse(&stat, &system, ticks_per_second, page_bytes, &mut look);

@@ -68,11 +68,10 @@ impl ServerMetrics {
             has_leader: r.gauge("etcd_server_has_leader", "Whether a leader is known. 1 is known, 0 is not."),
             is_leader: r.gauge("etcd_server_is_leader", "Whether this member leads. 1 if it does, 0 if not."),
             is_learner: r.gauge("etcd_server_is_learner", "Whether this member is a learner."),
-            leader_changes_seen: r.counter(
-                "etcd_server_leader_changes_seen_total",
-                "How many leaders this member saw come.",
-            ),
-            proposals_committed: r.gauge("etcd_server_proposals_committed_total", "The last committed log index."),
+            leader_changes_seen: r
+                .counter("etcd_server_leader_changes_seen_total", "How many leaders this member saw come."),
+            proposals_committed: r
+                .gauge("etcd_server_proposals_committed_total", "The last committed log index."),
             proposals_applied: r.gauge("etcd_server_proposals_applied_total", "The last applied log index."),
             proposals_pending: r.gauge("etcd_server_proposals_pending", "Proposals that wait to be applied."),
             proposals_failed: r.counter("etcd_server_proposals_failed_total", "Proposals that failed."),
@@ -85,7 +84,8 @@ impl ServerMetrics {
                 "etcd_server_slow_read_indexes_total",
                 "Read barriers that did not come in time and were asked for again.",
             ),
-            read_indexes_failed: r.counter("etcd_server_read_indexes_failed_total", "Read barriers that failed."),
+            read_indexes_failed: r
+                .counter("etcd_server_read_indexes_failed_total", "Read barriers that failed."),
             snapshot_apply_in_progress: r.gauge(
                 "etcd_server_snapshot_apply_in_progress_total",
                 "1 while a snapshot of the leader is installed.",

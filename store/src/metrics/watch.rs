@@ -26,7 +26,8 @@ impl WatchMetrics {
             watchers: r.gauge("etcd_debugging_mvcc_watcher_total", "Watchers."),
             slow_watchers: r.gauge("etcd_debugging_mvcc_slow_watcher_total", "Watchers that are behind."),
             events: r.counter("etcd_debugging_mvcc_events_total", "Events sent to watchers."),
-            pending_events: r.gauge("etcd_debugging_mvcc_pending_events_total", "Events that wait to be sent."),
+            pending_events: r
+                .gauge("etcd_debugging_mvcc_pending_events_total", "Events that wait to be sent."),
         }
     }
 }

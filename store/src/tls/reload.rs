@@ -70,7 +70,12 @@ impl<T> Reloading<T> {
         let (stamps, settled) = look(&files);
         let material = Material::read(&files)?;
         let current = ArcSwap::from_pointee(make(&files, &material)?);
-        Ok(Self { files, make, current, seen: Mutex::new(Seen { stamps, settled, material: Some(material) }) })
+        Ok(Self {
+            files,
+            make,
+            current,
+            seen: Mutex::new(Seen { stamps, settled, material: Some(material) }),
+        })
     }
 
     /// The value of the current files, or of the last ones that could be used. Looks at the files unless
