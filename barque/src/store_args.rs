@@ -2,6 +2,7 @@
 //!
 //! Turns words into a configuration; what they must be is the store's to say.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use barque_store::config::{ConfigError, MemberConfig, TlsFiles, ValidConfig};
@@ -178,7 +179,10 @@ impl LogArgs {
             LogLevel::Warn => LevelFilter::WARN,
             LogLevel::Error => LevelFilter::ERROR,
         };
-        let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+        let log = tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal());
         match self.log_format {
             LogFormat::Text => log.init(),
             LogFormat::Json => log.json().flatten_event(true).init(),
