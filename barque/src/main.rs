@@ -1,6 +1,7 @@
-//! The one binary. `barque store` runs a member of the store.
+//! The one binary: each part of Barque is a subcommand.
+//!
+//! Reads words, says what is wrong with them, and hands them on. Never decides anything else.
 
-mod logging;
 mod run_store;
 mod store_args;
 
@@ -8,49 +9,58 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use store_args::StoreArgs;
+use crate::store_args::StoreArgs;
 
-/// Where memory comes from: many small records and threads are what it is made for.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Barque: a Kubernetes-compatible cluster on a replicated store of its own.
+/// The words were wrong; nothing was done.
+const USAGE: u8 = 2;
+
+/// A Kubernetes-compatible cluster in one program.
 #[derive(Debug, Parser)]
-#[command(name = "barque", version, about, max_term_width = 110, arg_required_else_help = true)]
-struct Cli {
+#[command(name = "barque", version)]
+struct Args {
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a member of the replicated key/value store that etcd's clients talk to.
+    /// Runs a member of the key/value store, with etcd's flags.
     Store(Box<StoreArgs>),
 }
 
-/// The command line is wrong.
-const USAGE: u8 = 2;
-
 fn main() -> ExitCode {
-    let Command::Store(args) = Cli::parse().command;
-    if let Err(error) = logging::start(&args.log_level, args.log_format) {
-        eprintln!("barque: {error:#}");
-        return ExitCode::from(USAGE);
-    }
-    let config = match args.config().validate() {
+    let Command::Store(args) = Args::parse().command;
+    let log = args.log;
+    let config = match args.into_config() {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("barque: {}", run_store::sentence(&error.into()));
+            eprintln!("error: {error}");
             return ExitCode::from(USAGE);
         }
     };
+    log.start();
     match run_store::run_store(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let sentence = run_store::sentence(&error);
+            let sentence = sentence(&error);
             tracing::error!("{sentence}");
-            eprintln!("barque: {sentence}");
+            eprintln!("error: {sentence}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error with its causes as one sentence; some causes are repeated in the text of what they caused.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&cause);
+        }
+    }
+    text
 }

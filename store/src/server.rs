@@ -9,9 +9,10 @@ use tonic::service::Routes;
 use barque_proto::server::peer::peer_server::PeerServer;
 
 use crate::command::{AlarmKind, KeyRange, Range};
-use crate::config::{ClusterState, ConfigError, ValidConfig};
+use crate::config::{Bootstrap, ClusterState, ConfigError, ValidConfig};
 use crate::error::StoreError;
 use crate::http::{Endpoints, HealthSource, Versions};
+use crate::ids::{ClusterId, MemberId};
 use crate::lease::lessor::min_ttl_s;
 use crate::listen::{ListenError, Listeners};
 use crate::member::Member;
@@ -23,6 +24,7 @@ use crate::raft::node::RaftTiming;
 use crate::rpc::backend::{Backend as _, Limits};
 use crate::rpc::{self, Watches};
 use crate::serve::{ConnectionLimit, Front, HANDSHAKE_DEADLINE, HttpOnly, Server};
+use crate::storage::data_dir::has_identity;
 use crate::tls::{ClientTls, TlsError};
 use crate::watch::WatchConfig;
 
@@ -136,7 +138,14 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
 const CLUSTER_VERSION: &str = "3.6.0";
 
 fn settings(config: &ValidConfig, metrics: &Arc<Metrics>) -> Result<MemberSettings, ServerError> {
-    let bootstrap = config.bootstrap()?;
+    let bootstrap = match config.bootstrap() {
+        Ok(bootstrap) => bootstrap,
+        // What a member is called later on is in its data directory, and --initial-cluster may be out of date.
+        Err(_) if has_identity(&config.data_dir) => {
+            Bootstrap { cluster: ClusterId(0), member: MemberId(0), members: Vec::new() }
+        }
+        Err(error) => return Err(error.into()),
+    };
     let https = config.initial_cluster.iter().flat_map(|member| &member.peer_urls).any(|url| url.is_https());
     let peer_tls = if https { Some(Arc::new(ClientTls::load(&config.peer_tls)?)) } else { None };
     let texts = |urls: &[crate::config::Url]| urls.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -156,7 +165,7 @@ fn settings(config: &ValidConfig, metrics: &Arc<Metrics>) -> Result<MemberSettin
         cluster_id: bootstrap.cluster,
         member_id: bootstrap.member,
         token: config.initial_cluster_token.clone(),
-        new_cluster: config.cluster_state == ClusterState::New,
+        new_cluster: config.cluster_state == ClusterState::New && !bootstrap.members.is_empty(),
         timing: RaftTiming {
             heartbeat_ms: u64::try_from(config.heartbeat_interval.as_millis()).unwrap_or(u64::MAX),
             election_ms,
