@@ -86,7 +86,7 @@ fn a_port_in_use_is_a_failure_and_names_the_flag() {
     let advertise = format!("--advertise-client-urls={url}");
     let (code, text) = run(&[&listen, &advertise, "--listen-peer-urls=http://127.0.0.1:0"]);
     assert_eq!(code, Some(1));
-    let expected = format!("error: --listen-client-urls={url}: the address is in use by another process\n");
+    let expected = format!("error: --listen-client-urls={url}: address already in use by another process\n");
     assert!(text.ends_with(&expected), "{text}");
 }
 

@@ -30,8 +30,10 @@ use crate::watch::WatchConfig;
 
 /// The largest message between members: one entry of the largest request, or a batch of a MiB.
 const PEER_MESSAGE_BYTES: usize = 64 << 20;
-/// Log kept behind a snapshot for members that lag, as a part of what `--snapshot-count` asks for.
-const KEEP_LOG_BYTES: u64 = 64 << 20;
+/// Log kept behind a snapshot for members that lag: so much for each entry of `--snapshot-count` ...
+const KEEP_LOG_BYTES_PER_ENTRY: u64 = 4 << 10;
+/// ... within these bounds.
+const KEEP_LOG_BYTES: std::ops::RangeInclusive<u64> = 256 << 10..=64 << 20;
 /// Connections of clients; more wait in the kernel's queue.
 const CLIENT_CONNECTIONS: usize = 100_000;
 /// Connections of other members: three each, and some of probes.
@@ -177,7 +179,13 @@ fn settings(config: &ValidConfig, metrics: &Arc<Metrics>) -> Result<MemberSettin
         },
         quota_bytes: config.quota_bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
         auto_compaction: config.auto_compaction,
-        snapshots: SnapshotRule { entries: config.snapshot_count, keep_log_bytes: KEEP_LOG_BYTES },
+        snapshots: SnapshotRule {
+            entries: config.snapshot_count,
+            keep_log_bytes: config
+                .snapshot_count
+                .saturating_mul(KEEP_LOG_BYTES_PER_ENTRY)
+                .clamp(*KEEP_LOG_BYTES.start(), *KEEP_LOG_BYTES.end()),
+        },
         metrics: Arc::clone(metrics),
         peer_tls,
     })
