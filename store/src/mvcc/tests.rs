@@ -336,7 +336,7 @@ fn rebuild(items: impl Iterator<Item = StoredVersion>, of: &Keyspace, disk: Opti
 fn persist(member: &mut Member, disk: &Disk) {
     let events = member.keyspace.take_events();
     let mut stored = disk.0.lock().unwrap();
-    stored.extend(events.iter().map(|event| (event.at, crate::stored::StoredVersion::from(event.clone()))));
+    stored.extend(events.iter().map(|event| (event.at, StoredVersion::from(event.clone()))));
     drop(stored);
     member.keyspace.set_persisted(member.keyspace.revision());
 }
