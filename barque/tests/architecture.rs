@@ -172,7 +172,7 @@ fn files() -> Vec<String> {
     let mut folders: Vec<_> = CRATES.iter().map(|(folder, ..)| root.join(folder)).collect();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
-            let path = entry.unwrap().path();
+            let path = entry.expect("a folder that can be read has entries that can be").path();
             if path.is_dir() {
                 folders.push(path);
             } else {
