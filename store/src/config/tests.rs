@@ -1,3 +1,5 @@
+//! Every word that can be wrong, and the sentence that says so.
+
 use std::time::Duration;
 
 use super::*;

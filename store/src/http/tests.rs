@@ -1,3 +1,5 @@
+//! Each endpoint in each state of the member, byte for byte as etcd answers.
+
 use std::time::Duration;
 
 use http_body_util::BodyExt;

@@ -1,3 +1,5 @@
+//! Names that dashboards select, moved by what they name.
+
 use super::*;
 use crate::ids::MemberId;
 

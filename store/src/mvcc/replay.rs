@@ -198,7 +198,7 @@ impl Items {
         if self.batch.is_empty() {
             self.batch = self.events.next_batch(1024, false)?.into();
         }
-        Ok(self.batch.pop_front().map(|event| StoredVersion::from(event)))
+        Ok(self.batch.pop_front().map(StoredVersion::from))
     }
 }
 

@@ -465,5 +465,4 @@ fn allocated_bytes(dir: &Path) -> io::Result<u64> {
 }
 
 #[cfg(test)]
-#[path = "sled_damage.rs"]
 mod damage_tests;

@@ -1,3 +1,5 @@
+//! Connections that linger, break, speak nonsense or come in numbers.
+
 use std::fs;
 use std::net::SocketAddr;
 

@@ -1,3 +1,5 @@
+//! Certificates that fit, do not fit, and change while they are in use.
+
 use std::fs;
 
 use super::test_certificates::Authority;

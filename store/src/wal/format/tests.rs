@@ -1,3 +1,5 @@
+//! What was encoded reads back; what was changed does not.
+
 use proptest::prelude::*;
 
 use super::*;
