@@ -59,13 +59,14 @@ where
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         if !is_grpc(&request) {
             let http = self.http.clone();
-            return FrontFuture::Http { future: Box::pin(async move { http.answer(&request).await }) };
+            let future = Box::pin(async move { http.answer(&request).await });
+            return FrontFuture { from: Answering::Http { future } };
         }
         let call = self.metrics.start(request.uri().path());
         let method = call.as_ref().map(|call| Arc::clone(call.method()));
         let request = request.map(|inner| CountedBody { inner, method });
         // The services of tonic are always ready, which is why no `poll_ready` is awaited here.
-        FrontFuture::Grpc { future: self.grpc.clone().call(request), call }
+        FrontFuture { from: Answering::Grpc { future: self.grpc.clone().call(request), call } }
     }
 }
 
@@ -92,11 +93,16 @@ impl<H: HealthSource> hyper::service::Service<Request<Incoming>> for HttpOnly<H>
 
 pin_project! {
     /// An answer to come.
-    #[project = FrontFutureProjected]
-    pub enum FrontFuture<F> {
-        /// From a gRPC service.
+    pub struct FrontFuture<F> {
+        #[pin]
+        from: Answering<F>,
+    }
+}
+
+pin_project! {
+    #[project = AnsweringProjected]
+    enum Answering<F> {
         Grpc { #[pin] future: F, call: Option<Call> },
-        /// From an HTTP endpoint.
         Http { future: BoxFuture<'static, Response<http_body_util::Full<Bytes>>> },
     }
 }
@@ -108,8 +114,8 @@ where
     type Output = Result<Response<FrontBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            FrontFutureProjected::Grpc { future, call } => {
+        match self.project().from.project() {
+            AnsweringProjected::Grpc { future, call } => {
                 let response = match ready!(future.poll(cx)) {
                     Ok(response) => response,
                     Err(never) => match never {},
@@ -121,7 +127,7 @@ where
                 }
                 Poll::Ready(Ok(response.map(|inner| FrontBody { inner: Answer::Grpc(inner), call })))
             }
-            FrontFutureProjected::Http { future } => {
+            AnsweringProjected::Http { future } => {
                 let response = ready!(future.as_mut().poll(cx));
                 Poll::Ready(Ok(response.map(|inner| FrontBody { inner: Answer::Http(inner), call: None })))
             }
