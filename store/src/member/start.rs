@@ -459,8 +459,11 @@ impl Member {
             }
         };
         let disk = async {
-            match wal.wait_for(Option::is_some).await {
-                Ok(failure) => failure.as_ref().map_or_else(String::new, ToString::to_string),
+            let failure = wal.wait_for(Option::is_some).await;
+            let failure =
+                failure.map(|failure| failure.as_ref().map_or_else(String::new, ToString::to_string));
+            match failure {
+                Ok(failure) => failure,
                 Err(_) => std::future::pending().await,
             }
         };

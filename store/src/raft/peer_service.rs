@@ -237,7 +237,10 @@ impl PeerRpc for PeerService {
         let receiving = Transfer::receive(&self.peers.counts(peer.member).metrics);
         let (vote, snapshot) = self.receiver.receive(request.into_inner()).await?;
         let reply = self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
-        receiving.succeeded();
+        // With a later vote it was not installed.
+        if reply.vote == vote {
+            receiving.succeeded();
+        }
         Ok(self.peers.response(wire::SnapshotReply { vote: Some(codec::vote_to_wire(&reply.vote)) }))
     }
 

@@ -195,8 +195,13 @@ mod tests {
         let old = write(dir.path(), 1);
         let bytes = {
             let whole = writing_path(dir.path(), 7, 2);
-            write_unfinished(&whole, &manifest(2), versions(50).into_iter().map(Ok::<_, Infallible>))
-                .unwrap();
+            write_unfinished(
+                &whole,
+                &manifest(2),
+                versions(50).into_iter().map(Ok::<_, Infallible>),
+                &mut |_| {},
+            )
+            .unwrap();
             fs::read(whole).unwrap()
         };
         // Before the rename: any part of the file may be there.
