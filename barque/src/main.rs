@@ -1,1 +1,66 @@
-fn main() {}
+//! The one binary: each part of Barque is a subcommand.
+//!
+//! Reads words, says what is wrong with them, and hands them on. Never decides anything else.
+
+mod run_store;
+mod store_args;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::store_args::StoreArgs;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// The words were wrong; nothing was done.
+const USAGE: u8 = 2;
+
+/// A Kubernetes-compatible cluster in one program.
+#[derive(Debug, Parser)]
+#[command(name = "barque", version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs a member of the key/value store, with etcd's flags.
+    Store(Box<StoreArgs>),
+}
+
+fn main() -> ExitCode {
+    let Command::Store(args) = Args::parse().command;
+    let log = args.log;
+    let config = match args.into_config() {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    log.start();
+    match run_store::run_store(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let sentence = sentence(&error);
+            tracing::error!("{sentence}");
+            eprintln!("error: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error with its causes as one sentence; some causes are repeated in the text of what they caused.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&cause);
+        }
+    }
+    text
+}

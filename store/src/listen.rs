@@ -20,7 +20,7 @@ const BACKLOG: u32 = 4096;
 #[derive(Debug, Error)]
 pub enum ListenError {
     /// Somebody listens there already.
-    #[error("{flag}={url}: the address is in use by another process")]
+    #[error("{flag}={url}: address already in use by another process")]
     InUse {
         /// The flag.
         flag: &'static str,
@@ -158,7 +158,7 @@ mod tests {
         let error = Listeners::bind(&config(&url)).unwrap_err();
         assert_eq!(
             error.to_string(),
-            format!("--listen-client-urls={url}: the address is in use by another process")
+            format!("--listen-client-urls={url}: address already in use by another process")
         );
     }
 

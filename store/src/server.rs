@@ -9,9 +9,10 @@ use tonic::service::Routes;
 use barque_proto::server::peer::peer_server::PeerServer;
 
 use crate::command::{AlarmKind, KeyRange, Range};
-use crate::config::{ClusterState, ConfigError, ValidConfig};
+use crate::config::{Bootstrap, ClusterState, ConfigError, ValidConfig};
 use crate::error::StoreError;
 use crate::http::{Endpoints, HealthSource, Versions};
+use crate::ids::{ClusterId, MemberId};
 use crate::lease::lessor::min_ttl_s;
 use crate::listen::{ListenError, Listeners};
 use crate::member::Member;
@@ -24,13 +25,16 @@ use crate::raft::traffic::CountedService;
 use crate::rpc::backend::{Backend as _, Limits};
 use crate::rpc::{self, Watches};
 use crate::serve::{ConnectionLimit, Front, HANDSHAKE_DEADLINE, HttpOnly, Server};
+use crate::storage::data_dir::has_identity;
 use crate::tls::{ClientTls, TlsError};
 use crate::watch::WatchConfig;
 
 /// The largest message between members: one entry of the largest request, or a batch of a MiB.
 const PEER_MESSAGE_BYTES: usize = 64 << 20;
-/// Log kept behind a snapshot for members that lag, as a part of what `--snapshot-count` asks for.
-const KEEP_LOG_BYTES: u64 = 64 << 20;
+/// Log kept behind a snapshot for members that lag: so much for each entry of `--snapshot-count` ...
+const KEEP_LOG_BYTES_PER_ENTRY: u64 = 4 << 10;
+/// ... within these bounds.
+const KEEP_LOG_BYTES: std::ops::RangeInclusive<u64> = 256 << 10..=64 << 20;
 /// Connections of clients; more wait in the kernel's queue.
 const CLIENT_CONNECTIONS: usize = 100_000;
 /// Connections of other members: three each, and some of probes.
@@ -137,7 +141,14 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
 const CLUSTER_VERSION: &str = "3.6.0";
 
 fn settings(config: &ValidConfig, metrics: &Arc<Metrics>) -> Result<MemberSettings, ServerError> {
-    let bootstrap = config.bootstrap()?;
+    let bootstrap = match config.bootstrap() {
+        Ok(bootstrap) => bootstrap,
+        // What a member is called later on is in its data directory, and --initial-cluster may be out of date.
+        Err(_) if has_identity(&config.data_dir) => {
+            Bootstrap { cluster: ClusterId(0), member: MemberId(0), members: Vec::new() }
+        }
+        Err(error) => return Err(error.into()),
+    };
     let https = config.initial_cluster.iter().flat_map(|member| &member.peer_urls).any(|url| url.is_https());
     let peer_tls = if https { Some(Arc::new(ClientTls::load(&config.peer_tls)?)) } else { None };
     let texts = |urls: &[crate::config::Url]| urls.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -157,7 +168,7 @@ fn settings(config: &ValidConfig, metrics: &Arc<Metrics>) -> Result<MemberSettin
         cluster_id: bootstrap.cluster,
         member_id: bootstrap.member,
         token: config.initial_cluster_token.clone(),
-        new_cluster: config.cluster_state == ClusterState::New,
+        new_cluster: config.cluster_state == ClusterState::New && !bootstrap.members.is_empty(),
         timing: RaftTiming {
             heartbeat_ms: u64::try_from(config.heartbeat_interval.as_millis()).unwrap_or(u64::MAX),
             election_ms,
@@ -169,7 +180,13 @@ fn settings(config: &ValidConfig, metrics: &Arc<Metrics>) -> Result<MemberSettin
         },
         quota_bytes: config.quota_bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
         auto_compaction: config.auto_compaction,
-        snapshots: SnapshotRule { entries: config.snapshot_count, keep_log_bytes: KEEP_LOG_BYTES },
+        snapshots: SnapshotRule {
+            entries: config.snapshot_count,
+            keep_log_bytes: config
+                .snapshot_count
+                .saturating_mul(KEEP_LOG_BYTES_PER_ENTRY)
+                .clamp(*KEEP_LOG_BYTES.start(), *KEEP_LOG_BYTES.end()),
+        },
         metrics: Arc::clone(metrics),
         peer_tls,
     })

@@ -459,11 +459,10 @@ impl Member {
             }
         };
         let disk = async {
-            let failure = wal.wait_for(Option::is_some).await;
             let failure =
-                failure.map(|failure| failure.as_ref().map_or_else(String::new, ToString::to_string));
+                wal.wait_for(Option::is_some).await.map(|failure| failure.as_ref().map(ToString::to_string));
             match failure {
-                Ok(failure) => failure,
+                Ok(failure) => failure.unwrap_or_default(),
                 Err(_) => std::future::pending().await,
             }
         };

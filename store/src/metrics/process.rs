@@ -17,14 +17,17 @@ struct Look {
     max_fds: Option<f64>,
 }
 
+/// What a gauge takes out of a look.
+type Part = fn(&Look) -> Option<f64>;
+
 /// A gauge for each, set when it is collected.
 pub(super) struct ProcessCollector {
-    gauges: Vec<(Gauge, fn(&Look) -> Option<f64>)>,
+    gauges: Vec<(Gauge, Part)>,
 }
 
 impl ProcessCollector {
     pub(super) fn new() -> Self {
-        let gauge = |name: &str, help: &str, value: fn(&Look) -> Option<f64>| {
+        let gauge = |name: &str, help: &str, value: Part| {
             (Gauge::with_opts(Opts::new(name, help)).expect("well-formed names"), value)
         };
         Self {

@@ -1,3 +1,5 @@
+//! Names that dashboards select, moved by what they name.
+
 use std::sync::Arc;
 
 use super::*;

@@ -94,19 +94,17 @@ fn decide(view: &View, txn: &Txn, path: &mut Vec<bool>) {
     }
 }
 
+/// Calls `check` for every operation on the way that the compares decided, in order.
 fn check(
-    view: &View,
-    leases: &LeaseTable,
     txn: &Txn,
     path: &mut impl Iterator<Item = bool>,
+    each: &mut impl FnMut(&TxnOp) -> Result<(), CommandError>,
 ) -> Result<(), CommandError> {
     let succeeded = path.next().expect("every transaction on the way was decided");
     for op in branch(txn, succeeded) {
         match op {
-            TxnOp::Range(range) => check_range(view, range)?,
-            TxnOp::Put(put) => check_put(view, leases, put)?,
-            TxnOp::DeleteRange(_) => {}
-            TxnOp::Txn(inner) => check(view, leases, inner, path)?,
+            TxnOp::Txn(inner) => check(inner, path, each)?,
+            op => each(op)?,
         }
     }
     Ok(())
@@ -125,15 +123,20 @@ fn check_range(view: &View, range: &Range) -> Result<(), CommandError> {
     }
 }
 
-/// What must hold for a put.
+/// What must hold for a put alone: the lease is looked at first.
 pub(super) fn check_put(view: &View, leases: &LeaseTable, put: &Put) -> Result<(), CommandError> {
-    if put.lease.is_some_and(|lease| !leases.exists(lease)) {
-        return Err(CommandError::LeaseNotFound);
-    }
-    if (put.ignore_value || put.ignore_lease) && view.get(&put.key).is_none() {
-        return Err(CommandError::KeyNotFound);
-    }
-    Ok(())
+    check_lease(leases, put)?;
+    check_present(view, put)
+}
+
+fn check_lease(leases: &LeaseTable, put: &Put) -> Result<(), CommandError> {
+    let unknown = put.lease.is_some_and(|lease| !leases.exists(lease));
+    if unknown { Err(CommandError::LeaseNotFound) } else { Ok(()) }
+}
+
+fn check_present(view: &View, put: &Put) -> Result<(), CommandError> {
+    let absent = (put.ignore_value || put.ignore_lease) && view.get(&put.key).is_none();
+    if absent { Err(CommandError::KeyNotFound) } else { Ok(()) }
 }
 
 pub(super) fn execute(
@@ -143,7 +146,16 @@ pub(super) fn execute(
 ) -> Result<TxnOutcome, CommandError> {
     let mut path = Vec::new();
     decide(keyspace.state(), txn, &mut path);
-    check(keyspace.state(), leases, txn, &mut path.iter().copied())?;
+    let view = keyspace.state();
+    // All puts before all ranges, and the key before the lease: clients see the first error (etcd 3.6).
+    check(txn, &mut path.iter().copied(), &mut |op| match op {
+        TxnOp::Put(put) => check_present(view, put).and_then(|()| check_lease(leases, put)),
+        _ => Ok(()),
+    })?;
+    check(txn, &mut path.iter().copied(), &mut |op| match op {
+        TxnOp::Range(range) => check_range(view, range),
+        _ => Ok(()),
+    })?;
     run(keyspace, leases, txn, &mut path.into_iter())
 }
 

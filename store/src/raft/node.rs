@@ -121,8 +121,9 @@ pub fn follow_leadership(
                     .filter(|leader| *leader != own)
                     .and_then(|leader| metrics.membership_config.get_node(&leader).cloned());
                 let membership = &metrics.membership_config;
-                let is_learner =
-                    membership.get_node(&own).is_some() && !membership.voter_ids().any(|id| id == own);
+                // One that gets its vote as soon as it can serves like a voter.
+                let is_learner = membership.get_node(&own).is_some_and(|node| !node.vote_when_ready)
+                    && !membership.voter_ids().any(|id| id == own);
                 LeaderStatus {
                     is_learner,
                     term: metrics.vote.leader_id().term,

@@ -60,13 +60,14 @@ where
         if !is_grpc(&request) {
             let http = self.http.clone();
             let future = Box::pin(async move { http.answer(&request).await });
-            return FrontFuture { from: Answering::Http { future } };
+            return FrontFuture { answer: ToCome::Http { future } };
         }
         let call = self.metrics.start(request.uri().path());
         let method = call.as_ref().map(|call| Arc::clone(call.method()));
         let request = request.map(|inner| CountedBody { inner, method });
         // The services of tonic are always ready, which is why no `poll_ready` is awaited here.
-        FrontFuture { from: Answering::Grpc { future: self.grpc.clone().call(request), call } }
+        let future = self.grpc.clone().call(request);
+        FrontFuture { answer: ToCome::Grpc { future, call } }
     }
 }
 
@@ -95,14 +96,15 @@ pin_project! {
     /// An answer to come.
     pub struct FrontFuture<F> {
         #[pin]
-        from: Answering<F>,
+        answer: ToCome<F>,
     }
 }
 
 pin_project! {
-    #[project = AnsweringProjected]
-    enum Answering<F> {
+    #[project = ToComeProjected]
+    enum ToCome<F> {
         Grpc { #[pin] future: F, call: Option<Call> },
+        // Boxed: pages are rare.
         Http { future: BoxFuture<'static, Response<http_body_util::Full<Bytes>>> },
     }
 }
@@ -114,8 +116,8 @@ where
     type Output = Result<Response<FrontBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().from.project() {
-            AnsweringProjected::Grpc { future, call } => {
+        match self.project().answer.project() {
+            ToComeProjected::Grpc { future, call } => {
                 let response = match ready!(future.poll(cx)) {
                     Ok(response) => response,
                     Err(never) => match never {},
@@ -127,7 +129,7 @@ where
                 }
                 Poll::Ready(Ok(response.map(|inner| FrontBody { inner: Answer::Grpc(inner), call })))
             }
-            AnsweringProjected::Http { future } => {
+            ToComeProjected::Http { future } => {
                 let response = ready!(future.as_mut().poll(cx));
                 Poll::Ready(Ok(response.map(|inner| FrontBody { inner: Answer::Http(inner), call: None })))
             }

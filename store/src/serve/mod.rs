@@ -59,6 +59,19 @@ impl ConnectionLimit {
     }
 }
 
+/// Open files that are not connections: the log, the records, the members' connections.
+const RESERVED_FILES: u64 = 1024;
+
+impl ConnectionLimit {
+    /// As many as the process may open files, less some for everything else; at least half of them.
+    #[must_use]
+    pub fn of_open_files() -> Self {
+        let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+        let connections = files.saturating_sub(RESERVED_FILES).max(files / 2);
+        Self::new(usize::try_from(connections).unwrap_or(usize::MAX))
+    }
+}
+
 /// Owns the tasks of all connections. Clones own the same.
 #[derive(Clone, Debug)]
 pub struct Server {
@@ -170,9 +183,10 @@ where
 {
     async fn plain(self, stream: TcpStream) {
         // A connection that says nothing, as port scans and idle pools leave behind, is closed.
-        let first_byte = tokio::time::timeout(self.server.handshake_deadline, stream.readable());
+        let mut byte = [0; 1];
+        let first_byte = tokio::time::timeout(self.server.handshake_deadline, stream.peek(&mut byte));
         match self.server.drain.run_until_cancelled(first_byte).await {
-            Some(Ok(Ok(()))) => self.http(stream).await,
+            Some(Ok(Ok(1))) => self.http(stream).await,
             _ => tracing::debug!("a connection said nothing"),
         }
     }

@@ -81,6 +81,12 @@ pub enum DataDirError {
     },
 }
 
+/// Whether a directory belongs to a member already.
+#[must_use]
+pub fn has_identity(path: &Path) -> bool {
+    path.join("identity").exists()
+}
+
 impl DataDir {
     /// Makes the directory if need be and takes it.
     ///

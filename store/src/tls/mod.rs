@@ -201,3 +201,6 @@ fn trusted<'a>(
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+pub(crate) mod test_certificates;

@@ -4,7 +4,7 @@
 //! any time, for example to hand in a request that came meanwhile. Answers are only made when the ones
 //! before were taken, so a client that does not read costs no more than one portion of them.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -99,6 +99,8 @@ pub struct WatchStream {
     progress_timer: Option<Pin<Box<Sleep>>>,
     cold_read: Option<ColdRead>,
     slow_reported: usize,
+    /// Ids of watches that compaction ended: taken until the client cancels them, as in etcd.
+    ended: HashSet<i64>,
     closed: bool,
 }
 
@@ -129,6 +131,7 @@ impl WatchStream {
             progress_timer: None,
             cold_read: None,
             slow_reported: 0,
+            ended: HashSet::new(),
             closed: false,
         }
     }
@@ -227,8 +230,13 @@ impl WatchStream {
             Err(empty) => return self.refuse(&empty.to_string()),
         };
         let id = match create.watch_id {
-            0 => self.watchers.pick_id(),
-            id if self.watchers.contains(id) => return self.refuse(DUPLICATE_ID),
+            0 => loop {
+                let id = self.watchers.pick_id();
+                if !self.ended.contains(&id) {
+                    break id;
+                }
+            },
+            id if self.watchers.contains(id) || self.ended.contains(&id) => return self.refuse(DUPLICATE_ID),
             id => id,
         };
         let start = Revision(create.start_revision);
@@ -236,6 +244,7 @@ impl WatchStream {
         if start.0 > 0 && start < compacted {
             self.push_created(id, self.current());
             self.push_compacted(id, compacted);
+            self.ended.insert(id);
             return;
         }
         // First register, then look: what is newer than the look is marked for this stream.
@@ -265,7 +274,7 @@ impl WatchStream {
     }
 
     fn cancel(&mut self, id: i64) {
-        if self.remove(id) {
+        if self.remove(id) || self.ended.remove(&id) {
             self.push_canceled(id, "");
         }
     }
@@ -419,6 +428,7 @@ impl WatchStream {
         self.forget(&ended);
         for watcher in &ended {
             self.push_compacted(watcher.id, compacted);
+            self.ended.insert(watcher.id);
         }
     }
 

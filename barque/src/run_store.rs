@@ -1,0 +1,46 @@
+//! A running member: its runtime, its ports, and the signals that end it.
+
+use anyhow::Context;
+use barque_store::config::ValidConfig;
+use barque_store::server;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Runs until SIGTERM or SIGINT. A second signal does not wait for the end.
+pub(crate) fn run_store(config: ValidConfig) -> anyhow::Result<()> {
+    allow_all_open_files();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("barque")
+        .build()
+        .context("the runtime cannot be started")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be waited for")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be waited for")?;
+        let shutdown = CancellationToken::new();
+        // On a worker thread: the main thread need not wake up for what happens inside.
+        let mut serving = tokio::spawn(server::run(config, shutdown.clone()));
+        loop {
+            let name = tokio::select! {
+                ended = &mut serving => return Ok(ended.context("the member panicked")??),
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            if shutdown.is_cancelled() {
+                anyhow::bail!("{name}: stopped at once, without waiting for the end");
+            }
+            tracing::info!("{name}: stopping");
+            shutdown.cancel();
+        }
+    })
+}
+
+/// Each connection is an open file, and the usual soft limit of 1024 is there for programs that use `select`.
+fn allow_all_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!("the limit of open files stays at its soft value: {error}");
+    }
+}
