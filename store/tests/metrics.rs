@@ -1,5 +1,7 @@
 //! A member does everything it can do alone; then every metric that it shows has moved, or is known not to.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 

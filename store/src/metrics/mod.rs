@@ -30,11 +30,14 @@ pub use self::network::{NetworkMetrics, PeerMetrics};
 pub use self::server::ServerMetrics;
 pub use self::watch::WatchMetrics;
 
+/// Sets what is looked at when a scrape comes.
+type Look = Box<dyn Fn(&Metrics) + Send>;
+
 /// All metrics of one member. Handles are cheap to clone and to move.
 pub struct Metrics {
     registry: Registry,
     /// Runs before each scrape; scrapes take turns.
-    before: Mutex<Option<Box<dyn Fn(&Metrics) + Send>>>,
+    before: Mutex<Option<Look>>,
     /// `etcd_server_*`
     pub server: ServerMetrics,
     /// `etcd_disk_*`, `etcd_snap_*`

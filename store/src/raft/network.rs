@@ -142,7 +142,7 @@ pub(super) fn check_progress(raft: Option<&RaftHandle>, member: MemberId, has: u
         .borrow_watched()
         .replication
         .as_ref()
-        .and_then(|followers| followers.get(&member.0).cloned().flatten())
+        .and_then(|followers| followers.get(&member.0).copied().flatten())
         .map_or(0, |matched: LogId| matched.index());
     if has < acknowledged {
         let refusal = Refusal::RolledBack { member, has, acknowledged };

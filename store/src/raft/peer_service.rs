@@ -113,13 +113,11 @@ impl PeerService {
     }
 
     fn last_log_id(&self) -> Option<LogId> {
-        let last = self.raft.data_metrics().borrow_watched().last_log;
-        last
+        self.raft.data_metrics().borrow_watched().last_log
     }
 
     fn vote(&self) -> Vote {
-        let vote = self.raft.server_metrics().borrow_watched().vote;
-        vote
+        self.raft.server_metrics().borrow_watched().vote
     }
 }
 
