@@ -1,5 +1,7 @@
 //! The services over a real channel on the loopback, with the fake member behind them.
 
+use std::sync::Arc;
+
 use barque_proto::etcdserverpb as pb;
 use barque_proto::etcdserverpb::auth_client::AuthClient;
 use barque_proto::etcdserverpb::cluster_client::ClusterClient;
@@ -25,8 +27,32 @@ use tonic::{Code, Request, Status};
 
 use super::backend::{Backend, ReadView};
 use super::fake::{Fake, LEARNER, OTHER, OWN};
-use super::{VERSION, routes};
-use crate::command::{AlarmKind, Command};
+use super::{VERSION, Watches, routes};
+use crate::command::{AlarmKind, Command, CommandError};
+use crate::event::Event;
+use crate::ids::Revision;
+use crate::watch::{History, HubLimits, WatchConfig, WatchHub};
+
+/// Nothing is watched here: the watch service has tests of its own.
+struct NoHistory;
+
+impl History for NoHistory {
+    fn revision(&self) -> Revision {
+        Revision(1)
+    }
+
+    fn compact_revision(&self) -> Revision {
+        Revision(0)
+    }
+
+    fn read(&self, _: Revision, _: usize, _: usize) -> Result<Vec<Event>, CommandError> {
+        Ok(Vec::new())
+    }
+
+    fn is_cold(&self, _: Revision) -> bool {
+        false
+    }
+}
 
 /// A fake member that serves, and a channel to it. The server ends with this value.
 struct Member {
@@ -41,8 +67,15 @@ impl Member {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut server = JoinSet::new();
+        let watches = Watches {
+            hub: Arc::new(WatchHub::new(Revision(1), HubLimits::default())),
+            history: Arc::new(NoHistory),
+            config: WatchConfig::default(),
+        };
         server.spawn(
-            Server::builder().add_routes(routes(&fake)).serve_with_incoming(TcpIncoming::from(listener)),
+            Server::builder()
+                .add_routes(routes(&fake, watches))
+                .serve_with_incoming(TcpIncoming::from(listener)),
         );
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
         Self { fake, channel, _server: server }

@@ -23,6 +23,7 @@ pub(crate) fn state(index: u64) -> StateMeta {
             client_urls: vec!["http://127.0.0.1:1".to_owned()],
             incarnation: Incarnation(9),
         }],
+        removed: vec![MemberId(2)],
     }
 }
 

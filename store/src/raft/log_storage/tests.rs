@@ -122,7 +122,10 @@ const SMALL: Builder = Builder { cache_bytes: 0, segment_bytes: 64 << 10 };
 async fn a_reopened_log_is_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(&dir, &SMALL);
-    let nodes = [(3, crate::raft::types::PeerNode { peer_urls: vec!["https://a:2380".into()] })];
+    let nodes = [(
+        3,
+        crate::raft::types::PeerNode { peer_urls: vec!["https://a:2380".into()], vote_when_ready: false },
+    )];
     let membership = Membership::new(vec![[3].into()], std::collections::BTreeMap::from(nodes)).unwrap();
     let entries = [
         Entry::new_membership(log_id(1, 0), membership),
