@@ -27,6 +27,7 @@ use super::peers::Peers;
 use super::proposer::refusal;
 use super::read_index::local_index;
 use super::snapshot_transfer::SnapshotReceiver;
+use super::traffic::Transfer;
 use super::types::{Batch, Callback, LogId, Vote};
 use crate::ids::{LeaseId, MemberId, Revision};
 
@@ -112,13 +113,11 @@ impl PeerService {
     }
 
     fn last_log_id(&self) -> Option<LogId> {
-        let last = self.raft.data_metrics().borrow_watched().last_log;
-        last
+        self.raft.data_metrics().borrow_watched().last_log
     }
 
     fn vote(&self) -> Vote {
-        let vote = self.raft.server_metrics().borrow_watched().vote;
-        vote
+        self.raft.server_metrics().borrow_watched().vote
     }
 }
 
@@ -168,13 +167,17 @@ impl PeerRpc for PeerService {
     ) -> Result<Response<Self::AppendStream>, Status> {
         let peer = self.peers.admit(&request)?;
         let contact = Arc::clone(&self.contact);
+        let unreadable = self.peers.counts(peer.member).metrics.received_failures.clone();
         // Ends at the first message that cannot be read; a clean end is the peer's wish, everything else
         // means that the connection or the peer is gone.
         let input = request.into_inner().map(move |message| {
             contact.heard();
             match message {
-                Ok(message) => codec::append_from_wire(message).map_err(Status::from),
+                Ok(message) => {
+                    codec::append_from_wire(message).inspect_err(|_| unreadable.inc()).map_err(Status::from)
+                }
                 Err(status) => {
+                    unreadable.inc();
                     contact.broken.send_replace(Some(peer.member));
                     Err(status)
                 }
@@ -228,9 +231,14 @@ impl PeerRpc for PeerService {
         &self,
         request: Request<Streaming<wire::SnapshotChunk>>,
     ) -> Result<Response<wire::SnapshotReply>, Status> {
-        self.peers.admit(&request)?;
+        let peer = self.peers.admit(&request)?;
+        let receiving = Transfer::receive(&self.peers.counts(peer.member).metrics);
         let (vote, snapshot) = self.receiver.receive(request.into_inner()).await?;
         let reply = self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+        // With a later vote it was not installed.
+        if reply.vote == vote {
+            receiving.succeeded();
+        }
         Ok(self.peers.response(wire::SnapshotReply { vote: Some(codec::vote_to_wire(&reply.vote)) }))
     }
 

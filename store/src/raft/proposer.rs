@@ -12,6 +12,7 @@ use futures::StreamExt as _;
 use openraft::errors::{ClientWriteError, ForwardReason};
 use openraft::raft::ClientWriteResult;
 use parking_lot::Mutex;
+use prometheus::IntCounter;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -102,6 +103,8 @@ struct Shared {
     lane: Mutex<Option<Lane>>,
     tasks: TaskTracker,
     events: mpsc::Sender<Event>,
+    /// Counts commands that were given up.
+    failed: IntCounter,
     stop: CancellationToken,
 }
 
@@ -118,14 +121,16 @@ enum Event {
 }
 
 impl Proposer {
-    /// Starts the proposer's task on `tasks`; it ends with `stop`.
+    /// Starts the proposer's task on `tasks`; it ends with `stop`. `failed` counts commands that were given up.
     #[must_use]
+    #[allow(clippy::too_many_arguments, reason = "one call, in the wiring of a member")]
     pub fn start(
         desk: Arc<Desk>,
         raft: RaftHandle,
         peers: Arc<Peers>,
         leader: LeaderWatch,
         timeout: Duration,
+        failed: IntCounter,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Self {
@@ -141,6 +146,7 @@ impl Proposer {
             lane: Mutex::new(None),
             tasks: tasks.clone(),
             events,
+            failed,
             stop,
         });
         tasks.spawn(drive(Arc::clone(&shared), inbox));
@@ -160,7 +166,11 @@ impl Proposer {
             shared.desk.wake.notify_one();
         }
         shared.pump().await;
-        rx.await.unwrap_or(Err(ProposeError::Stopped))
+        let reply = rx.await.unwrap_or(Err(ProposeError::Stopped));
+        if matches!(&reply, Err(error) if !matches!(error, ProposeError::Command(_))) {
+            shared.failed.inc();
+        }
+        reply
     }
 }
 

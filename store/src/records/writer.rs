@@ -92,13 +92,15 @@ struct Queue {
 const VERSION_BYTES: usize = 64;
 
 impl RecordWriter {
-    /// Takes over a store. `on_failure` is called on the writing thread, at most once, when the store fails.
+    /// Takes over a store. `committed` is called on the writing thread with the time that each batch took to
+    /// be on disk, and `on_failure` is called on the writing thread, at most once, when the store fails.
     ///
     /// # Errors
     /// When the store cannot be read or no thread can be started.
     pub fn start(
         store: Box<dyn RecordStore>,
         options: WriterOptions,
+        committed: impl Fn(Duration) + Send + 'static,
         on_failure: impl FnOnce(&RecordsError) + Send + 'static,
     ) -> Result<Self, String> {
         let now = store.meta().map_err(|e| e.to_string())?.as_ref().map(Persisted::from).unwrap_or_default();
@@ -113,7 +115,7 @@ impl RecordWriter {
         let thread = thread::Builder::new().name("records".to_owned());
         let for_thread = shared.clone();
         let thread = thread.spawn(move || {
-            if let Err(error) = for_thread.write_until_closed(&persisted) {
+            if let Err(error) = for_thread.write_until_closed(&persisted, &committed) {
                 for_thread.give_up(&error);
                 on_failure(&error);
             }
@@ -257,7 +259,11 @@ impl Queue {
 }
 
 impl Shared {
-    fn write_until_closed(&self, persisted: &watch::Sender<Persisted>) -> Result<(), RecordsError> {
+    fn write_until_closed(
+        &self,
+        persisted: &watch::Sender<Persisted>,
+        committed: &impl Fn(Duration),
+    ) -> Result<(), RecordsError> {
         let mut last_flush = Instant::now();
         loop {
             let mut queue = self.queue.lock();
@@ -282,8 +288,10 @@ impl Shared {
             }
             if let Some(batch) = batch {
                 let now = batch.meta.as_ref().map(Persisted::from);
+                let began = Instant::now();
                 self.store.apply(batch)?;
                 self.store.flush()?;
+                committed(began.elapsed());
                 if let Some(now) = now {
                     persisted.send_replace(now);
                 }
@@ -422,7 +430,8 @@ mod tests {
     fn what_was_handed_over_is_there_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let writer =
-            RecordWriter::start(Box::new(sled(dir.path()).0), WriterOptions::default(), no_failure).unwrap();
+            RecordWriter::start(Box::new(sled(dir.path()).0), WriterOptions::default(), |_| {}, no_failure)
+                .unwrap();
         (2..500).for_each(|main| writer.hand_over(batch(main)));
         writer.drain().unwrap();
         let expected = Persisted { revision: Revision(499), applied_term: 7, applied_index: 498 };
@@ -439,7 +448,8 @@ mod tests {
         let (store, opened) = sled(dir.path());
         assert_eq!(opened, Opened::Clean);
         assert_eq!(store.meta().unwrap(), Some(state(499)));
-        let writer = RecordWriter::start(Box::new(store), WriterOptions::default(), no_failure).unwrap();
+        let writer =
+            RecordWriter::start(Box::new(store), WriterOptions::default(), |_| {}, no_failure).unwrap();
         assert_eq!(writer.persisted().borrow().revision, Revision(500));
         drop(writer);
         assert_eq!(sled(dir.path()).1, Opened::Unclean);
@@ -449,7 +459,7 @@ mod tests {
     fn batches_that_wait_become_one() {
         let (store, pace) = paced();
         let options = WriterOptions { flush_interval: Duration::ZERO, ..WriterOptions::default() };
-        let writer = RecordWriter::start(store, options, no_failure).unwrap();
+        let writer = RecordWriter::start(store, options, |_| {}, no_failure).unwrap();
         writer.hand_over(batch(2));
         pace.entered.recv().unwrap();
         (3..100).for_each(|main| writer.hand_over(batch(main)));
@@ -477,7 +487,7 @@ mod tests {
             flush_bytes: 1,
             limit_bytes: 10 * (100 + VERSION_BYTES),
         };
-        let writer = RecordWriter::start(store, options, no_failure).unwrap();
+        let writer = RecordWriter::start(store, options, |_| {}, no_failure).unwrap();
         let handed_over = AtomicUsize::new(0);
         thread::scope(|scope| {
             let (writer, handed_over) = (&writer, &handed_over);
@@ -517,10 +527,15 @@ mod tests {
         let told = Arc::new(AtomicUsize::new(0));
         let count = told.clone();
         let options = WriterOptions { flush_interval: Duration::ZERO, flush_bytes: 1, limit_bytes: 1 };
-        let writer = RecordWriter::start(store, options, move |error| {
-            assert!(error.to_string().contains("no space"));
-            count.fetch_add(1, Ordering::SeqCst);
-        });
+        let writer = RecordWriter::start(
+            store,
+            options,
+            |_| {},
+            move |error| {
+                assert!(error.to_string().contains("no space"));
+                count.fetch_add(1, Ordering::SeqCst);
+            },
+        );
         let writer = writer.unwrap();
         pace.fail.store(true, Ordering::SeqCst);
         writer.hand_over(batch(2));
@@ -537,7 +552,7 @@ mod tests {
         let (store, pace) = paced();
         drop(pace.go);
         let options = WriterOptions { flush_interval: Duration::from_secs(3600), ..WriterOptions::default() };
-        let writer = RecordWriter::start(store, options, no_failure).unwrap();
+        let writer = RecordWriter::start(store, options, |_| {}, no_failure).unwrap();
         (2..10).for_each(|main| writer.hand_over(batch(main)));
         writer.clear();
         writer.hand_over(RecordBatch { meta: None, ..batch(20) });
