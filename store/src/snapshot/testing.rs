@@ -10,7 +10,6 @@ use crate::stored::{PublishedMember, StateMeta, StoredVersion};
 
 pub(crate) fn state(index: u64) -> StateMeta {
     StateMeta {
-        removed: vec![MemberId(4)],
         applied_term: 7,
         applied_index: index,
         membership: vec![1, 2, 3],
