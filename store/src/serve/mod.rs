@@ -3,7 +3,11 @@
 //! Tasks: one for each listener, one for each connection, and one that hyper asks for at each HTTP/2 request.
 //! All belong to a [`Server`] and end with it. Never knows what is served.
 
+mod authority;
 mod front;
+#[cfg(test)]
+mod hpack_encoder;
+mod lenient;
 
 use std::convert::Infallible;
 use std::io;
@@ -24,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::front::{CountedBody, Front, FrontBody, FrontFuture, HttpOnly, is_grpc};
+use self::lenient::Lenient;
 use crate::listen::Listener;
 
 /// A connection must have shaken hands, or in the clear have said a first byte, within this time.
@@ -206,7 +211,8 @@ where
     }
 
     async fn http(self, io: impl AsyncRead + AsyncWrite + Unpin + 'static) {
-        let mut connection = pin!(self.builder.serve_connection(TokioIo::new(io), self.service));
+        let mut connection =
+            pin!(self.builder.serve_connection(TokioIo::new(Lenient::new(io)), self.service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = self.server.drain.cancelled() => {
