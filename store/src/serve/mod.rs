@@ -3,8 +3,12 @@
 //! Tasks: one for each listener, one for each connection, and one that hyper asks for at each HTTP/2 request.
 //! All belong to a [`Server`] and end with it. Never knows what is served.
 
+mod authority;
 mod front;
 mod gather;
+#[cfg(test)]
+mod hpack_encoder;
+mod lenient;
 
 use std::convert::Infallible;
 use std::io;
@@ -27,6 +31,7 @@ use tokio_util::task::TaskTracker;
 use self::gather::Gather;
 
 pub use self::front::{CountedBody, Front, FrontBody, FrontFuture, HttpOnly, is_grpc};
+use self::lenient::Lenient;
 use crate::listen::Listener;
 
 /// A connection must have shaken hands, or in the clear have said a first byte, within this time.
@@ -209,7 +214,7 @@ where
     }
 
     async fn http(self, io: impl AsyncRead + AsyncWrite + Unpin + 'static) {
-        let connection = pin!(self.builder.serve_connection(TokioIo::new(io), self.service));
+        let connection = pin!(self.builder.serve_connection(TokioIo::new(Lenient::new(io)), self.service));
         let mut connection = Gather::new(connection);
         let ended = tokio::select! {
             ended = &mut connection => ended,
