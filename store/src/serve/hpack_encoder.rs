@@ -148,7 +148,7 @@ fn huffman(text: &str) -> Vec<u8> {
         let (code, length) = found.expect("a byte of a host");
         bits.push_str(&format!("{code:0width$b}", width = length as usize));
     }
-    while bits.len() % 8 != 0 {
+    while !bits.len().is_multiple_of(8) {
         bits.push('1');
     }
     bits.as_bytes()
