@@ -120,7 +120,7 @@ fn a_member_listens_until_it_is_told_to_stop() {
     .unwrap();
     let mut log = BufReader::new(member.stderr.take().unwrap());
     let mut line = String::new();
-    while !line.contains("\"message\":\"listening\"") {
+    while !line.contains("\"message\":\"serving clients\"") {
         line.clear();
         assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended before it listened");
     }

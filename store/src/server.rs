@@ -21,6 +21,7 @@ use crate::member::snapshots::SnapshotRule;
 use crate::member::start::{MemberSettings, StartError, Started, start};
 use crate::metrics::Metrics;
 use crate::raft::node::RaftTiming;
+use crate::raft::traffic::CountedService;
 use crate::rpc::backend::{Backend as _, Limits};
 use crate::rpc::{self, Watches};
 use crate::serve::{ConnectionLimit, Front, HANDSHAKE_DEADLINE, HttpOnly, Server};
@@ -92,8 +93,8 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
     let endpoints =
         Endpoints::new(Health(member.clone()), Arc::clone(&metrics), versions, config.request_timeout());
     let peers = Server::new(HANDSHAKE_DEADLINE);
-    let peer_routes =
-        Routes::new(PeerServer::new(peer_service).max_decoding_message_size(PEER_MESSAGE_BYTES));
+    let peer_service = PeerServer::new(peer_service).max_decoding_message_size(PEER_MESSAGE_BYTES);
+    let peer_routes = Routes::new(CountedService::new(peer_service, Arc::clone(member.peers())));
     let front = Front::new(peer_routes, endpoints.clone(), metrics.grpc.clone());
     let limit = ConnectionLimit::new(PEER_CONNECTIONS);
     for listener in listeners.peer {
@@ -199,7 +200,13 @@ impl Health {
     fn read(&self) -> Result<(), String> {
         let key = KeyRange { key: bytes::Bytes::from_static(b"health"), ..KeyRange::default() };
         let range = Range { range: key, limit: 1, ..Range::default() };
-        self.0.view().range(&range).map(|_| ()).map_err(|error| StoreError::from(error).message())
+        self.0
+            .published()
+            .peek()
+            .view
+            .range(&range)
+            .map(|_| ())
+            .map_err(|error| StoreError::from(error).message())
     }
 }
 

@@ -2,10 +2,11 @@
 
 use openraft::async_runtime::WatchReceiver as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt as _};
+use prometheus::Histogram;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -15,11 +16,11 @@ use barque_proto::peer::membership_change::Change;
 use super::Member;
 use super::lease_clock::RenewError;
 use super::maintenance;
-use crate::command::{Command, CommandError, KeyRange, Range, RangeOutcome, Txn, TxnOutcome};
+use super::reads::CountedView;
+use crate::command::{Command, CommandError, KeyRange};
 use crate::error::StoreError;
 use crate::event::EventKind;
 use crate::ids::{LeaseId, MemberId, Revision};
-use crate::mvcc::view::View;
 use crate::raft::proposals::ProposeError;
 use crate::raft::read_index::ReadError;
 use crate::rpc::backend::{
@@ -80,22 +81,29 @@ fn size_of(command: &Command) -> usize {
     }
 }
 
-impl ReadView for View {
-    fn revision(&self) -> Revision {
-        self.revision()
-    }
-
-    fn range(&self, range: &Range) -> Result<RangeOutcome, CommandError> {
-        self.range(range)
-    }
-
-    fn read_txn(&self, txn: &Txn) -> Result<TxnOutcome, CommandError> {
-        self.read_txn(txn)
+impl Member {
+    /// The hash of the history up to a revision, 0 for the current one.
+    async fn hash_upto(&self, revision: Revision, seconds: &Histogram) -> Result<HistoryHash, StoreError> {
+        let view = self.view();
+        let seconds = seconds.clone();
+        let hashed = tokio::task::spawn_blocking(move || {
+            let began = Instant::now();
+            let current = view.revision();
+            let hash = view.uncounted().hash(revision)?;
+            seconds.observe(began.elapsed().as_secs_f64());
+            Ok::<_, CommandError>(HistoryHash {
+                hash: hash.hash,
+                revision: current,
+                compact_revision: hash.compact_revision,
+                hash_revision: hash.hash_revision,
+            })
+        });
+        Ok(hashed.await.map_err(|_| StoreError::Stopped)??)
     }
 }
 
 impl Backend for Member {
-    type View = View;
+    type View = CountedView;
     type Events = BoxStream<'static, Result<Vec<KeyEvent>, StoreError>>;
     type SnapshotChunks = BoxStream<'static, Result<Bytes, StoreError>>;
 
@@ -134,8 +142,8 @@ impl Backend for Member {
         Ok(self.0.barrier.wait().await?)
     }
 
-    fn view(&self) -> View {
-        self.0.published.peek().view.clone()
+    fn view(&self) -> CountedView {
+        CountedView::new(self.0.published.peek().view.clone(), &self.0.metrics)
     }
 
     async fn wait_compacted(&self, revision: Revision) -> Result<(), StoreError> {
@@ -299,26 +307,17 @@ impl Backend for Member {
     }
 
     async fn hash(&self) -> Result<KeyspaceHash, StoreError> {
-        let hash = self.hash_kv(Revision(0)).await?;
+        let hash = self.hash_upto(Revision(0), &self.0.metrics.mvcc.hash_duration_seconds).await?;
         Ok(KeyspaceHash { hash: hash.hash, revision: hash.revision })
     }
 
     async fn hash_kv(&self, revision: Revision) -> Result<HistoryHash, StoreError> {
-        let view = self.view();
-        let hashed = tokio::task::spawn_blocking(move || {
-            let current = view.revision();
-            view.hash(revision).map(|hash| HistoryHash {
-                hash: hash.hash,
-                revision: current,
-                compact_revision: hash.compact_revision,
-                hash_revision: hash.hash_revision,
-            })
-        });
-        Ok(hashed.await.map_err(|_| StoreError::Stopped)??)
+        self.hash_upto(revision, &self.0.metrics.mvcc.hash_rev_duration_seconds).await
     }
 
     async fn snapshot(&self) -> Result<Snapshot<Self::SnapshotChunks>, StoreError> {
-        maintenance::snapshot(&self.0.snapshots, &self.0.published.picture()).await
+        let sent_seconds = &self.0.metrics.disk.backend_snapshot_duration_seconds;
+        maintenance::snapshot(&self.0.snapshots, &self.0.published.picture(), sent_seconds).await
     }
 
     async fn transfer_leadership(&self, to: MemberId) -> Result<(), StoreError> {

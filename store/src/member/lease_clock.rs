@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::command::Command;
 use crate::ids::LeaseId;
 use crate::lease::lessor::{Lessor, LessorConfig, Renewal, ReplicatedLease};
+use crate::metrics::Metrics;
 use crate::raft::leadership::LeaderWatch;
 use crate::raft::peers::Peers;
 use crate::raft::proposer::Proposer;
@@ -35,24 +36,7 @@ pub struct LeaseClock {
     /// Wakes renewals that wait for the end of a lease.
     ended: Notify,
     started: Instant,
-    stats: LeaseStats,
-}
-
-/// Counts since the start, for metrics.
-#[derive(Debug, Default)]
-pub struct LeaseStats {
-    /// Grants executed.
-    pub granted: std::sync::atomic::AtomicU64,
-    /// Ends executed, by revocation or time.
-    pub revoked: std::sync::atomic::AtomicU64,
-    /// Renewals on this leader.
-    pub renewed: std::sync::atomic::AtomicU64,
-    /// Ends proposed because time was over.
-    pub expired: std::sync::atomic::AtomicU64,
-}
-
-fn count(counter: &std::sync::atomic::AtomicU64, by: usize) {
-    counter.fetch_add(by as u64, std::sync::atomic::Ordering::Relaxed);
+    metrics: Arc<Metrics>,
 }
 
 /// A renewal failed.
@@ -66,18 +50,6 @@ pub enum RenewError {
     TimedOut,
 }
 
-impl Default for LeaseClock {
-    fn default() -> Self {
-        Self {
-            lessor: Mutex::new(Lessor::new(LessorConfig::default())),
-            changed: Notify::new(),
-            ended: Notify::new(),
-            started: Instant::now(),
-            stats: LeaseStats::default(),
-        }
-    }
-}
-
 impl LeaseListener for LeaseClock {
     fn leases_changed(&self, changes: &[LeaseChange]) {
         let now_ms = self.now_ms();
@@ -85,11 +57,12 @@ impl LeaseListener for LeaseClock {
         for change in changes {
             match *change {
                 LeaseChange::Granted { id, ttl_s } => {
-                    count(&self.stats.granted, 1);
+                    self.metrics.lease.granted.inc();
+                    self.metrics.lease.ttl.observe(ttl_s as f64);
                     lessor.granted(id, ttl_s, now_ms);
                 }
                 LeaseChange::Revoked(id) => {
-                    count(&self.stats.revoked, 1);
+                    self.metrics.lease.revoked.inc();
                     lessor.revoked(id);
                 }
             }
@@ -106,14 +79,20 @@ impl LeaseListener for LeaseClock {
 }
 
 impl LeaseClock {
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    /// Keeps no deadlines yet.
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            lessor: Mutex::new(Lessor::new(LessorConfig::default())),
+            changed: Notify::new(),
+            ended: Notify::new(),
+            started: Instant::now(),
+            metrics,
+        }
     }
 
-    /// Counts for metrics.
-    #[must_use]
-    pub fn stats(&self) -> &LeaseStats {
-        &self.stats
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Milliseconds that a lease has left on this leader; `None` when there is no such lease.
@@ -138,7 +117,7 @@ impl LeaseClock {
         for &id in ids {
             ttls.push(self.renew_one(id, proposer).await?);
         }
-        count(&self.stats.renewed, ttls.iter().flatten().count());
+        self.metrics.lease.renewed.inc_by(ttls.iter().flatten().count() as u64);
         Ok(ttls)
     }
 
@@ -241,7 +220,7 @@ async fn keep(around: &Surroundings, term: u64) {
             continue;
         }
         if !due.is_empty() {
-            count(&clock.stats.expired, due.len());
+            clock.metrics.server.lease_expired.inc_by(due.len() as u64);
             let size = due.len() * 10;
             // What fails is due again after a while.
             let _ = around.proposer.propose(Command::LeaseExpire { term, ids: due }, size).await;

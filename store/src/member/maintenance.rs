@@ -3,9 +3,11 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt as _};
+use prometheus::Histogram;
 
 use crate::error::StoreError;
 use crate::raft::state_machine::Snapshots;
@@ -18,13 +20,17 @@ const CHUNK_BYTES: u64 = 256 * 1024;
 const ALIGNMENT_BYTES: u64 = 512;
 
 /// Writes the snapshot, then streams it. The file has no name, so a stream that breaks leaves nothing.
+/// `sent_seconds` hears how long it took, once all of it was taken.
 ///
 /// # Errors
 /// When the disk fails.
 pub async fn snapshot(
     snapshots: &Arc<Snapshots>,
     picture: &Arc<Picture>,
+    sent_seconds: &Histogram,
 ) -> Result<Snapshot<BoxStream<'static, Result<Bytes, StoreError>>>, StoreError> {
+    let began = Instant::now();
+    let sent_seconds = sent_seconds.clone();
     let (snapshots, picture) = (Arc::clone(snapshots), Arc::clone(picture));
     let written = tokio::task::spawn_blocking(move || write(&snapshots, &picture));
     let (file, size_bytes) = written.await.map_err(|_| StoreError::Stopped)?.map_err(|error| {
@@ -32,20 +38,23 @@ pub async fn snapshot(
         StoreError::Internal(format!("a snapshot could not be written: {error}"))
     })?;
     let file = Arc::new(file);
-    let chunks = futures::stream::try_unfold((file, 0u64), move |(file, at)| async move {
-        let len = (size_bytes - at).min(CHUNK_BYTES);
-        if len == 0 {
-            return Ok(None);
-        }
-        let read = Arc::clone(&file);
-        let chunk = tokio::task::spawn_blocking(move || {
-            let mut chunk = vec![0; len as usize];
-            read.read_exact_at(&mut chunk, at).map(|()| chunk)
+    let chunks =
+        futures::stream::try_unfold((file, 0u64, sent_seconds), move |(file, at, sent_seconds)| async move {
+            let len = (size_bytes - at).min(CHUNK_BYTES);
+            if len == 0 {
+                sent_seconds.observe(began.elapsed().as_secs_f64());
+                return Ok(None);
+            }
+            let read = Arc::clone(&file);
+            let chunk = tokio::task::spawn_blocking(move || {
+                let mut chunk = vec![0; len as usize];
+                read.read_exact_at(&mut chunk, at).map(|()| chunk)
+            });
+            let chunk = chunk.await.map_err(|_| StoreError::Stopped)?;
+            let chunk =
+                chunk.map_err(|e| StoreError::Internal(format!("a snapshot could not be read: {e}")))?;
+            Ok(Some((Bytes::from(chunk), (file, at + len, sent_seconds))))
         });
-        let chunk = chunk.await.map_err(|_| StoreError::Stopped)?;
-        let chunk = chunk.map_err(|e| StoreError::Internal(format!("a snapshot could not be read: {e}")))?;
-        Ok(Some((Bytes::from(chunk), (file, at + len))))
-    });
     Ok(Snapshot { size_bytes, chunks: chunks.boxed() })
 }
 

@@ -136,9 +136,16 @@ impl Membership {
                 Ok(0)
             }
             Change::Promote(id) => {
-                quorum::may_promote(&members, MemberId(id), self.caught_up(MemberId(id)))?;
-                self.propose(ChangeMembers::AddVoterIds(BTreeSet::from([id])), true).await?;
-                Ok(0)
+                let promoted = self.promote(&members, MemberId(id)).await;
+                let counts = &self.peers.metrics().server;
+                match &promoted {
+                    Ok(()) => counts.learner_promote_successes.inc(),
+                    Err(StoreError::MemberNotFound) => counts.learner_promote_failed("member not found"),
+                    Err(StoreError::MemberNotLearner) => counts.learner_promote_failed("not a learner"),
+                    Err(StoreError::LearnerNotReady) => counts.learner_promote_failed("not ready"),
+                    Err(_) => counts.learner_promote_failed("not agreed on"),
+                }
+                promoted.map(|()| 0)
             }
             Change::MoveLeader(to) => {
                 if !members.iter().any(|member| member.id.0 == to && member.voter) {
@@ -149,6 +156,11 @@ impl Membership {
                 if moved { Ok(0) } else { Err(StoreError::TimeoutLeaderTransfer) }
             }
         }
+    }
+
+    async fn promote(&self, members: &[Standing], id: MemberId) -> Result<(), StoreError> {
+        quorum::may_promote(members, id, self.caught_up(id))?;
+        self.propose(ChangeMembers::AddVoterIds(BTreeSet::from([id.0])), true).await
     }
 
     async fn propose(&self, change: ChangeMembers<u64, PeerNode>, retain: bool) -> Result<(), StoreError> {

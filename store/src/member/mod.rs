@@ -19,12 +19,14 @@ pub mod backend;
 pub mod compactor;
 pub mod failover;
 pub mod garbage;
+pub mod gauges;
 pub mod join;
 pub mod lease_clock;
 pub mod maintenance;
 pub mod membership;
 pub mod peer_backend;
 pub mod quorum;
+pub mod reads;
 pub mod snapshots;
 pub mod space;
 pub mod start;
@@ -41,6 +43,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::error::StoreError;
 use crate::ids::{LeaseId, MemberId, Revision};
+use crate::metrics::Metrics;
 use crate::raft::leadership::LeaderWatch;
 use crate::raft::log_storage::LogStore;
 use crate::raft::node::{RaftHandle, transfer_leadership};
@@ -83,6 +86,7 @@ struct Inner {
     records: Arc<RecordWriter>,
     log: LogStore,
     space: Arc<Space>,
+    metrics: Arc<Metrics>,
     collected: watch::Sender<Revision>,
     limits: Limits,
     election_timeout: Duration,
@@ -132,6 +136,12 @@ impl Member {
     #[must_use]
     pub fn lease_clock(&self) -> &Arc<LeaseClock> {
         &self.0.leases
+    }
+
+    /// The other members.
+    #[must_use]
+    pub fn peers(&self) -> &Arc<Peers> {
+        &self.0.peers
     }
 
     /// Raft, for those who report its numbers.

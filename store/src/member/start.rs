@@ -145,9 +145,11 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
     let mut wal_config = WalConfig::new(data_dir.wal(), own.cluster, own.member);
     wal_config.metrics = Arc::new(DiskCounts(Arc::clone(&settings.metrics)));
     let (snapshots_dir, records_dir) = (data_dir.snapshots(), data_dir.records());
+    let commit_seconds = settings.metrics.disk.backend_commit_duration_seconds.clone();
+    let committed = move |took: Duration| commit_seconds.observe(took.as_secs_f64());
     let opened = tokio::task::spawn_blocking(move || {
         let (wal, recovered) = Wal::open(wal_config)?;
-        let restored = restore::restore(&snapshots_dir, &records_dir)?;
+        let restored = restore::restore(&snapshots_dir, &records_dir, committed)?;
         Ok::<_, StartError>((wal, recovered, restored))
     });
     let (wal, recovered, restored) = opened.await.map_err(|e| NodeError::Fatal(e.to_string()))??;
@@ -164,7 +166,7 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
     let published = Arc::new(Published::new(picture));
     let hub = Arc::new(WatchHub::new(restored.state.revision(), HubLimits::default()));
     let desk = Arc::new(Desk::new(own.member, rand::random()));
-    let clock = Arc::new(LeaseClock::default());
+    let clock = Arc::new(LeaseClock::new(Arc::clone(&settings.metrics)));
     let snapshots =
         Arc::new(Snapshots::new(data_dir.snapshots(), own.cluster, own.member, restored.snapshot));
     let state_machine = StateMachine::new(
@@ -179,9 +181,11 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
             roster: Arc::clone(&roster),
             records: Arc::clone(&restored.records),
             snapshots: Arc::clone(&snapshots),
+            metrics: Arc::clone(&settings.metrics),
         },
     );
-    let peers = Arc::new(Peers::new(own, roster, settings.peer_tls.clone()));
+    let metrics = Arc::clone(&settings.metrics);
+    let peers = Arc::new(Peers::new(own, roster, settings.peer_tls.clone(), Arc::clone(&metrics)));
     let handle = Arc::new(OnceLock::new());
     let network = Network::new(Arc::clone(&peers), Arc::clone(&handle));
     let log = LogStore::new(wal);
@@ -191,7 +195,8 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
     let _ = handle.set(raft.clone());
 
     let (tasks, drain, stop) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
-    let leader = node::follow_leadership(&raft, &tasks, stop.clone());
+    let leader =
+        node::follow_leadership(&raft, metrics.server.leader_changes_seen.clone(), &tasks, stop.clone());
     let election_timeout = Duration::from_millis(settings.timing.election_ms);
     let timeout = REQUEST_TIMEOUT + election_timeout * 2;
     let proposer = Proposer::start(
@@ -200,6 +205,7 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
         Arc::clone(&peers),
         leader.clone(),
         timeout,
+        metrics.server.proposals_failed.clone(),
         &tasks,
         stop.clone(),
     );
@@ -209,6 +215,7 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
         leader.clone(),
         published.applied(),
         timeout,
+        Arc::clone(&metrics),
         &tasks,
         stop.clone(),
     );
@@ -237,6 +244,7 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
         log,
         space: Arc::new(Space::new(settings.quota_bytes)),
         collected: watch::Sender::new(Revision(-1)),
+        metrics,
         limits: settings.limits,
         election_timeout,
         timeout,
@@ -246,6 +254,7 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
         _data_dir: data_dir,
     }));
     member.greet_others().await?;
+    member.show_in(&settings.metrics);
     let peer_service = member.peer_service();
     member.start_tasks(settings);
     Ok(Started { member, peer_service })
@@ -278,7 +287,8 @@ async fn first_identity(
         member: settings.member_id,
         incarnation: crate::ids::Incarnation(0),
     };
-    let peers = Peers::new(nobody, Arc::clone(roster), settings.peer_tls.clone());
+    let metrics = Arc::clone(&settings.metrics);
+    let peers = Peers::new(nobody, Arc::clone(roster), settings.peer_tls.clone(), metrics);
     let answers = join::ask_members(&peers, others).await;
     let (cluster, member) = if settings.new_cluster {
         join::found_new(nobody.cluster, nobody.member, &answers)?;
@@ -294,10 +304,11 @@ impl Member {
         let inner = &self.0;
         PeerService::new(
             inner.raft.clone(),
+            inner.log.clone(),
             Arc::clone(&inner.peers),
             Arc::new(self.clone()),
             Arc::clone(&inner.contact),
-            Arc::new(SnapshotReceiver::new(inner.snapshots.dir.clone())),
+            Arc::new(SnapshotReceiver::new(inner.snapshots.dir.clone(), inner.metrics.disk.clone())),
             inner.timeout,
             inner.tasks.clone(),
             inner.stop.clone(),
@@ -350,6 +361,7 @@ impl Member {
             inner.raft.clone(),
             Arc::clone(&inner.published),
             inner.collected.clone(),
+            Arc::clone(&inner.metrics),
             stop(),
         ));
         inner.tasks.spawn(snapshots::run(

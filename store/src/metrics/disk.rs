@@ -15,13 +15,15 @@ pub struct DiskMetrics {
     pub wal_write_bytes: IntCounter,
     /// One batch of records written behind.
     pub backend_commit_duration_seconds: Histogram,
-    /// One snapshot sent to a client.
+    /// One snapshot sent to a client, from its writing to its last byte.
     pub backend_snapshot_duration_seconds: Histogram,
-    /// One sync of a snapshot file that this member made.
+    /// One snapshot of this member's own, written.
+    pub snap_save_total_duration_seconds: Histogram,
+    /// One sync of a snapshot file that this member writes.
     pub snap_fsync_duration_seconds: Histogram,
     /// One snapshot received from the leader and saved.
     pub snap_db_save_total_duration_seconds: Histogram,
-    /// One sync of a snapshot received from the leader.
+    /// The last sync of a snapshot received from the leader.
     pub snap_db_fsync_duration_seconds: Histogram,
 }
 
@@ -48,6 +50,11 @@ impl DiskMetrics {
                 "etcd_disk_backend_snapshot_duration_seconds",
                 "The latency distributions of snapshots sent to clients.",
                 doubling(0.01, 17),
+            ),
+            snap_save_total_duration_seconds: r.histogram(
+                "etcd_debugging_snap_save_total_duration_seconds",
+                "The latency distributions of writing this member's own snapshots.",
+                doubling(0.001, 14),
             ),
             snap_fsync_duration_seconds: r.histogram(
                 "etcd_snap_fsync_duration_seconds",

@@ -7,11 +7,11 @@ use super::{Register, doubling};
 /// What leases count. Those that ran out are in [`super::ServerMetrics::lease_expired`], as in etcd.
 #[derive(Clone, Debug)]
 pub struct LeaseMetrics {
-    /// Granted.
+    /// Grants executed by this member.
     pub granted: IntCounter,
-    /// Revoked, by a client or because they ran out.
+    /// Ends executed by this member, wanted by a client or because time was over.
     pub revoked: IntCounter,
-    /// Kept alive.
+    /// Renewals on this member as the leader.
     pub renewed: IntCounter,
     /// The TTLs that were granted, in seconds.
     pub ttl: Histogram,

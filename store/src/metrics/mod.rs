@@ -3,6 +3,7 @@
 //! One struct of handles for each area; a handle is moved where the thing that it names happens, and nowhere
 //! else. Never decides anything, and never takes part in anything but a scrape's own time.
 
+mod apply;
 mod disk;
 mod grpc;
 mod lease;
@@ -12,11 +13,15 @@ mod process;
 mod server;
 mod watch;
 
+use std::fmt;
+
+use parking_lot::Mutex;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
 
+pub use self::apply::ApplyCounts;
 pub use self::disk::DiskMetrics;
 pub use self::grpc::{Call, Code, GrpcMetrics, MethodMetrics};
 pub use self::lease::LeaseMetrics;
@@ -25,10 +30,14 @@ pub use self::network::{NetworkMetrics, PeerMetrics};
 pub use self::server::ServerMetrics;
 pub use self::watch::WatchMetrics;
 
+/// Sets what is looked at when a scrape comes.
+type Look = Box<dyn Fn(&Metrics) + Send>;
+
 /// All metrics of one member. Handles are cheap to clone and to move.
-#[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// Runs before each scrape; scrapes take turns.
+    before: Mutex<Option<Look>>,
     /// `etcd_server_*`
     pub server: ServerMetrics,
     /// `etcd_disk_*`, `etcd_snap_*`
@@ -43,6 +52,12 @@ pub struct Metrics {
     pub watch: WatchMetrics,
     /// `grpc_server_*`
     pub grpc: GrpcMetrics,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
 }
 
 impl Metrics {
@@ -62,6 +77,7 @@ impl Metrics {
             lease: LeaseMetrics::new(&r),
             watch: WatchMetrics::new(&r),
             grpc: GrpcMetrics::new(&r),
+            before: Mutex::default(),
             registry,
         };
         metrics
@@ -71,9 +87,19 @@ impl Metrics {
         metrics
     }
 
+    /// Has `look` called before each scrape, to set what is cheap to look at and would be expensive to
+    /// follow. It must not block.
+    pub fn look_before_scrape(&self, look: impl Fn(&Self) + Send + 'static) {
+        *self.before.lock() = Some(Box::new(look));
+    }
+
     /// The text of a scrape.
     #[must_use]
     pub fn text(&self) -> Vec<u8> {
+        let before = self.before.lock();
+        if let Some(look) = before.as_ref() {
+            look(self);
+        }
         let mut text = Vec::with_capacity(64 << 10);
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             tracing::error!("metrics cannot be written: {error}");
@@ -124,6 +150,30 @@ impl Register<'_> {
         let opts = HistogramOpts::new(name, help).buckets(buckets);
         self.put(HistogramVec::new(opts, labels).expect(WELL_FORMED))
     }
+}
+
+/// Something goes on as long as this lives: its gauge is one higher.
+#[derive(Debug)]
+pub struct InProgress(IntGauge);
+
+impl InProgress {
+    /// It begins.
+    #[must_use]
+    pub fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Brings a counter to what was counted elsewhere. To be called by one at a time.
+pub fn catch_up(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
 }
 
 /// `count` bounds from `start`, each twice the one before, as etcd's buckets are.

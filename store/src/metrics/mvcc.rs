@@ -2,24 +2,26 @@
 
 use prometheus::{Histogram, IntCounter, IntGauge};
 
+use super::apply::Operations;
 use super::{Register, doubling};
+use crate::command::{Txn, TxnOutcome};
 
 /// What the keyspace counts.
 #[derive(Clone, Debug)]
 pub struct MvccMetrics {
-    /// Bytes that the store holds on disk.
+    /// Bytes of the keyspace, history too: what `Maintenance.Status` tells as `dbSize`.
     pub db_total_size: IntGauge,
     /// Bytes of live records: what the quota is held against.
     pub db_total_size_in_use: IntGauge,
     /// Views that are being read from.
     pub db_open_read_transactions: IntGauge,
-    /// Ranges.
+    /// Ranges read, those in transactions too.
     pub range: IntCounter,
-    /// Puts.
+    /// Puts executed, those in transactions too.
     pub put: IntCounter,
-    /// Deletes.
+    /// Deletes executed, those in transactions too; one for each request, however many keys it deletes.
     pub delete: IntCounter,
-    /// Transactions.
+    /// Transactions, those that only read and nested ones too.
     pub txn: IntCounter,
     /// One hash of everything.
     pub hash_duration_seconds: Histogram,
@@ -33,20 +35,21 @@ pub struct MvccMetrics {
     pub compact_revision: IntGauge,
     /// Bytes of keys and values that were put since the start.
     pub total_put_size: IntGauge,
-    /// One step of a compaction, in milliseconds.
+    /// One step of a compaction, for which the execution of commands pauses, in milliseconds.
     pub db_compaction_pause_milliseconds: Histogram,
-    /// One whole compaction, in milliseconds.
+    /// One whole compaction, from its execution to its last step, in milliseconds.
     pub db_compaction_total_milliseconds: Histogram,
     /// When the last compaction ended, in seconds since 1970.
     pub db_compaction_last: IntGauge,
-    /// Records that compactions removed.
+    /// Versions of keys that compactions removed.
     pub db_compaction_keys: IntCounter,
 }
 
 impl MvccMetrics {
     pub(super) fn new(r: &Register<'_>) -> Self {
         Self {
-            db_total_size: r.gauge("etcd_mvcc_db_total_size_in_bytes", "Bytes held on disk."),
+            db_total_size: r
+                .gauge("etcd_mvcc_db_total_size_in_bytes", "Bytes of live records and of history."),
             db_total_size_in_use: r
                 .gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes of live records."),
             db_open_read_transactions: r
@@ -85,7 +88,23 @@ impl MvccMetrics {
                 "When the last compaction ended, in seconds since 1970.",
             ),
             db_compaction_keys: r
-                .counter("etcd_debugging_mvcc_db_compaction_keys_total", "Records removed by compactions."),
+                .counter("etcd_debugging_mvcc_db_compaction_keys_total", "Versions removed by compactions."),
         }
+    }
+
+    /// Adds operations that were executed.
+    pub(super) fn count(&self, operations: &Operations) {
+        self.range.inc_by(operations.ranges);
+        self.put.inc_by(operations.puts);
+        self.total_put_size.add(i64::try_from(operations.put_bytes).unwrap_or(i64::MAX));
+        self.delete.inc_by(operations.deletes);
+        self.txn.inc_by(operations.txns);
+    }
+
+    /// Counts a transaction that only read.
+    pub fn read_txn(&self, txn: &Txn, outcome: &TxnOutcome) {
+        let mut operations = Operations::default();
+        operations.count_txn(txn, outcome);
+        self.count(&operations);
     }
 }

@@ -29,19 +29,19 @@ pub struct NetworkMetrics {
 /// The handles for one other member.
 #[derive(Clone, Debug)]
 pub struct PeerMetrics {
-    /// There and back, in seconds.
+    /// A heartbeat of this member as the leader until its answer, in seconds.
     pub round_trip_time_seconds: Histogram,
-    /// Bytes sent.
+    /// Bytes sent: on connections that this member made, and in answers on those that the other made.
     pub sent_bytes: IntCounter,
-    /// Bytes received.
+    /// Bytes received: on connections that this member made, and in requests on those that the other made.
     pub received_bytes: IntCounter,
-    /// Messages that could not be sent.
+    /// Attempts to connect to it that failed, so that what was to be sent was not.
     pub sent_failures: IntCounter,
-    /// Messages that could not be read.
+    /// Messages from it that could not be read, because their stream broke or they make no sense.
     pub received_failures: IntCounter,
-    /// 1 while it is connected.
+    /// 1 while this member has a connection to it.
     pub active: IntGauge,
-    /// Connections that broke.
+    /// How often the last connection to it ended.
     pub disconnected: IntCounter,
     /// 1 while it is a member.
     pub known: IntGauge,
@@ -53,7 +53,7 @@ pub struct PeerMetrics {
     pub snapshot_send_inflights: IntGauge,
     /// One snapshot sent, in seconds.
     pub snapshot_send_seconds: Histogram,
-    /// Snapshots received.
+    /// Snapshots received and installed.
     pub snapshot_receive_success: IntCounter,
     /// Snapshots that could not be received.
     pub snapshot_receive_failures: IntCounter,

@@ -3,6 +3,7 @@
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::{Register, doubling};
+use crate::command::AlarmKind;
 use crate::ids::MemberId;
 
 /// What the server as a whole counts.
@@ -20,29 +21,29 @@ pub struct ServerMetrics {
     pub proposals_committed: IntGauge,
     /// The last applied log index.
     pub proposals_applied: IntGauge,
-    /// Proposals that wait to be applied.
+    /// Commands of this member's clients that wait to be applied.
     pub proposals_pending: IntGauge,
-    /// Proposals that were given up.
+    /// Commands of this member's clients that were given up: refused, timed out, or lost with a leader.
     pub proposals_failed: IntCounter,
-    /// Heartbeats of a leader that could not be sent in time.
+    /// Heartbeats of this member as a leader that were not answered within the heartbeat interval.
     pub heartbeat_send_failures: IntCounter,
-    /// Entries that took over 100 ms to apply.
+    /// Commands that took over 100 ms to execute.
     pub slow_apply: IntCounter,
-    /// Read barriers that timed out once and were asked for again.
+    /// Read barriers for which no leader was there, or none confirmed, at once, and which were asked again.
     pub slow_read_indexes: IntCounter,
     /// Read barriers that failed.
     pub read_indexes_failed: IntCounter,
-    /// Snapshots that are being installed.
+    /// 1 while a snapshot of the leader is being installed.
     pub snapshot_apply_in_progress: IntGauge,
-    /// Learners made voters.
+    /// Learners made voters by this member as the leader.
     pub learner_promote_successes: IntCounter,
-    /// The quota in bytes; 0 without one.
+    /// The quota on live bytes; 0 without one.
     pub quota_backend_bytes: IntGauge,
     /// Health checks answered "true".
     pub health_success: IntCounter,
     /// Health checks answered "false".
     pub health_failures: IntCounter,
-    /// Leases that ran out.
+    /// Leases whose time was over on this member's clock, as the leader.
     pub lease_expired: IntCounter,
     apply_duration_seconds: HistogramVec,
     range_ok_seconds: Histogram,
@@ -77,12 +78,12 @@ impl ServerMetrics {
             proposals_failed: r.counter("etcd_server_proposals_failed_total", "Proposals that failed."),
             heartbeat_send_failures: r.counter(
                 "etcd_server_heartbeat_send_failures_total",
-                "Heartbeats of a leader that were not sent in time.",
+                "Heartbeats of a leader that were not answered in time.",
             ),
-            slow_apply: r.counter("etcd_server_slow_apply_total", "Entries that were slow to apply."),
+            slow_apply: r.counter("etcd_server_slow_apply_total", "Commands that were slow to apply."),
             slow_read_indexes: r.counter(
                 "etcd_server_slow_read_indexes_total",
-                "Read barriers that did not come in time and were asked for again.",
+                "Read barriers that were not confirmed at once and were asked for again.",
             ),
             read_indexes_failed: r
                 .counter("etcd_server_read_indexes_failed_total", "Read barriers that failed."),
@@ -143,13 +144,13 @@ impl ServerMetrics {
         self.id.with_label_values(&[member.to_string().as_str()]).set(1);
     }
 
-    /// One entry was applied. `op` is etcd's name of the request, such as `Put`.
-    pub fn applied(&self, op: &str, success: bool, seconds: f64) {
+    /// How long commands took to execute. `op` is etcd's name of the request, such as `Put`.
+    pub(super) fn apply_seconds(&self, op: &str, success: bool) -> Histogram {
         let success = if success { "true" } else { "false" };
-        self.apply_duration_seconds.with_label_values(&["v3", op, success]).observe(seconds);
+        self.apply_duration_seconds.with_label_values(&["v3", op, success])
     }
 
-    /// One range was answered.
+    /// One range of a client was read from this member's state; what it waited for before does not count.
     pub fn ranged(&self, success: bool, seconds: f64) {
         if success { &self.range_ok_seconds } else { &self.range_failed_seconds }.observe(seconds);
     }
@@ -166,8 +167,15 @@ impl ServerMetrics {
         self.healthchecks.with_label_values(&[kind, name, status]).inc();
     }
 
-    /// An alarm was raised or taken back. `kind` is `NOSPACE` or `CORRUPT`.
-    pub fn alarm(&self, member: MemberId, kind: &'static str, raised: bool) {
-        self.alarms.with_label_values(&[member.to_string().as_str(), kind]).set(i64::from(raised));
+    /// The alarms that are raised now, of all members.
+    pub fn set_alarms(&self, raised: impl IntoIterator<Item = (MemberId, AlarmKind)>) {
+        self.alarms.reset();
+        for (member, kind) in raised {
+            let kind = match kind {
+                AlarmKind::NoSpace => "NOSPACE",
+                AlarmKind::Corrupt => "CORRUPT",
+            };
+            self.alarms.with_label_values(&[member.to_string().as_str(), kind]).set(1);
+        }
     }
 }

@@ -167,8 +167,16 @@ impl IdentityMetadata {
 /// # Errors
 /// When it is missing or garbled.
 pub fn identity_from(metadata: &MetadataMap) -> Result<Identity, Refusal> {
+    identity_in(metadata.as_ref())
+}
+
+/// As [`identity_from`], from the headers of a call.
+///
+/// # Errors
+/// `Nameless` when they name nobody.
+pub fn identity_in(headers: &http::HeaderMap) -> Result<Identity, Refusal> {
     let number = |name: &str| {
-        let text = metadata.get(name)?.to_str().ok()?;
+        let text = headers.get(name)?.to_str().ok()?;
         u64::from_str_radix(text, 16).ok()
     };
     match (number(CLUSTER), number(MEMBER), number(INCARNATION)) {

@@ -16,4 +16,5 @@ pub mod proposer;
 pub mod read_index;
 pub mod snapshot_transfer;
 pub mod state_machine;
+pub mod traffic;
 pub mod types;

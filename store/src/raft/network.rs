@@ -29,6 +29,7 @@ use super::identity::Refusal;
 use super::node::RaftHandle;
 use super::peers::{Peer, PeerError, Peers};
 use super::snapshot_transfer::{self, SnapshotFile};
+use super::traffic::{Heartbeat, Transfer};
 use super::types::{LogId, PeerNode, TypeConfig, Vote};
 use crate::ids::MemberId;
 
@@ -112,12 +113,24 @@ impl Link {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         let peer = self.peer()?;
+        // A call on the control lane is one heartbeat and ends with its answer.
+        let mut heartbeat = (self.lane == Lane::Control).then(|| {
+            let failures = &self.network.peers.metrics().server.heartbeat_send_failures;
+            Heartbeat::new(Arc::clone(&peer.counts), failures.clone())
+        });
         let mut client = if self.lane == Lane::Control { peer.control() } else { peer.data() };
         let request = self.network.peers.request(input.map(codec::append_to_wire));
         let response = client.append(request).await?;
         self.check_progress(&response)?;
         let replies = self.network.peers.accept(self.target, response)?;
-        Ok(replies.map(|reply| Ok(codec::append_result_from_wire(&reply?)?)))
+        let unreadable = peer.counts.metrics.received_failures.clone();
+        Ok(replies.map(move |reply| {
+            let result = codec::append_result_from_wire(&reply?).inspect_err(|_| unreadable.inc())?;
+            if let Some(heartbeat) = &mut heartbeat {
+                heartbeat.answered();
+            }
+            Ok(result)
+        }))
     }
 }
 
@@ -129,7 +142,7 @@ pub(super) fn check_progress(raft: Option<&RaftHandle>, member: MemberId, has: u
         .borrow_watched()
         .replication
         .as_ref()
-        .and_then(|followers| followers.get(&member.0).cloned().flatten())
+        .and_then(|followers| followers.get(&member.0).copied().flatten())
         .map_or(0, |matched: LogId| matched.index());
     if has < acknowledged {
         let refusal = Refusal::RolledBack { member, has, acknowledged };
@@ -228,7 +241,10 @@ impl NetSnapshot<TypeConfig> for Link {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let send = async {
             let peer = self.peer()?;
-            snapshot_transfer::send(&self.network.peers, &peer, &vote, snapshot).await
+            let sending = Transfer::send(&peer.counts.metrics);
+            let sent = snapshot_transfer::send(&self.network.peers, &peer, &vote, snapshot).await?;
+            sending.succeeded();
+            Ok::<_, PeerError>(sent)
         };
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use openraft::errors::{InitializeError, RaftError};
 use openraft::{Config, SnapshotPolicy};
+use prometheus::IntCounter;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -100,9 +101,14 @@ pub async fn initialize(raft: &RaftHandle, members: BTreeMap<u64, PeerNode>) -> 
     }
 }
 
-/// Follows who leads, on a task of `tasks`.
+/// Follows who leads, on a task of `tasks`; `changes` counts the leaders that come.
 #[must_use]
-pub fn follow_leadership(raft: &RaftHandle, tasks: &TaskTracker, stop: CancellationToken) -> LeaderWatch {
+pub fn follow_leadership(
+    raft: &RaftHandle,
+    changes: IntCounter,
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+) -> LeaderWatch {
     let own = *raft.node_id();
     let mut metrics = raft.server_metrics();
     let (tx, rx) = watch::channel(LeaderStatus::default());
@@ -128,6 +134,7 @@ pub fn follow_leadership(raft: &RaftHandle, tasks: &TaskTracker, stop: Cancellat
             tx.send_if_modified(|current| {
                 let changed = *current != status;
                 if changed {
+                    changes.inc_by(u64::from(status.leader.is_some() && status.leader != current.leader));
                     *current = status;
                 }
                 changed

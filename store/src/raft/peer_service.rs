@@ -21,12 +21,14 @@ use barque_proto::server::peer::peer_server::Peer as PeerRpc;
 
 use super::codec::{self, CodecError, leader_of_term};
 use super::identity::{Identity, Refusal};
+use super::log_storage::LogStore;
 use super::network::{LAST_LOG_METADATA, check_progress};
 use super::node::RaftHandle;
 use super::peers::Peers;
 use super::proposer::refusal;
 use super::read_index::local_index;
 use super::snapshot_transfer::SnapshotReceiver;
+use super::traffic::Transfer;
 use super::types::{Batch, Callback, LogId, Vote};
 use crate::ids::{LeaseId, MemberId, Revision};
 
@@ -85,6 +87,7 @@ impl LeaderContact {
 #[derive(Clone)]
 pub struct PeerService {
     raft: RaftHandle,
+    log: LogStore,
     peers: Arc<Peers>,
     backend: Arc<dyn PeerBackend>,
     contact: Arc<LeaderContact>,
@@ -95,11 +98,12 @@ pub struct PeerService {
 }
 
 impl PeerService {
-    /// Serves `raft` and `backend`.
+    /// Serves `raft`, whose log is `log`, and `backend`.
     #[must_use]
     #[allow(clippy::too_many_arguments, reason = "one call, in the wiring of a member")]
     pub fn new(
         raft: RaftHandle,
+        log: LogStore,
         peers: Arc<Peers>,
         backend: Arc<dyn PeerBackend>,
         contact: Arc<LeaderContact>,
@@ -108,17 +112,16 @@ impl PeerService {
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        Self { raft, peers, backend, contact, receiver, read_timeout, tasks, stop }
+        Self { raft, log, peers, backend, contact, receiver, read_timeout, tasks, stop }
     }
 
+    /// From the log itself: Raft's metrics may lag behind what was acknowledged already.
     fn last_log_id(&self) -> Option<LogId> {
-        let last = self.raft.data_metrics().borrow_watched().last_log;
-        last
+        self.log.last_durable_log_id()
     }
 
     fn vote(&self) -> Vote {
-        let vote = self.raft.server_metrics().borrow_watched().vote;
-        vote
+        self.raft.server_metrics().borrow_watched().vote
     }
 }
 
@@ -168,13 +171,17 @@ impl PeerRpc for PeerService {
     ) -> Result<Response<Self::AppendStream>, Status> {
         let peer = self.peers.admit(&request)?;
         let contact = Arc::clone(&self.contact);
+        let unreadable = self.peers.counts(peer.member).metrics.received_failures.clone();
         // Ends at the first message that cannot be read; a clean end is the peer's wish, everything else
         // means that the connection or the peer is gone.
         let input = request.into_inner().map(move |message| {
             contact.heard();
             match message {
-                Ok(message) => codec::append_from_wire(message).map_err(Status::from),
+                Ok(message) => {
+                    codec::append_from_wire(message).inspect_err(|_| unreadable.inc()).map_err(Status::from)
+                }
                 Err(status) => {
+                    unreadable.inc();
                     contact.broken.send_replace(Some(peer.member));
                     Err(status)
                 }
@@ -228,9 +235,14 @@ impl PeerRpc for PeerService {
         &self,
         request: Request<Streaming<wire::SnapshotChunk>>,
     ) -> Result<Response<wire::SnapshotReply>, Status> {
-        self.peers.admit(&request)?;
+        let peer = self.peers.admit(&request)?;
+        let receiving = Transfer::receive(&self.peers.counts(peer.member).metrics);
         let (vote, snapshot) = self.receiver.receive(request.into_inner()).await?;
         let reply = self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+        // With a later vote it was not installed.
+        if reply.vote == vote {
+            receiving.succeeded();
+        }
         Ok(self.peers.response(wire::SnapshotReply { vote: Some(codec::vote_to_wire(&reply.vote)) }))
     }
 

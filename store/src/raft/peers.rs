@@ -4,7 +4,7 @@
 //! heartbeats, votes and read indexes, which must never wait behind megabytes of data. Connections are made
 //! when first used and again after they broke. Nothing here knows what the calls mean.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,9 +18,11 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
 use super::identity::{Identity, IdentityMetadata, Refusal, Roster, identity_from};
+use super::traffic::{CountedStream, PeerCounts};
 use super::types::PeerNode;
 use crate::ids::MemberId;
-use crate::tls::{ClientTls, ConnectError, PeerConnector};
+use crate::metrics::Metrics;
+use crate::tls::{ClientTls, ConnectError, PeerConnector, PeerStream};
 
 /// A message may carry one entry of the largest request, or a batch of a MiB.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
@@ -33,12 +35,17 @@ pub struct Peers {
     roster: Arc<Roster>,
     tls: Option<Arc<ClientTls>>,
     connections: Mutex<HashMap<MemberId, Arc<Peer>>>,
+    metrics: Arc<Metrics>,
+    /// Of members that were met; few, and never forgotten, as their counts are not.
+    counts: Mutex<HashMap<MemberId, Arc<PeerCounts>>>,
 }
 
 /// One other member.
 pub struct Peer {
     /// Its id.
     pub id: MemberId,
+    /// What is counted for it.
+    pub counts: Arc<PeerCounts>,
     urls: Vec<String>,
     data: PeerClient<Channel>,
     control: PeerClient<Channel>,
@@ -84,9 +91,44 @@ impl From<Status> for PeerError {
 impl Peers {
     /// No connection is made yet.
     #[must_use]
-    pub fn new(own: Identity, roster: Arc<Roster>, tls: Option<Arc<ClientTls>>) -> Self {
+    pub fn new(
+        own: Identity,
+        roster: Arc<Roster>,
+        tls: Option<Arc<ClientTls>>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let metadata = IdentityMetadata::new(&own);
-        Self { own, metadata, roster, tls, connections: Mutex::new(HashMap::new()) }
+        let (connections, counts) = (Mutex::default(), Mutex::default());
+        Self { own, metadata, roster, tls, connections, metrics, counts }
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// What is counted for a member; made when first asked for, so ask for real members only.
+    #[must_use]
+    pub fn counts(&self, id: MemberId) -> Arc<PeerCounts> {
+        let mut counts = self.counts.lock();
+        let fresh = || Arc::new(PeerCounts::new(self.metrics.network.peer(self.own.member, id)));
+        Arc::clone(counts.entry(id).or_insert_with(fresh))
+    }
+
+    /// What is counted for a caller, if it would be admitted.
+    pub(super) fn counts_of_caller(&self, caller: &Identity) -> Option<Arc<PeerCounts>> {
+        self.roster.check(&self.own, caller).ok().map(|()| self.counts(caller.member))
+    }
+
+    /// Tells the metrics who the other members are.
+    pub fn tell_known(&self, members: &BTreeSet<MemberId>) {
+        for &id in members.iter().filter(|id| **id != self.own.member) {
+            let _ = self.counts(id);
+        }
+        for (id, counts) in &*self.counts.lock() {
+            counts.metrics.known.set(i64::from(members.contains(id)));
+        }
     }
 
     /// This member.
@@ -112,11 +154,13 @@ impl Peers {
         {
             return Ok(Arc::clone(peer));
         }
+        let counts = self.counts(id);
         let peer = Arc::new(Peer {
             id,
             urls: node.peer_urls.clone(),
-            data: self.client(&node.peer_urls)?,
-            control: self.client(&node.peer_urls)?,
+            data: self.client_of(&node.peer_urls, Some(&counts))?,
+            control: self.client_of(&node.peer_urls, Some(&counts))?,
+            counts,
         });
         connections.insert(id, Arc::clone(&peer));
         Ok(peer)
@@ -127,13 +171,24 @@ impl Peers {
     /// # Errors
     /// When none of the URLs can be parsed.
     pub fn client(&self, urls: &[String]) -> Result<PeerClient<Channel>, PeerError> {
+        self.client_of(urls, None)
+    }
+
+    fn client_of(
+        &self,
+        urls: &[String],
+        counts: Option<&Arc<PeerCounts>>,
+    ) -> Result<PeerClient<Channel>, PeerError> {
         let uris = urls
             .iter()
             .map(|url| url.parse::<Uri>().map_err(|_| PeerError::Url(url.clone())))
             .collect::<Result<Vec<_>, _>>()?;
         let first = uris.first().cloned().ok_or_else(|| PeerError::Url(String::new()))?;
-        let connector =
-            Connector { uris: uris.into(), connector: PeerConnector::new(self.tls.clone(), CONNECT_TIMEOUT) };
+        let connector = Connector {
+            uris: uris.into(),
+            connector: PeerConnector::new(self.tls.clone(), CONNECT_TIMEOUT),
+            counts: counts.cloned(),
+        };
         // The connector does TLS itself, so for tonic every peer is plain.
         let origin = Uri::builder()
             .scheme("http")
@@ -212,10 +267,11 @@ impl Peers {
 struct Connector {
     uris: Arc<[Uri]>,
     connector: PeerConnector,
+    counts: Option<Arc<PeerCounts>>,
 }
 
 impl tower::Service<Uri> for Connector {
-    type Response = <PeerConnector as tower::Service<Uri>>::Response;
+    type Response = TokioIo<CountedStream<PeerStream>>;
     type Error = ConnectError;
     type Future = BoxFuture<'static, Result<Self::Response, ConnectError>>;
 
@@ -229,9 +285,12 @@ impl tower::Service<Uri> for Connector {
             let mut last = ConnectError::Url(uri);
             for uri in this.uris.iter() {
                 match this.connector.clone().connect(uri.clone()).await {
-                    Ok(stream) => return Ok(TokioIo::new(stream)),
+                    Ok(stream) => return Ok(TokioIo::new(CountedStream::new(stream, this.counts))),
                     Err(error) => last = error,
                 }
+            }
+            if let Some(counts) = this.counts {
+                counts.metrics.sent_failures.inc();
             }
             Err(last)
         })

@@ -18,6 +18,7 @@ use barque_proto::peer::ReadIndexRequest;
 use super::leadership::LeaderWatch;
 use super::node::RaftHandle;
 use super::peers::Peers;
+use crate::metrics::Metrics;
 
 /// A read could not be made linearizable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,23 +47,26 @@ struct Shared {
     raft: RaftHandle,
     peers: Arc<Peers>,
     timeout: Duration,
+    metrics: Arc<Metrics>,
 }
 
 impl ReadBarrier {
     /// Starts the task that asks on behalf of all readers; `applied` follows the log index that this
     /// member has executed.
     #[must_use]
+    #[allow(clippy::too_many_arguments, reason = "one call, in the wiring of a member")]
     pub fn start(
         raft: RaftHandle,
         peers: Arc<Peers>,
         leader: LeaderWatch,
         applied: watch::Receiver<u64>,
         timeout: Duration,
+        metrics: Arc<Metrics>,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let shared =
-            Arc::new(Shared { waiting: Mutex::new(Vec::new()), wake: Notify::new(), raft, peers, timeout });
+        let (waiting, wake) = (Mutex::new(Vec::new()), Notify::new());
+        let shared = Arc::new(Shared { waiting, wake, raft, peers, timeout, metrics });
         tasks.spawn(drive(Arc::clone(&shared), leader, applied, stop));
         Self(shared)
     }
@@ -94,7 +98,8 @@ async fn drive(
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            () = shared.wake.notified() => {}
+            // Readers among the tasks that are ready share this round.
+            () = shared.wake.notified() => tokio::task::yield_now().await,
         }
         let round = std::mem::take(&mut *shared.waiting.lock());
         if round.is_empty() {
@@ -109,6 +114,9 @@ async fn drive(
             () = stop.cancelled() => break,
             result = tokio::time::timeout(shared.timeout, confirm) => result.unwrap_or(Err(ReadError::TimedOut)),
         };
+        if result.is_err() {
+            shared.metrics.server.read_indexes_failed.inc();
+        }
         for waiter in round {
             let _ = waiter.send(result.clone());
         }
@@ -120,6 +128,7 @@ async fn drive(
 
 /// Asks until a leader confirms.
 async fn confirmed_index(shared: &Shared, leader: &mut LeaderWatch) -> u64 {
+    let mut asked_before = false;
     loop {
         let status = leader.borrow_and_update().clone();
         let index = match status.leader {
@@ -144,6 +153,9 @@ async fn confirmed_index(shared: &Shared, leader: &mut LeaderWatch) -> u64 {
         };
         if let Some(index) = index {
             return index;
+        }
+        if !std::mem::replace(&mut asked_before, true) {
+            shared.metrics.server.slow_read_indexes.inc();
         }
         let _ = tokio::time::timeout(RETRY_PAUSE, leader.changed()).await;
     }

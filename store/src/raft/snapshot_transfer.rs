@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -19,6 +19,7 @@ use barque_proto::peer as wire;
 use super::codec;
 use super::peers::{Peer, PeerError, Peers};
 use super::types::{TypeConfig, Vote};
+use crate::metrics::DiskMetrics;
 pub use crate::snapshot::SnapshotFile;
 use crate::snapshot::{Identity, Receiving, SnapshotError, SnapshotReader};
 
@@ -106,13 +107,14 @@ async fn read_chunks(
 pub struct SnapshotReceiver {
     dir: PathBuf,
     busy: Arc<Mutex<()>>,
+    disk: DiskMetrics,
 }
 
 impl SnapshotReceiver {
-    /// Into a directory that exists.
+    /// Into a directory that exists; `disk` counts how long it takes.
     #[must_use]
-    pub fn new(dir: PathBuf) -> Self {
-        Self { dir, busy: Arc::default() }
+    pub fn new(dir: PathBuf, disk: DiskMetrics) -> Self {
+        Self { dir, busy: Arc::default(), disk }
     }
 
     /// Where the sender should go on.
@@ -146,6 +148,7 @@ impl SnapshotReceiver {
         mut chunks: Streaming<wire::SnapshotChunk>,
     ) -> Result<(Vote, Snapshot), Status> {
         let turn = Arc::clone(&self.busy).try_lock_owned().map_err(|_| busy())?;
+        let began = Instant::now();
         let first = chunks.next().await.ok_or_else(|| Status::cancelled("no chunk came"))??;
         let vote = codec::vote_from_wire(first.vote.as_ref())?;
         let last_membership = codec::decode_stored_membership(&first.membership)?;
@@ -165,8 +168,15 @@ impl SnapshotReceiver {
             .map_err(|e| Status::internal(e.to_string()))?
             .map_err(status)?;
         }
-        let summary = tokio::task::spawn_blocking(move || receiving.finish());
+        let sync_seconds = self.disk.snap_db_fsync_duration_seconds.clone();
+        let summary = tokio::task::spawn_blocking(move || {
+            let began = Instant::now();
+            receiving.sync()?;
+            sync_seconds.observe(began.elapsed().as_secs_f64());
+            receiving.finish()
+        });
         let summary = summary.await.map_err(|e| Status::internal(e.to_string()))?.map_err(status)?;
+        self.disk.snap_db_save_total_duration_seconds.observe(began.elapsed().as_secs_f64());
         drop(turn);
         let meta = SnapshotMeta {
             last_log_id: identity.last_log_id.as_ref().map(codec::log_id_from_wire),

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt as _};
 use openraft::entry::RaftEntry as _;
@@ -20,6 +21,7 @@ use super::proposer::Desk;
 use super::snapshot_transfer::{Snapshot, SnapshotFile, describe};
 use super::types::{LogId, StoredMembership, TypeConfig};
 use crate::ids::{ClusterId, MemberId};
+use crate::metrics::{ApplyCounts, InProgress, Metrics};
 use crate::records::{Persisted, RecordBatch, RecordWriter};
 use crate::snapshot::{self, Manifest, SnapshotReader};
 use crate::state::published::{Picture, Published};
@@ -60,6 +62,8 @@ pub struct Surroundings {
     pub records: Arc<RecordWriter>,
     /// The snapshots of this member.
     pub snapshots: Arc<Snapshots>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// The snapshots of this member on disk.
@@ -115,6 +119,7 @@ pub struct StateMachine {
     applied: Option<LogId>,
     membership: StoredMembership,
     encoded_membership: Arc<[u8]>,
+    counts: ApplyCounts,
     around: Surroundings,
     persisted: watch::Receiver<Persisted>,
     answers: Vec<Answer>,
@@ -148,6 +153,7 @@ impl StateMachine {
             applied,
             membership,
             encoded_membership,
+            counts: ApplyCounts::new(Arc::clone(&around.metrics)),
             persisted: around.records.persisted(),
             around,
             answers: Vec::new(),
@@ -205,8 +211,10 @@ impl StateMachine {
                 let (id, commands) = batch::decode(&payload.0).map_err(other)?;
                 let waiters = self.around.desk.applied(id);
                 let mut replies = Vec::with_capacity(if waiters.is_some() { commands.len() } else { 0 });
+                self.counts.begin();
                 for command in &commands {
                     let result = self.state.apply(term, command);
+                    self.counts.executed(command, &result);
                     if let Err(error @ crate::command::CommandError::History(_)) = result {
                         return Err(other(error));
                     }
@@ -247,7 +255,7 @@ impl StateMachine {
             self.around.leases.leases_changed(&effects.leases);
         }
         let put = effects.events.into_iter().map(StoredVersion::from).collect();
-        self.around.records.hand_over(RecordBatch { put, remove: Vec::new(), meta: Some(picture.meta()) });
+        self.record(RecordBatch { put, ..RecordBatch::default() }, picture);
         for Answer { waiters, replies } in self.answers.drain(..) {
             for (waiter, reply) in waiters.into_iter().zip(replies) {
                 // A client that went away does not wait any more.
@@ -258,6 +266,12 @@ impl StateMachine {
             responder.send(());
         }
         self.around.desk.advance(self.applied.map_or(0, |id| **id.committed_leader_id()));
+        self.counts.flush();
+    }
+
+    /// Hands a batch to disk with the picture after it; what disk keeps of that is made when it is written.
+    fn record(&self, batch: RecordBatch, picture: Arc<Picture>) {
+        self.around.records.hand_over_with(batch, Some(Box::new(move || picture.meta())));
     }
 
     fn mark_milestones(&mut self, effects: &Effects) {
@@ -276,8 +290,10 @@ impl StateMachine {
 
     /// Forgets compacted history, at most about `max_events` of it; whether there is more.
     pub fn collect_garbage(&mut self, max_events: usize) -> bool {
+        let began = Instant::now();
         self.state.set_persisted(self.persisted.borrow().revision);
         let garbage = self.state.collect_garbage(max_events);
+        let removed = garbage.removed.len() as u64;
         if !garbage.removed.is_empty() {
             let before = self.around.published.picture();
             let picture = Arc::new(Self::picture(
@@ -287,12 +303,11 @@ impl StateMachine {
                 Some(&before),
             ));
             self.around.published.publish(Arc::clone(&picture));
-            self.around.records.hand_over(RecordBatch {
-                put: Vec::new(),
-                remove: garbage.removed,
-                meta: Some(picture.meta()),
-            });
+            self.record(RecordBatch { remove: garbage.removed, ..RecordBatch::default() }, picture);
         }
+        let mvcc = &self.around.metrics.mvcc;
+        mvcc.db_compaction_keys.inc_by(removed);
+        mvcc.db_compaction_pause_milliseconds.observe(began.elapsed().as_secs_f64() * 1e3);
         !garbage.finished
     }
 }
@@ -332,7 +347,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
         let picture = Self::picture(&self.state, self.applied.as_ref(), &self.encoded_membership, None);
-        SnapshotBuilder { picture, snapshots: Arc::clone(&self.around.snapshots) }
+        SnapshotBuilder {
+            picture,
+            snapshots: Arc::clone(&self.around.snapshots),
+            metrics: Arc::clone(&self.around.metrics),
+        }
     }
 
     async fn install_snapshot(
@@ -340,6 +359,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         meta: &openraft::alias::SnapshotMetaOf<TypeConfig>,
         file: SnapshotFile,
     ) -> std::io::Result<()> {
+        let _installing = InProgress::new(&self.around.metrics.server.snapshot_apply_in_progress);
         let path = file.path.clone();
         let records = Arc::clone(&self.around.records);
         let state = tokio::task::spawn_blocking(move || {
@@ -358,11 +378,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.around.published.publish(Arc::clone(&picture));
         self.around.hub.restored(self.state.revision());
         self.around.leases.leases_replaced();
-        self.around.records.hand_over(RecordBatch {
-            put: Vec::new(),
-            remove: Vec::new(),
-            meta: Some(picture.meta()),
-        });
+        self.record(RecordBatch::default(), picture);
         self.around.desk.advance(self.applied.map_or(0, |id| **id.committed_leader_id()));
         tracing::info!(revision = %self.state.revision(), applied = ?self.applied, "a snapshot was installed");
         Ok(())
@@ -378,6 +394,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 pub struct SnapshotBuilder {
     picture: Picture,
     snapshots: Arc<Snapshots>,
+    metrics: Arc<Metrics>,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
@@ -386,11 +403,15 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     async fn build_snapshot(&mut self) -> std::io::Result<Snapshot> {
         let picture = self.picture.clone();
         let snapshots = Arc::clone(&self.snapshots);
+        let synced = self.metrics.disk.snap_fsync_duration_seconds.clone();
+        let began = Instant::now();
         let written = tokio::task::spawn_blocking(move || {
             let manifest = snapshots.manifest(&picture);
-            snapshot::write_file(&snapshots.dir, &manifest, picture.view.items())
+            let mut synced = |took: Duration| synced.observe(took.as_secs_f64());
+            snapshot::write_file(&snapshots.dir, &manifest, picture.view.items(), &mut synced)
         });
         let file = written.await.map_err(std::io::Error::other)?.map_err(other)?;
+        self.metrics.disk.snap_save_total_duration_seconds.observe(began.elapsed().as_secs_f64());
         self.snapshots.replace(file.clone());
         describe(file).map_err(other)
     }

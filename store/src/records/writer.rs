@@ -1,6 +1,7 @@
 //! Writing behind: one thread takes batches over from the apply path and brings them to disk.
 //!
-//! Batches that wait are merged into one. The thread writes it when `flush_interval` has passed since the
+//! Batches that wait are merged into one, and the thread sleeps through most of them: it is woken for the first
+//! and when enough waits. The thread writes it when `flush_interval` has passed since the
 //! last flush or `flush_bytes` wait, and waits for the flush, since the engine takes writes faster than it
 //! flushes them and would hold them all in memory. Handing over costs the apply path a lock and moving a few
 //! pointers; it waits only while more than `limit_bytes` wait, which is a disk slower than the network.
@@ -77,7 +78,10 @@ struct Shared {
 struct Queue {
     /// Everything in the store goes before `batch` comes.
     clear: bool,
+    /// Its state is in `meta`.
     batch: Option<RecordBatch>,
+    /// The state after `batch`, made only when it is written.
+    meta: Option<MetaSource>,
     bytes: usize,
     /// Number of hand-overs; `written` counts those that are on disk or dropped.
     handed_over: u64,
@@ -88,17 +92,22 @@ struct Queue {
     failure: Option<String>,
 }
 
+/// Makes the state that belongs to a batch. Called on the writing thread, unless a later batch comes before.
+pub type MetaSource = Box<dyn FnOnce() -> StateMeta + Send>;
+
 /// What a record costs in the queue beside its bytes.
 const VERSION_BYTES: usize = 64;
 
 impl RecordWriter {
-    /// Takes over a store. `on_failure` is called on the writing thread, at most once, when the store fails.
+    /// Takes over a store. `committed` is called on the writing thread with the time that each batch took to
+    /// be on disk, and `on_failure` is called on the writing thread, at most once, when the store fails.
     ///
     /// # Errors
     /// When the store cannot be read or no thread can be started.
     pub fn start(
         store: Box<dyn RecordStore>,
         options: WriterOptions,
+        committed: impl Fn(Duration) + Send + 'static,
         on_failure: impl FnOnce(&RecordsError) + Send + 'static,
     ) -> Result<Self, String> {
         let now = store.meta().map_err(|e| e.to_string())?.as_ref().map(Persisted::from).unwrap_or_default();
@@ -113,7 +122,7 @@ impl RecordWriter {
         let thread = thread::Builder::new().name("records".to_owned());
         let for_thread = shared.clone();
         let thread = thread.spawn(move || {
-            if let Err(error) = for_thread.write_until_closed(&persisted) {
+            if let Err(error) = for_thread.write_until_closed(&persisted, &committed) {
                 for_thread.give_up(&error);
                 on_failure(&error);
             }
@@ -124,19 +133,35 @@ impl RecordWriter {
 
     /// Takes a batch; it will be on disk later. Waits while too much waits, see [`WriterOptions::limit_bytes`].
     /// After a failure it does nothing.
-    pub fn hand_over(&self, batch: RecordBatch) {
+    pub fn hand_over(&self, mut batch: RecordBatch) {
+        let meta = batch.meta.take().map(|meta| Box::new(|| meta) as MetaSource);
+        self.hand_over_with(batch, meta);
+    }
+
+    /// As [`RecordWriter::hand_over`], for a state that is not worth making for each of many batches; takes the
+    /// place of `batch.meta`.
+    pub fn hand_over_with(&self, batch: RecordBatch, meta: Option<MetaSource>) {
         let mut queue = self.shared.queue.lock();
         while queue.bytes > self.shared.options.limit_bytes && queue.takes_batches() {
             self.shared.progress.wait(&mut queue);
         }
         if queue.takes_batches() {
+            let enough = |bytes| bytes >= self.shared.options.flush_bytes;
+            let enough_before = enough(queue.bytes);
             queue.bytes += cost(&batch);
             queue.handed_over += 1;
+            // Dropped after the lock is released: it may be the last to hold on to a state.
+            let replaced = std::mem::replace(&mut queue.meta, meta);
+            let news = queue.batch.is_none() || (!enough_before && enough(queue.bytes));
             match &mut queue.batch {
                 Some(waiting) => waiting.merge(batch),
                 None => queue.batch = Some(batch),
             }
-            self.shared.work.notify_one();
+            drop(queue);
+            drop(replaced);
+            if news {
+                self.shared.work.notify_one();
+            }
         }
     }
 
@@ -146,6 +171,7 @@ impl RecordWriter {
         let mut queue = self.shared.queue.lock();
         if queue.takes_batches() {
             queue.batch = None;
+            queue.meta = None;
             queue.bytes = 0;
             queue.clear = true;
             queue.handed_over += 1;
@@ -257,7 +283,11 @@ impl Queue {
 }
 
 impl Shared {
-    fn write_until_closed(&self, persisted: &watch::Sender<Persisted>) -> Result<(), RecordsError> {
+    fn write_until_closed(
+        &self,
+        persisted: &watch::Sender<Persisted>,
+        committed: &impl Fn(Duration),
+    ) -> Result<(), RecordsError> {
         let mut last_flush = Instant::now();
         loop {
             let mut queue = self.queue.lock();
@@ -270,6 +300,7 @@ impl Shared {
             self.wait_until_due(&mut queue, last_flush + self.options.flush_interval);
             let clear = std::mem::take(&mut queue.clear);
             let batch = queue.batch.take();
+            let meta = queue.meta.take();
             queue.draining = false;
             let taken = queue.handed_over;
             queue.bytes = 0;
@@ -280,10 +311,13 @@ impl Shared {
                 persisted.send_replace(Persisted::default());
                 self.store.clear()?;
             }
-            if let Some(batch) = batch {
+            if let Some(mut batch) = batch {
+                batch.meta = meta.map(|make| make());
                 let now = batch.meta.as_ref().map(Persisted::from);
+                let began = Instant::now();
                 self.store.apply(batch)?;
                 self.store.flush()?;
+                committed(began.elapsed());
                 if let Some(now) = now {
                     persisted.send_replace(now);
                 }
@@ -307,6 +341,7 @@ impl Shared {
         let mut queue = self.queue.lock();
         queue.failure = Some(error.to_string());
         queue.batch = None;
+        queue.meta = None;
         queue.bytes = 0;
         self.progress.notify_all();
     }
@@ -422,7 +457,8 @@ mod tests {
     fn what_was_handed_over_is_there_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let writer =
-            RecordWriter::start(Box::new(sled(dir.path()).0), WriterOptions::default(), no_failure).unwrap();
+            RecordWriter::start(Box::new(sled(dir.path()).0), WriterOptions::default(), |_| {}, no_failure)
+                .unwrap();
         (2..500).for_each(|main| writer.hand_over(batch(main)));
         writer.drain().unwrap();
         let expected = Persisted { revision: Revision(499), applied_term: 7, applied_index: 498 };
@@ -439,7 +475,8 @@ mod tests {
         let (store, opened) = sled(dir.path());
         assert_eq!(opened, Opened::Clean);
         assert_eq!(store.meta().unwrap(), Some(state(499)));
-        let writer = RecordWriter::start(Box::new(store), WriterOptions::default(), no_failure).unwrap();
+        let writer =
+            RecordWriter::start(Box::new(store), WriterOptions::default(), |_| {}, no_failure).unwrap();
         assert_eq!(writer.persisted().borrow().revision, Revision(500));
         drop(writer);
         assert_eq!(sled(dir.path()).1, Opened::Unclean);
@@ -449,7 +486,7 @@ mod tests {
     fn batches_that_wait_become_one() {
         let (store, pace) = paced();
         let options = WriterOptions { flush_interval: Duration::ZERO, ..WriterOptions::default() };
-        let writer = RecordWriter::start(store, options, no_failure).unwrap();
+        let writer = RecordWriter::start(store, options, |_| {}, no_failure).unwrap();
         writer.hand_over(batch(2));
         pace.entered.recv().unwrap();
         (3..100).for_each(|main| writer.hand_over(batch(main)));
@@ -477,7 +514,7 @@ mod tests {
             flush_bytes: 1,
             limit_bytes: 10 * (100 + VERSION_BYTES),
         };
-        let writer = RecordWriter::start(store, options, no_failure).unwrap();
+        let writer = RecordWriter::start(store, options, |_| {}, no_failure).unwrap();
         let handed_over = AtomicUsize::new(0);
         thread::scope(|scope| {
             let (writer, handed_over) = (&writer, &handed_over);
@@ -517,10 +554,15 @@ mod tests {
         let told = Arc::new(AtomicUsize::new(0));
         let count = told.clone();
         let options = WriterOptions { flush_interval: Duration::ZERO, flush_bytes: 1, limit_bytes: 1 };
-        let writer = RecordWriter::start(store, options, move |error| {
-            assert!(error.to_string().contains("no space"));
-            count.fetch_add(1, Ordering::SeqCst);
-        });
+        let writer = RecordWriter::start(
+            store,
+            options,
+            |_| {},
+            move |error| {
+                assert!(error.to_string().contains("no space"));
+                count.fetch_add(1, Ordering::SeqCst);
+            },
+        );
         let writer = writer.unwrap();
         pace.fail.store(true, Ordering::SeqCst);
         writer.hand_over(batch(2));
@@ -537,7 +579,7 @@ mod tests {
         let (store, pace) = paced();
         drop(pace.go);
         let options = WriterOptions { flush_interval: Duration::from_secs(3600), ..WriterOptions::default() };
-        let writer = RecordWriter::start(store, options, no_failure).unwrap();
+        let writer = RecordWriter::start(store, options, |_| {}, no_failure).unwrap();
         (2..10).for_each(|main| writer.hand_over(batch(main)));
         writer.clear();
         writer.hand_over(RecordBatch { meta: None, ..batch(20) });

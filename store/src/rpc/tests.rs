@@ -33,7 +33,14 @@ use crate::event::Event;
 use crate::ids::Revision;
 use crate::watch::{History, HubLimits, WatchConfig, WatchHub};
 
-/// A past without events.
+/// A fake member that serves, and a channel to it. The server ends with this value.
+struct Member {
+    fake: Fake,
+    channel: Channel,
+    _server: JoinSet<Result<(), tonic::transport::Error>>,
+}
+
+/// History without events: watches have their own tests.
 struct NoHistory;
 
 impl History for NoHistory {
@@ -42,7 +49,7 @@ impl History for NoHistory {
     }
 
     fn compact_revision(&self) -> Revision {
-        Revision(0)
+        Revision(-1)
     }
 
     fn read(&self, _: Revision, _: usize, _: usize) -> Result<Vec<Event>, CommandError> {
@@ -54,20 +61,9 @@ impl History for NoHistory {
     }
 }
 
-/// The fake member has no watches; `watch` tests them.
-fn unwatched() -> Watches {
-    Watches {
-        hub: Arc::new(WatchHub::new(Revision::EMPTY, HubLimits::default())),
-        history: Arc::new(NoHistory),
-        config: WatchConfig::default(),
-    }
-}
-
-/// A fake member that serves, and a channel to it. The server ends with this value.
-struct Member {
-    fake: Fake,
-    channel: Channel,
-    _server: JoinSet<Result<(), tonic::transport::Error>>,
+fn no_watches() -> Watches {
+    let hub = Arc::new(WatchHub::new(Revision::EMPTY, HubLimits::default()));
+    Watches { hub, history: Arc::new(NoHistory), config: WatchConfig::default() }
 }
 
 impl Member {
@@ -78,7 +74,7 @@ impl Member {
         let mut server = JoinSet::new();
         server.spawn(
             Server::builder()
-                .add_routes(routes(&fake, unwatched()))
+                .add_routes(routes(&fake, no_watches()))
                 .serve_with_incoming(TcpIncoming::from(listener)),
         );
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();

@@ -3,7 +3,12 @@
 //! Tasks: one for each listener, one for each connection, and one that hyper asks for at each HTTP/2 request.
 //! All belong to a [`Server`] and end with it. Never knows what is served.
 
+mod authority;
 mod front;
+mod gather;
+#[cfg(test)]
+mod hpack_encoder;
+mod lenient;
 
 use std::convert::Infallible;
 use std::io;
@@ -23,7 +28,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::gather::Gather;
+
 pub use self::front::{CountedBody, Front, FrontBody, FrontFuture, HttpOnly, is_grpc};
+use self::lenient::Lenient;
 use crate::listen::Listener;
 
 /// A connection must have shaken hands, or in the clear have said a first byte, within this time.
@@ -206,13 +214,14 @@ where
     }
 
     async fn http(self, io: impl AsyncRead + AsyncWrite + Unpin + 'static) {
-        let mut connection = pin!(self.builder.serve_connection(TokioIo::new(io), self.service));
+        let connection = pin!(self.builder.serve_connection(TokioIo::new(Lenient::new(io)), self.service));
+        let mut connection = Gather::new(connection);
         let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
+            ended = &mut connection => ended,
             () = self.server.drain.cancelled() => {
-                connection.as_mut().graceful_shutdown();
+                connection.inner().graceful_shutdown();
                 tokio::select! {
-                    ended = connection.as_mut() => ended,
+                    ended = &mut connection => ended,
                     () = self.server.cut.cancelled() => Ok(()),
                 }
             }

@@ -255,7 +255,7 @@ mod tests {
         #[test]
         fn what_was_written_is_read(versions in prop::collection::vec(any_version(), 0..40)) {
             let dir = tempfile::tempdir().unwrap();
-            let written = write_file(dir.path(), &manifest(9), versions.iter().cloned().map(Ok::<_, Infallible>)).unwrap();
+            let written = write_file(dir.path(), &manifest(9), versions.iter().cloned().map(Ok::<_, Infallible>), &mut |_| {}).unwrap();
             prop_assert_eq!(written.size_bytes, fs::metadata(&written.path).unwrap().len());
             let reader = SnapshotReader::open(&written.path).unwrap();
             prop_assert_eq!(reader.manifest(), &manifest(9));

@@ -105,6 +105,15 @@ impl Receiving {
         Ok(())
     }
 
+    /// Syncs what arrived; [`Receiving::finish`] has little left to sync then.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn sync(&mut self) -> Result<(), SnapshotError> {
+        self.unsynced = 0;
+        self.file.sync_all().map_err(SnapshotError::io(&self.path, "sync"))
+    }
+
     /// Verifies what arrived and makes it a snapshot of this directory. Older ones stay.
     ///
     /// # Errors
@@ -168,7 +177,7 @@ mod tests {
 
     fn source(dir: &Path) -> (SnapshotFile, Vec<u8>) {
         let items = versions(40).into_iter().map(Ok::<_, Infallible>);
-        let file = write_file(dir, &manifest(3), items).unwrap();
+        let file = write_file(dir, &manifest(3), items, &mut |_| {}).unwrap();
         let bytes = fs::read(&file.path).unwrap();
         (file, bytes)
     }

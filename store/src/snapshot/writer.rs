@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
@@ -95,7 +96,8 @@ impl<W: Write> SnapshotWriter<W> {
 }
 
 /// Writes a snapshot into `dir`, which must exist, and returns when it is on disk under its final name.
-/// Blocks the thread. Older files stay: [`super::directory::remove_older`] when nothing needs them.
+/// Blocks the thread. Older files stay: [`super::directory::remove_older`] when nothing needs them. `synced`
+/// hears how long each sync of the file took.
 ///
 /// # Errors
 /// When the disk fails or `versions` yields an error. Then nothing of it is left, and what was there before
@@ -104,10 +106,11 @@ pub fn write_file<E: Display>(
     dir: &Path,
     manifest: &Manifest,
     versions: impl IntoIterator<Item = Result<StoredVersion, E>>,
+    synced: &mut dyn FnMut(Duration),
 ) -> Result<SnapshotFile, SnapshotError> {
     let (term, index) = (manifest.state.applied_term, manifest.state.applied_index);
     let writing = writing_path(dir, term, index);
-    let done = write_unfinished(&writing, manifest, versions).and_then(|written| {
+    let done = write_unfinished(&writing, manifest, versions, synced).and_then(|written| {
         let path = finished_path(dir, term, index);
         publish(&writing, &path)?;
         Ok(SnapshotFile {
@@ -131,30 +134,37 @@ fn write_unfinished<E: Display>(
     path: &Path,
     manifest: &Manifest,
     versions: impl IntoIterator<Item = Result<StoredVersion, E>>,
+    synced: &mut dyn FnMut(Duration),
 ) -> Result<Written, SnapshotError> {
     let failed = || SnapshotError::io(path, "write");
     let file = File::create(path).map_err(SnapshotError::io(path, "create the file"))?;
-    let mut writer = SnapshotWriter::new(SyncedInPieces { file, unsynced: 0 }, manifest).map_err(failed())?;
+    let out = SyncedInPieces { file, unsynced: 0, synced };
+    let mut writer = SnapshotWriter::new(out, manifest).map_err(failed())?;
     for version in versions {
         let version = version.map_err(|e| SnapshotError::Source(e.to_string()))?;
         writer.push(&version).map_err(failed())?;
     }
     let (out, written) = writer.finish().map_err(failed())?;
+    let began = Instant::now();
     out.file.sync_all().map_err(SnapshotError::io(path, "sync"))?;
+    (out.synced)(began.elapsed());
     Ok(written)
 }
 
-struct SyncedInPieces {
+struct SyncedInPieces<'a> {
     file: File,
     unsynced: u64,
+    synced: &'a mut dyn FnMut(Duration),
 }
 
-impl Write for SyncedInPieces {
+impl Write for SyncedInPieces<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(bytes)?;
         self.unsynced += written as u64;
         if self.unsynced >= SYNC_EACH_BYTES {
+            let began = Instant::now();
             self.file.sync_data()?;
+            (self.synced)(began.elapsed());
             self.unsynced = 0;
         }
         Ok(written)
@@ -175,7 +185,8 @@ mod tests {
     use super::*;
 
     fn write(dir: &Path, index: u64) -> SnapshotFile {
-        write_file(dir, &manifest(index), versions(50).into_iter().map(Ok::<_, Infallible>)).unwrap()
+        write_file(dir, &manifest(index), versions(50).into_iter().map(Ok::<_, Infallible>), &mut |_| {})
+            .unwrap()
     }
 
     #[test]
@@ -184,8 +195,13 @@ mod tests {
         let old = write(dir.path(), 1);
         let bytes = {
             let whole = writing_path(dir.path(), 7, 2);
-            write_unfinished(&whole, &manifest(2), versions(50).into_iter().map(Ok::<_, Infallible>))
-                .unwrap();
+            write_unfinished(
+                &whole,
+                &manifest(2),
+                versions(50).into_iter().map(Ok::<_, Infallible>),
+                &mut |_| {},
+            )
+            .unwrap();
             fs::read(whole).unwrap()
         };
         // Before the rename: any part of the file may be there.
@@ -209,7 +225,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let old = write(dir.path(), 1);
         let source = versions(3).into_iter().map(Ok).chain([Err("lost")]);
-        let error = write_file(dir.path(), &manifest(2), source).unwrap_err();
+        let error = write_file(dir.path(), &manifest(2), source, &mut |_| {}).unwrap_err();
         assert!(matches!(error, SnapshotError::Source(text) if text == "lost"));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         verify(&old.path).unwrap();
@@ -220,7 +236,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let gone = dir.path().join("gone");
         let source = versions(3).into_iter().map(Ok::<_, Infallible>);
-        let error = write_file(&gone, &manifest(2), source).unwrap_err();
+        let error = write_file(&gone, &manifest(2), source, &mut |_| {}).unwrap_err();
         assert!(matches!(error, SnapshotError::Io { .. }), "{error}");
         // A device that takes no byte: the state of a full disk.
         let error = SnapshotWriter::new(File::options().write(true).open("/dev/full").unwrap(), &manifest(1));

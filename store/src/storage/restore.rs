@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::ids::{Revision, SubRevision};
 use crate::mvcc::builder::KeyspaceBuilder;
@@ -45,11 +46,16 @@ pub struct Restored {
     pub records: Arc<RecordWriter>,
 }
 
-/// Restores the state of a member. Blocks.
+/// Restores the state of a member. Blocks. `committed` hears how long each batch of records took to write,
+/// from then on.
 ///
 /// # Errors
 /// When the log needs a snapshot that is damaged, or the disk fails.
-pub fn restore(snapshots: &Path, records_dir: &Path) -> Result<Restored, RestoreError> {
+pub fn restore(
+    snapshots: &Path,
+    records_dir: &Path,
+    committed: impl Fn(Duration) + Send + 'static,
+) -> Result<Restored, RestoreError> {
     snapshot::directory::clean(snapshots)?;
     let newest = newest_snapshot(snapshots)?;
     let snapshot_index = newest.as_ref().map_or(0, |(file, _)| file.applied_index);
@@ -57,9 +63,10 @@ pub fn restore(snapshots: &Path, records_dir: &Path) -> Result<Restored, Restore
     let (store, opened) = SledRecords::open(records_dir, SledOptions::default(), &mut |v| versions.push(v))?;
     let meta = store.meta()?;
     tracing::debug!(?opened, versions = versions.len(), "opened the record store");
-    let records = RecordWriter::start(Box::new(store), WriterOptions::default(), |error| {
+    let failed = |error: &RecordsError| {
         tracing::error!(%error, "records are not written any more; nothing is lost, but memory keeps all history");
-    });
+    };
+    let records = RecordWriter::start(Box::new(store), WriterOptions::default(), committed, failed);
     let records = Arc::new(records.map_err(RestoreError::Writer)?);
     if let Some(meta) = meta.filter(|meta| meta.applied_index >= snapshot_index) {
         let mut builder = builder(&meta, &records);

@@ -1,5 +1,3 @@
-//! The consensus library's own suite for log storages, on the write-ahead log.
-
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
@@ -12,7 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::ids::{ClusterId, MemberId};
-use crate::raft::types::{PeerNode, StoredMembership};
+use crate::raft::types::StoredMembership;
 use crate::wal::WalConfig;
 
 #[derive(Clone, Default)]
@@ -124,7 +122,10 @@ const SMALL: Builder = Builder { cache_bytes: 0, segment_bytes: 64 << 10 };
 async fn a_reopened_log_is_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(&dir, &SMALL);
-    let nodes = [(3, PeerNode { peer_urls: vec!["https://a:2380".into()], vote_when_ready: false })];
+    let nodes = [(
+        3,
+        crate::raft::types::PeerNode { peer_urls: vec!["https://a:2380".into()], ..Default::default() },
+    )];
     let membership = Membership::new(vec![[3].into()], std::collections::BTreeMap::from(nodes)).unwrap();
     let entries = [
         Entry::new_membership(log_id(1, 0), membership),

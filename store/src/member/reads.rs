@@ -1,0 +1,52 @@
+//! The view that clients of this member read, with each read counted.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::command::{CommandError, Range, RangeOutcome, Txn, TxnOutcome};
+use crate::ids::Revision;
+use crate::metrics::{InProgress, Metrics};
+use crate::mvcc::view::View;
+use crate::rpc::backend::ReadView;
+
+/// A consistent picture of the keyspace that counts how it is read.
+pub struct CountedView {
+    view: View,
+    metrics: Arc<Metrics>,
+    _open: InProgress,
+}
+
+impl CountedView {
+    /// A view that is open from now on.
+    #[must_use]
+    pub fn new(view: View, metrics: &Arc<Metrics>) -> Self {
+        let open = InProgress::new(&metrics.mvcc.db_open_read_transactions);
+        Self { view, metrics: Arc::clone(metrics), _open: open }
+    }
+
+    /// The view itself, for what is neither a range nor a transaction.
+    #[must_use]
+    pub fn uncounted(&self) -> &View {
+        &self.view
+    }
+}
+
+impl ReadView for CountedView {
+    fn revision(&self) -> Revision {
+        self.view.revision()
+    }
+
+    fn range(&self, range: &Range) -> Result<RangeOutcome, CommandError> {
+        let began = Instant::now();
+        let outcome = self.view.range(range);
+        self.metrics.server.ranged(outcome.is_ok(), began.elapsed().as_secs_f64());
+        self.metrics.mvcc.range.inc();
+        outcome
+    }
+
+    fn read_txn(&self, txn: &Txn) -> Result<TxnOutcome, CommandError> {
+        let outcome = self.view.read_txn(txn)?;
+        self.metrics.mvcc.read_txn(txn, &outcome);
+        Ok(outcome)
+    }
+}
