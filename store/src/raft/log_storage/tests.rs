@@ -1,3 +1,5 @@
+//! The consensus library's own suite for log storages, on the write-ahead log.
+
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};

@@ -1,3 +1,5 @@
+//! Authorities that clients send, right and odd, and what is left alone.
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! Clients that say a URL as their authority, or not, over connections that cut anywhere.
+
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
