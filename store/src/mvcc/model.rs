@@ -130,14 +130,14 @@ impl Model {
         }
     }
 
-    fn check_put(&self, put: &Put) -> Result<(), CommandError> {
-        if put.lease.is_some_and(|id| !self.leases.contains_key(&id)) {
-            return Err(CommandError::LeaseNotFound);
-        }
-        if (put.ignore_lease || put.ignore_value) && !self.current().contains_key(&*put.key) {
-            return Err(CommandError::KeyNotFound);
-        }
-        Ok(())
+    fn check_lease(&self, put: &Put) -> Result<(), CommandError> {
+        let unknown = put.lease.is_some_and(|id| !self.leases.contains_key(&id));
+        if unknown { Err(CommandError::LeaseNotFound) } else { Ok(()) }
+    }
+
+    fn check_present(&self, put: &Put) -> Result<(), CommandError> {
+        let absent = (put.ignore_lease || put.ignore_value) && !self.current().contains_key(&*put.key);
+        if absent { Err(CommandError::KeyNotFound) } else { Ok(()) }
     }
 
     fn put(&mut self, put: &Put) -> PutOutcome {
@@ -216,7 +216,27 @@ impl Model {
         (holds, if holds { &txn.success } else { &txn.failure })
     }
 
+    /// All puts before all ranges; in a transaction the key is looked at before the lease.
     fn check_txn(&self, before: &State, txn: &Txn) -> Result<(), CommandError> {
+        self.check_puts(before, txn)?;
+        self.check_ranges(before, txn)
+    }
+
+    fn check_puts(&self, before: &State, txn: &Txn) -> Result<(), CommandError> {
+        for op in self.taken(before, txn).1 {
+            match op {
+                TxnOp::Put(put) => {
+                    self.check_present(put)?;
+                    self.check_lease(put)?;
+                }
+                TxnOp::Txn(inner) => self.check_puts(before, inner)?,
+                TxnOp::Range(_) | TxnOp::DeleteRange(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check_ranges(&self, before: &State, txn: &Txn) -> Result<(), CommandError> {
         for op in self.taken(before, txn).1 {
             match op {
                 TxnOp::Range(range) if range.revision.0 > self.revision => {
@@ -225,9 +245,8 @@ impl Model {
                 TxnOp::Range(range) if range.revision.0 != 0 && range.revision.0 < self.compact => {
                     return Err(CommandError::Compacted);
                 }
-                TxnOp::Range(_) | TxnOp::DeleteRange(_) => {}
-                TxnOp::Put(put) => self.check_put(put)?,
-                TxnOp::Txn(inner) => self.check_txn(before, inner)?,
+                TxnOp::Txn(inner) => self.check_ranges(before, inner)?,
+                TxnOp::Range(_) | TxnOp::Put(_) | TxnOp::DeleteRange(_) => {}
             }
         }
         Ok(())
@@ -251,7 +270,8 @@ impl Model {
         self.changes = 0;
         match command {
             Command::Put(put) => {
-                self.check_put(put)?;
+                self.check_lease(put)?;
+                self.check_present(put)?;
                 Ok(Outcome::Put(self.put(put)))
             }
             Command::DeleteRange(delete) => Ok(Outcome::DeleteRange(self.delete_range(delete))),
