@@ -4,6 +4,7 @@
 //! All belong to a [`Server`] and end with it. Never knows what is served.
 
 mod front;
+mod gather;
 
 use std::convert::Infallible;
 use std::io;
@@ -22,6 +23,8 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use self::gather::Gather;
 
 pub use self::front::{CountedBody, Front, FrontBody, FrontFuture, HttpOnly, is_grpc};
 use crate::listen::Listener;
@@ -206,13 +209,14 @@ where
     }
 
     async fn http(self, io: impl AsyncRead + AsyncWrite + Unpin + 'static) {
-        let mut connection = pin!(self.builder.serve_connection(TokioIo::new(io), self.service));
+        let connection = pin!(self.builder.serve_connection(TokioIo::new(io), self.service));
+        let mut connection = Gather::new(connection);
         let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
+            ended = &mut connection => ended,
             () = self.server.drain.cancelled() => {
-                connection.as_mut().graceful_shutdown();
+                connection.inner().graceful_shutdown();
                 tokio::select! {
-                    ended = connection.as_mut() => ended,
+                    ended = &mut connection => ended,
                     () = self.server.cut.cancelled() => Ok(()),
                 }
             }
