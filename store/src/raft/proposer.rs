@@ -5,7 +5,6 @@
 //! connection to the leader. The state machine reports applied batches; answers come from there.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -31,21 +30,19 @@ use crate::ids::MemberId;
 use crate::state::batch::BatchId;
 
 /// Batches of one member that may be on their way at once. More would make smaller batches, fewer would
-/// leave the log idle while answers travel.
+/// leave the log idle while answers travel: with one or two, a batch costs more, because Raft no longer sends
+/// and syncs several together.
 const BATCHES_IN_FLIGHT: usize = 4;
 /// Batches handed to the connection to the leader before its own flow control takes over.
 const LANE_QUEUE: usize = 64;
 /// How long to wait before a leader without a quorum is asked again.
 const REFUSED_PAUSE: Duration = Duration::from_millis(20);
-/// How long the deadline timer stays armed after the last proposal; saves arming it for each.
-const TIMER_LINGER: Duration = Duration::from_secs(1);
 
 /// The proposals of this process, shared between callers, state machine and proposer task.
 #[derive(Debug)]
 pub struct Desk {
     proposals: Mutex<Proposals>,
     wake: Notify,
-    timer_armed: AtomicBool,
     started: Instant,
 }
 
@@ -56,7 +53,6 @@ impl Desk {
         Self {
             proposals: Mutex::new(Proposals::new(origin, boot)),
             wake: Notify::new(),
-            timer_armed: AtomicBool::new(false),
             started: Instant::now(),
         }
     }
@@ -156,10 +152,7 @@ impl Proposer {
         let shared = &self.0;
         let deadline_ms = shared.desk.now_ms().saturating_add(shared.timeout.as_millis() as u64);
         shared.desk.proposals.lock().push(command, size, tx, deadline_ms);
-        if !shared.desk.timer_armed.load(Ordering::Relaxed) {
-            shared.desk.wake.notify_one();
-        }
-        shared.pump().await;
+        shared.desk.wake.notify_one();
         rx.await.unwrap_or(Err(ProposeError::Stopped))
     }
 }
@@ -278,7 +271,8 @@ async fn drive(shared: Arc<Shared>, mut events: mpsc::Receiver<Event>) {
     loop {
         tokio::select! {
             () = shared.stop.cancelled() => break,
-            () = shared.desk.wake.notified() => {}
+            // What other tasks that are ready will propose goes into the same batch.
+            () = shared.desk.wake.notified() => tokio::task::yield_now().await,
             changed = leader.changed() => if changed.is_err() { break },
             Some(event) = events.recv() => match event {
                 Event::Refused { sequence, term, certain } => {
@@ -305,12 +299,11 @@ async fn drive(shared: Arc<Shared>, mut events: mpsc::Receiver<Event>) {
             pause = None;
             shared.pump().await;
         }
-        // Stay armed a while after the last proposal, so that the next one need not wake this task.
-        if let Some(at) = wake_at.or((!armed && next.is_some()).then(|| now + TIMER_LINGER)) {
+        // When what it was armed for is over, it fires early once, which costs less than arming it each time.
+        if let Some(at) = wake_at.filter(|at| !armed || *at < timer.deadline()) {
             timer.as_mut().reset(at.max(now + Duration::from_millis(1)));
             armed = true;
         }
-        shared.desk.timer_armed.store(armed, Ordering::Relaxed);
     }
     shared.desk.proposals.lock().stop();
 }

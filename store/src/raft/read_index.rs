@@ -94,7 +94,8 @@ async fn drive(
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            () = shared.wake.notified() => {}
+            // Readers among the tasks that are ready share this round.
+            () = shared.wake.notified() => tokio::task::yield_now().await,
         }
         let round = std::mem::take(&mut *shared.waiting.lock());
         if round.is_empty() {
