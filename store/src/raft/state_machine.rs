@@ -247,7 +247,7 @@ impl StateMachine {
             self.around.leases.leases_changed(&effects.leases);
         }
         let put = effects.events.into_iter().map(StoredVersion::from).collect();
-        self.around.records.hand_over(RecordBatch { put, remove: Vec::new(), meta: Some(picture.meta()) });
+        self.record(RecordBatch { put, ..RecordBatch::default() }, picture);
         for Answer { waiters, replies } in self.answers.drain(..) {
             for (waiter, reply) in waiters.into_iter().zip(replies) {
                 // A client that went away does not wait any more.
@@ -258,6 +258,11 @@ impl StateMachine {
             responder.send(());
         }
         self.around.desk.advance(self.applied.map_or(0, |id| **id.committed_leader_id()));
+    }
+
+    /// Hands a batch to disk with the picture after it; what disk keeps of that is made when it is written.
+    fn record(&self, batch: RecordBatch, picture: Arc<Picture>) {
+        self.around.records.hand_over_with(batch, Some(Box::new(move || picture.meta())));
     }
 
     fn mark_milestones(&mut self, effects: &Effects) {
@@ -287,11 +292,7 @@ impl StateMachine {
                 Some(&before),
             ));
             self.around.published.publish(Arc::clone(&picture));
-            self.around.records.hand_over(RecordBatch {
-                put: Vec::new(),
-                remove: garbage.removed,
-                meta: Some(picture.meta()),
-            });
+            self.record(RecordBatch { remove: garbage.removed, ..RecordBatch::default() }, picture);
         }
         !garbage.finished
     }
@@ -358,11 +359,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.around.published.publish(Arc::clone(&picture));
         self.around.hub.restored(self.state.revision());
         self.around.leases.leases_replaced();
-        self.around.records.hand_over(RecordBatch {
-            put: Vec::new(),
-            remove: Vec::new(),
-            meta: Some(picture.meta()),
-        });
+        self.record(RecordBatch::default(), picture);
         self.around.desk.advance(self.applied.map_or(0, |id| **id.committed_leader_id()));
         tracing::info!(revision = %self.state.revision(), applied = ?self.applied, "a snapshot was installed");
         Ok(())

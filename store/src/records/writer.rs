@@ -1,6 +1,7 @@
 //! Writing behind: one thread takes batches over from the apply path and brings them to disk.
 //!
-//! Batches that wait are merged into one. The thread writes it when `flush_interval` has passed since the
+//! Batches that wait are merged into one, and the thread sleeps through most of them: it is woken for the first
+//! and when enough waits. The thread writes it when `flush_interval` has passed since the
 //! last flush or `flush_bytes` wait, and waits for the flush, since the engine takes writes faster than it
 //! flushes them and would hold them all in memory. Handing over costs the apply path a lock and moving a few
 //! pointers; it waits only while more than `limit_bytes` wait, which is a disk slower than the network.
@@ -77,7 +78,10 @@ struct Shared {
 struct Queue {
     /// Everything in the store goes before `batch` comes.
     clear: bool,
+    /// Its state is in `meta`.
     batch: Option<RecordBatch>,
+    /// The state after `batch`, made only when it is written.
+    meta: Option<MetaSource>,
     bytes: usize,
     /// Number of hand-overs; `written` counts those that are on disk or dropped.
     handed_over: u64,
@@ -87,6 +91,9 @@ struct Queue {
     closing: bool,
     failure: Option<String>,
 }
+
+/// Makes the state that belongs to a batch. Called on the writing thread, unless a later batch comes before.
+pub type MetaSource = Box<dyn FnOnce() -> StateMeta + Send>;
 
 /// What a record costs in the queue beside its bytes.
 const VERSION_BYTES: usize = 64;
@@ -124,19 +131,35 @@ impl RecordWriter {
 
     /// Takes a batch; it will be on disk later. Waits while too much waits, see [`WriterOptions::limit_bytes`].
     /// After a failure it does nothing.
-    pub fn hand_over(&self, batch: RecordBatch) {
+    pub fn hand_over(&self, mut batch: RecordBatch) {
+        let meta = batch.meta.take().map(|meta| Box::new(|| meta) as MetaSource);
+        self.hand_over_with(batch, meta);
+    }
+
+    /// As [`RecordWriter::hand_over`], for a state that is not worth making for each of many batches; takes the
+    /// place of `batch.meta`.
+    pub fn hand_over_with(&self, batch: RecordBatch, meta: Option<MetaSource>) {
         let mut queue = self.shared.queue.lock();
         while queue.bytes > self.shared.options.limit_bytes && queue.takes_batches() {
             self.shared.progress.wait(&mut queue);
         }
         if queue.takes_batches() {
+            let enough = |bytes| bytes >= self.shared.options.flush_bytes;
+            let enough_before = enough(queue.bytes);
             queue.bytes += cost(&batch);
             queue.handed_over += 1;
+            // Dropped after the lock is released: it may be the last to hold on to a state.
+            let replaced = std::mem::replace(&mut queue.meta, meta);
+            let news = queue.batch.is_none() || (!enough_before && enough(queue.bytes));
             match &mut queue.batch {
                 Some(waiting) => waiting.merge(batch),
                 None => queue.batch = Some(batch),
             }
-            self.shared.work.notify_one();
+            drop(queue);
+            drop(replaced);
+            if news {
+                self.shared.work.notify_one();
+            }
         }
     }
 
@@ -146,6 +169,7 @@ impl RecordWriter {
         let mut queue = self.shared.queue.lock();
         if queue.takes_batches() {
             queue.batch = None;
+            queue.meta = None;
             queue.bytes = 0;
             queue.clear = true;
             queue.handed_over += 1;
@@ -270,6 +294,7 @@ impl Shared {
             self.wait_until_due(&mut queue, last_flush + self.options.flush_interval);
             let clear = std::mem::take(&mut queue.clear);
             let batch = queue.batch.take();
+            let meta = queue.meta.take();
             queue.draining = false;
             let taken = queue.handed_over;
             queue.bytes = 0;
@@ -280,7 +305,8 @@ impl Shared {
                 persisted.send_replace(Persisted::default());
                 self.store.clear()?;
             }
-            if let Some(batch) = batch {
+            if let Some(mut batch) = batch {
+                batch.meta = meta.map(|make| make());
                 let now = batch.meta.as_ref().map(Persisted::from);
                 self.store.apply(batch)?;
                 self.store.flush()?;
@@ -307,6 +333,7 @@ impl Shared {
         let mut queue = self.queue.lock();
         queue.failure = Some(error.to_string());
         queue.batch = None;
+        queue.meta = None;
         queue.bytes = 0;
         self.progress.notify_all();
     }
