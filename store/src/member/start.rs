@@ -294,6 +294,7 @@ impl Member {
         let inner = &self.0;
         PeerService::new(
             inner.raft.clone(),
+            inner.log.clone(),
             Arc::clone(&inner.peers),
             Arc::new(self.clone()),
             Arc::clone(&inner.contact),

@@ -21,6 +21,7 @@ use barque_proto::server::peer::peer_server::Peer as PeerRpc;
 
 use super::codec::{self, CodecError, leader_of_term};
 use super::identity::{Identity, Refusal};
+use super::log_storage::LogStore;
 use super::network::{LAST_LOG_METADATA, check_progress};
 use super::node::RaftHandle;
 use super::peers::Peers;
@@ -85,6 +86,7 @@ impl LeaderContact {
 #[derive(Clone)]
 pub struct PeerService {
     raft: RaftHandle,
+    log: LogStore,
     peers: Arc<Peers>,
     backend: Arc<dyn PeerBackend>,
     contact: Arc<LeaderContact>,
@@ -95,11 +97,12 @@ pub struct PeerService {
 }
 
 impl PeerService {
-    /// Serves `raft` and `backend`.
+    /// Serves `raft`, whose log is `log`, and `backend`.
     #[must_use]
     #[allow(clippy::too_many_arguments, reason = "one call, in the wiring of a member")]
     pub fn new(
         raft: RaftHandle,
+        log: LogStore,
         peers: Arc<Peers>,
         backend: Arc<dyn PeerBackend>,
         contact: Arc<LeaderContact>,
@@ -108,12 +111,12 @@ impl PeerService {
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        Self { raft, peers, backend, contact, receiver, read_timeout, tasks, stop }
+        Self { raft, log, peers, backend, contact, receiver, read_timeout, tasks, stop }
     }
 
+    /// From the log itself: Raft's metrics may lag behind what was acknowledged already.
     fn last_log_id(&self) -> Option<LogId> {
-        let last = self.raft.data_metrics().borrow_watched().last_log;
-        last
+        self.log.last_durable_log_id()
     }
 
     fn vote(&self) -> Vote {
