@@ -30,8 +30,7 @@ use crate::ids::MemberId;
 use crate::state::batch::BatchId;
 
 /// Batches of one member that may be on their way at once. More would make smaller batches, fewer would
-/// leave the log idle while answers travel: with one or two, a batch costs more, because Raft no longer sends
-/// and syncs several together.
+/// leave the log idle while answers travel. Measured: with one or two, an operation costs more CPU at 16 clients.
 const BATCHES_IN_FLIGHT: usize = 4;
 /// Batches handed to the connection to the leader before its own flow control takes over.
 const LANE_QUEUE: usize = 64;
