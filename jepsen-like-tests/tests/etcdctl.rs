@@ -180,8 +180,11 @@ async fn leases(through: &Etcdctl, other: &Etcdctl) {
     // A lease that nobody keeps ends by itself and takes its key with it.
     let granted = through.run(&["lease", "grant", "2"]).await.ok();
     let id = granted.split_whitespace().nth(1).unwrap().to_owned();
-    let mut watch = other.open(&["watch", "short-lived"]);
     through.run(&["put", "short-lived", "x", &format!("--lease={id}")]).await.ok();
+    // From the put on, since nothing tells when a watch that starts now has started.
+    let fields = other.run(&["get", "short-lived", "--write-out=fields"]).await.ok();
+    let written = fields.lines().find_map(|line| line.strip_prefix("\"ModRevision\" : ")).unwrap();
+    let mut watch = other.open(&["watch", "short-lived", &format!("--rev={written}")]);
     assert_eq!(watch.lines(6).await, ["PUT", "short-lived", "x", "DELETE", "short-lived", ""]);
     watch.interrupt().await;
 }
