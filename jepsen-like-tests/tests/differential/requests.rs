@@ -60,7 +60,7 @@ impl Requests {
             0..26 => Request::Range(self.range(false)),
             26..52 => Request::Put(self.put()),
             52..60 => Request::Delete(self.delete()),
-            60..84 => Request::Txn(self.txn(1)),
+            60..84 => Request::Txn(self.survivable_txn()),
             84..87 => Request::Compact(self.compaction()),
             87..91 => {
                 let ttl = if self.chance(8) { 9_000_000_001 } else { self.random.random_range(600..100_000) };
@@ -234,6 +234,15 @@ impl Requests {
         txn
     }
 
+    /// A whole transaction, without what kills etcd (known difference 5).
+    fn survivable_txn(&mut self) -> pb::TxnRequest {
+        let mut txn = self.txn(1);
+        if deletes(&txn) {
+            forget_ignoring(&mut txn);
+        }
+        txn
+    }
+
     /// About as many operations as are allowed, just below or just above.
     fn enlarge(&mut self, txn: &mut pb::TxnRequest) {
         let count = self.pick(&[126, 127, 128, 129]);
@@ -245,5 +254,29 @@ impl Requests {
         };
         let branch = if self.chance(50) { &mut txn.success } else { &mut txn.failure };
         branch.extend((branch.len()..count).map(|index| get(KEYS[index % KEYS.len()])));
+    }
+}
+
+fn ops(txn: &pb::TxnRequest) -> impl Iterator<Item = &Op> {
+    txn.success.iter().chain(&txn.failure).filter_map(|op| op.request.as_ref())
+}
+
+/// Whether a transaction deletes anything on any way through it.
+fn deletes(txn: &pb::TxnRequest) -> bool {
+    ops(txn).any(|op| match op {
+        Op::RequestDeleteRange(_) => true,
+        Op::RequestTxn(inner) => deletes(inner),
+        _ => false,
+    })
+}
+
+/// Makes all its puts bring their value and lease themselves.
+fn forget_ignoring(txn: &mut pb::TxnRequest) {
+    for op in txn.success.iter_mut().chain(&mut txn.failure).filter_map(|op| op.request.as_mut()) {
+        match op {
+            Op::RequestPut(put) => (put.ignore_value, put.ignore_lease) = (false, false),
+            Op::RequestTxn(inner) => forget_ignoring(inner),
+            _ => {}
+        }
     }
 }

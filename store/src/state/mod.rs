@@ -10,7 +10,7 @@ pub mod published;
 use std::collections::BTreeSet;
 
 use crate::command::{AlarmKind, Command, CommandError, Outcome, Put, Txn, TxnOp};
-use crate::event::Event;
+use crate::event::{Event, look_before_revisions};
 use crate::ids::{LeaseId, MemberId, Revision};
 use crate::lease::table::LeaseTable;
 use crate::mvcc::keyspace::{Garbage, Keyspace};
@@ -143,7 +143,7 @@ impl State {
                 Outcome::Done
             }
         };
-        self.effects.events.extend(self.keyspace.take_events());
+        self.collect_events();
         Ok(outcome)
     }
 
@@ -151,8 +151,15 @@ impl State {
         let keys = self.leases.revoke(id).ok_or(CommandError::LeaseNotFound)?;
         self.keyspace.delete_keys(&mut self.leases, &keys);
         self.effects.leases.push(LeaseChange::Revoked(id));
-        self.effects.events.extend(self.keyspace.take_events());
+        self.collect_events();
         Ok(())
+    }
+
+    /// Takes the events of one command, in the form in which watches tell them.
+    fn collect_events(&mut self) {
+        let mut events = self.keyspace.take_events();
+        look_before_revisions(&mut events);
+        self.effects.events.append(&mut events);
     }
 
     fn alarm(&mut self, raise: bool, member: MemberId, kind: AlarmKind) {

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::Alarms;
 use super::members::MemberTable;
 use crate::command::CommandError;
-use crate::event::Event;
+use crate::event::{Event, look_before_revisions};
 use crate::ids::Revision;
 use crate::lease::table::LeaseTable;
 use crate::mvcc::view::View;
@@ -149,6 +149,7 @@ impl History for Published {
             bytes += batch.iter().map(|event| event.record.encoded().len() + previous(event)).sum::<usize>();
             events.extend(batch);
         }
+        look_before_revisions(&mut events);
         Ok(events)
     }
 
