@@ -106,10 +106,19 @@ impl Snapshots {
 
     /// Makes `file` the newest and removes older ones; what cannot be removed is left for the next time.
     fn replace(&self, file: SnapshotFile) {
-        if let Err(error) = snapshot::directory::remove_older(&self.dir, &file.path) {
+        // The lock is held until the old file is gone: who reads the current one holds it too.
+        let mut current = self.current.lock();
+        let removed = snapshot::directory::remove_older(&self.dir, &file.path);
+        *current = Some(file);
+        if let Err(error) = removed {
             tracing::warn!(%error, "an old snapshot stays");
         }
-        *self.current.lock() = Some(file);
+    }
+
+    /// The newest one as openraft handles it. It is not removed while its head is read.
+    fn described(&self) -> std::io::Result<Option<Snapshot>> {
+        let current = self.current.lock();
+        current.clone().map(|file| describe(file).map_err(other)).transpose()
     }
 }
 
@@ -385,8 +394,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> std::io::Result<Option<Snapshot>> {
-        let current = self.around.snapshots.current();
-        current.map(|file| describe(file).map_err(other)).transpose()
+        self.around.snapshots.described()
     }
 }
 
@@ -412,7 +420,8 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         });
         let file = written.await.map_err(std::io::Error::other)?.map_err(other)?;
         self.metrics.disk.snap_save_total_duration_seconds.observe(began.elapsed().as_secs_f64());
-        self.snapshots.replace(file.clone());
-        describe(file).map_err(other)
+        let described = describe(file.clone()).map_err(other)?;
+        self.snapshots.replace(file);
+        Ok(described)
     }
 }
