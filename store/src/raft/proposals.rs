@@ -221,6 +221,16 @@ impl Proposals {
         freed
     }
 
+    /// The state was replaced by a snapshot, in which batches on their way may be contained: their outcome
+    /// stays unknown, and they must not be sent again.
+    pub fn skipped(&mut self) {
+        for (_, batch) in self.in_flight.extract_if(.., |_, batch| batch.state != Flight::Waiting) {
+            for waiter in batch.waiters {
+                let _ = waiter.send(Err(ProposeError::ConnectionLost));
+            }
+        }
+    }
+
     /// The leader did not take a batch: `certain` when it is known not to be in the log.
     pub fn refused(&mut self, sequence: u64, term: u64, certain: bool) {
         let applied_term = self.applied_term;
@@ -351,6 +361,17 @@ mod tests {
         assert_eq!(p.next_parcel(3, 4).unwrap().term, 3);
         p.refused(0, 2, true);
         assert_eq!(p.next_parcel(3, 4), None);
+    }
+
+    #[test]
+    fn a_batch_that_a_snapshot_may_contain_is_never_sent_again() {
+        let mut p = proposals();
+        let mut sent = put(&mut p, 1, 100);
+        p.next_parcel(2, 4).unwrap();
+        p.skipped();
+        p.observe_term(3);
+        assert_eq!(p.next_parcel(3, 4), None);
+        assert_eq!(sent.try_recv().unwrap(), Err(ProposeError::ConnectionLost));
     }
 
     #[test]

@@ -67,6 +67,11 @@ impl Desk {
         self.proposals.lock().applied(id)
     }
 
+    /// The state was replaced by a snapshot; see [`Proposals::skipped`].
+    pub fn skipped(&self) {
+        self.proposals.lock().skipped();
+    }
+
     /// Entries up to one of `term` were applied: lets the next batches go.
     pub fn advance(&self, term: u64) {
         let mut proposals = self.proposals.lock();

@@ -388,6 +388,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.around.hub.restored(self.state.revision());
         self.around.leases.leases_replaced();
         self.record(RecordBatch::default(), picture);
+        self.around.desk.skipped();
         self.around.desk.advance(self.applied.map_or(0, |id| **id.committed_leader_id()));
         tracing::info!(revision = %self.state.revision(), applied = ?self.applied, "a snapshot was installed");
         Ok(())
