@@ -35,9 +35,9 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
-# The tests start this program; cargo does not build it for them by itself.
+# The tests start these programs; cargo does not build them for them by itself.
 binary:
-	$(CARGO) build --locked --package barque
+	$(CARGO) build --locked --package barque --package kvctl
 
 # Installing etcd-server must not start an etcd of its own: policy-rc.d forbids it meanwhile, where there is none yet.
 packages:
