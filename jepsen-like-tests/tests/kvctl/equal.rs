@@ -1,7 +1,9 @@
 //! The same words to `etcdctl` and to `kvctl`, each on a store of its own with the same history: the same output and
 //! the same exit code, on real etcd and on Barque.
 //!
-//! Debian's etcdctl is 3.4 and `kvctl` follows 3.6. What differs between the two is taken out by `as_of_3_6`.
+//! Debian's etcdctl is 3.4 and `kvctl` follows 3.6, so some things are not in the script or are taken out:
+//! names in the JSON of transactions (`ResponsePut`, now `response_put`), columns of `endpoint status`, the exit code
+//! of a command that `lock` runs (1, now its own), and what an unreachable endpoint does (a timeout and code 1 there).
 
 use jepsen_like_tests::cluster::{Cluster, Flavor, Options};
 use jepsen_like_tests::deadline::PATIENCE;
@@ -111,7 +113,7 @@ const SCRIPT: &[(&[&str], &str)] = &[
     (&["alarm", "list"], ""),
     (&["alarm", "list", "-w", "json"], ""),
     (&["alarm", "disarm"], ""),
-    (&["alarm", "disarm", "-w", "fields"], ""),
+    (&["alarm", "disarm", "-w", "json"], ""),
     (&["member", "list", "-w", "json"], ""),
     (&["member", "remove", "abc"], ""),
     (&["member", "remove"], ""),
@@ -125,7 +127,6 @@ const SCRIPT: &[(&[&str], &str)] = &[
     (&["elect"], ""),
     (&["elect", "e"], ""),
     (&["elect", "-l", "e", "p"], ""),
-    (&["lock", "l", "sh", "--", "-c", "exit 7"], ""),
     (&["lock", "l", "echo", "held"], ""),
 ];
 
@@ -157,14 +158,17 @@ fn compare(arguments: &[&str], expected: &Printed, printed: &Printed) -> Result<
     if expected.code != 0 && expected.out.contains("USAGE:") || arguments == ["lease"] {
         return Ok(());
     }
-    let (expected_out, printed_out) = (as_of_3_6(arguments, &expected.out), as_of_3_6(arguments, &printed.out));
+    let (expected_out, printed_out) =
+        (as_of_3_6(arguments, &expected.out), as_of_3_6(arguments, &printed.out));
     if expected_out != printed_out {
         return Err(format!("output:\n    {expected_out}\n    {printed_out}"));
     }
     // A server's error is its own text; what `kvctl` adds comes after it.
     let server_error = expected.err.lines().last().and_then(|line| line.split_once("etcdserver: "));
     match server_error {
-        Some((_, text)) if !printed.err.contains(text.trim_end_matches(')')) => Err(format!("the error is not {text}")),
+        Some((_, text)) if !printed.err.contains(text.trim_end_matches(')')) => {
+            Err(format!("the error is not {text}"))
+        }
         _ if expected.code != 0 && printed.err.is_empty() => Err("nothing on standard error".into()),
         _ => Ok(()),
     }
@@ -172,15 +176,21 @@ fn compare(arguments: &[&str], expected: &Printed, printed: &Printed) -> Result<
 
 /// Output without what belongs to one cluster only, and as etcdctl 3.6 would write it.
 fn as_of_3_6(arguments: &[&str], out: &str) -> String {
+    let mut out = out.to_owned();
+    for (then, now) in [("Range", "range"), ("Put", "put"), ("DeleteRange", "delete_range")] {
+        out = out.replace(&format!("\"Response{then}\""), &format!("\"response_{now}\""));
+    }
     if arguments.contains(&"json")
-        && let Ok(mut value) = serde_json::from_str::<Value>(out)
+        && let Ok(mut value) = serde_json::from_str::<Value>(&out)
     {
-        let keys = key_order(out);
+        let keys = key_order(&out);
         strip(&mut value);
         // Names and their order, and the values.
         return format!("{keys:?} {value}");
     }
-    let own = |line: &&str| !["\"ClusterID\"", "\"MemberID\"", "\"RaftTerm\""].iter().any(|own| line.starts_with(own));
+    let own = |line: &&str| {
+        !["\"ClusterID\"", "\"MemberID\"", "\"RaftTerm\""].iter().any(|own| line.starts_with(own))
+    };
     out.lines().filter(own).collect::<Vec<_>>().join("\n")
 }
 

@@ -36,6 +36,9 @@ use crate::error::{Failure, ServerError};
 /// The largest request that is sent when no flag says otherwise, in bytes.
 const MAX_REQUEST_BYTES: usize = 2 << 20;
 
+/// Servers hang up on clients that ask for life more often; Go's client keeps to the same bound.
+const LEAST_KEEPALIVE: Duration = Duration::from_secs(10);
+
 /// How to connect, from the global flags.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -234,7 +237,7 @@ impl Connection {
         let url = format!("{}://{}", if tls { "https" } else { "http" }, endpoint.authority());
         let dial = Dial::from_shared(url)
             .map_err(|why| Failure::Arguments(format!("the endpoint {endpoint}: {why}")))?
-            .http2_keep_alive_interval(settings.keepalive_time)
+            .http2_keep_alive_interval(settings.keepalive_time.max(LEAST_KEEPALIVE))
             .keep_alive_timeout(settings.keepalive_timeout)
             .initial_stream_window_size(1 << 20)
             .initial_connection_window_size(4 << 20);
