@@ -3,9 +3,9 @@
 
 CARGO ?= cargo
 
-# cc is what Rust links with; protoc builds the crate etcd-client, which only tests use; etcd and etcdctl are the
-# references that the tests compare with.
-PACKAGES := build-essential etcd-server etcd-client protobuf-compiler
+# cc is what Rust links with; protoc and its standard protos build the crate etcd-client, which only tests use; etcd
+# and etcdctl are the references that the tests compare with.
+PACKAGES := build-essential etcd-server etcd-client protobuf-compiler libprotobuf-dev
 
 .PHONY: up test bench fmt verify packages lint binary
 
