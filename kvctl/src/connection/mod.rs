@@ -3,6 +3,7 @@
 //! The only part of `kvctl` that knows gRPC, sockets and certificates. A call that may have changed something is
 //! never sent twice.
 
+mod certificate;
 mod connector;
 mod credentials;
 mod endpoints;
