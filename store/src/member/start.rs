@@ -4,7 +4,7 @@ use openraft::async_runtime::WatchReceiver as _;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -147,17 +147,25 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
     let (snapshots_dir, records_dir) = (data_dir.snapshots(), data_dir.records());
     let commit_seconds = settings.metrics.disk.backend_commit_duration_seconds.clone();
     let committed = move |took: Duration| commit_seconds.observe(took.as_secs_f64());
-    let opened = tokio::task::spawn_blocking(move || {
-        let (wal, recovered) = Wal::open(wal_config)?;
-        let restored = restore::restore(&snapshots_dir, &records_dir, committed)?;
-        Ok::<_, StartError>((wal, recovered, restored))
+    // Neither needs the other, and each reads much.
+    let began = Instant::now();
+    let log = tokio::task::spawn_blocking(move || {
+        let opened = Wal::open(wal_config)?;
+        tracing::info!(entries = opened.1.entries, took_ms = began.elapsed().as_millis(), "the log is open");
+        Ok::<_, StartError>(opened)
     });
-    let (wal, recovered, restored) = opened.await.map_err(|e| NodeError::Fatal(e.to_string()))??;
+    let state =
+        tokio::task::spawn_blocking(move || restore::restore(&snapshots_dir, &records_dir, committed));
+    let (log, state) = tokio::join!(log, state);
+    let ended = |error: tokio::task::JoinError| NodeError::Fatal(error.to_string());
+    let (wal, recovered) = log.map_err(ended)??;
+    let restored = state.map_err(ended)??;
     let (applied_term, applied_index) = (restored.meta.applied_term, restored.meta.applied_index);
     if let Some(purged) = recovered.purged.filter(|purged| purged.index > applied_index) {
         return Err(StartError::Gap { purged: purged.index, applied: applied_index });
     }
-    tracing::info!(revision = %restored.state.revision(), applied_index, ?recovered, "restored");
+    let took_ms = began.elapsed().as_millis();
+    tracing::info!(revision = %restored.state.revision(), applied_index, ?recovered, took_ms, "restored");
 
     let applied = (applied_index > 0 || applied_term > 0).then(|| log_id(applied_term, applied_index));
     let membership = codec::decode_stored_membership(&restored.meta.membership)?;
