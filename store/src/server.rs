@@ -101,7 +101,14 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
         tracing::info!(url = %listener.url, "serving members");
         peers.serve(listener, front.clone(), limit.clone());
     }
-    member.take_part(&settings).await?;
+    tokio::select! {
+        taken = member.take_part(&settings) => taken?,
+        () = stop.cancelled() => {
+            member.stop().await;
+            peers.shutdown(Duration::ZERO).await;
+            return Ok(());
+        }
+    }
 
     let clients = Server::new(HANDSHAKE_DEADLINE);
     let watches = Watches {

@@ -12,6 +12,7 @@
 //! space              stop                   raises and clears the space alarm
 //! failover           stop                   elects at once when the leader's process died
 //! promotion          stop or Raft ends      gives votes to members that caught up
+//! first election     stop or a leader       elects at once after a restart, when nobody leads
 //! ```
 //! All are on one tracker; `drain` ends client streams first, `stop` ends the tasks.
 
@@ -88,6 +89,8 @@ struct Inner {
     space: Arc<Space>,
     metrics: Arc<Metrics>,
     collected: watch::Sender<Revision>,
+    /// False until the others had their chance to refuse this member.
+    takes_part: watch::Sender<bool>,
     limits: Limits,
     election_timeout: Duration,
     timeout: Duration,
