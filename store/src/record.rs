@@ -9,6 +9,7 @@ use bytes::Bytes;
 use triomphe::ThinArc;
 
 use crate::ids::{LeaseId, Revision};
+use crate::varint::{put_varint, varint};
 
 /// An immutable version of a key. Cloning copies a pointer.
 ///
@@ -143,14 +144,6 @@ impl fmt::Debug for Record {
     }
 }
 
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push((value as u8) | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
 fn put_number(out: &mut Vec<u8>, tag: u8, value: i64) {
     if value != 0 {
         out.push(tag);
@@ -164,20 +157,6 @@ fn put_bytes(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
         put_varint(out, value.len() as u64);
         out.extend_from_slice(value);
     }
-}
-
-#[inline]
-fn varint(from: &[u8], mut at: usize) -> Option<(u64, usize)> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let byte = *from.get(at)?;
-        at += 1;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Some((value, at));
-        }
-    }
-    None
 }
 
 fn parse(from: &[u8]) -> Result<Fields<'_>, RecordError> {

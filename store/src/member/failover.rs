@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::ids::MemberId;
 use crate::raft::leadership::{LeaderStatus, LeaderWatch};
 use crate::raft::node::RaftHandle;
+use crate::raft::observe;
 use crate::raft::peer_service::LeaderContact;
 use crate::raft::peers::Peers;
 
@@ -99,12 +100,6 @@ pub async fn elect_after_restart(
 
 /// This member's place among the voters that are left.
 fn turn_of(raft: &RaftHandle, own: MemberId, lost: &LeaderStatus) -> u32 {
-    let metrics = raft.server_metrics();
-    let metrics = metrics.borrow_watched();
-    let before = metrics
-        .membership_config
-        .voter_ids()
-        .filter(|id| lost.leader != Some(MemberId(*id)) && *id < own.0)
-        .count();
+    let before = observe::voters(raft).into_iter().filter(|id| lost.leader != Some(*id) && *id < own).count();
     u32::try_from(before).unwrap_or(ATTEMPTS)
 }

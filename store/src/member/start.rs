@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,12 +27,14 @@ use crate::raft::identity::{Identity, Roster};
 use crate::raft::log_storage::LogStore;
 use crate::raft::network::Network;
 use crate::raft::node::{self, NodeError, RaftTiming};
+use crate::raft::observe;
 use crate::raft::peer_service::PeerService;
 use crate::raft::peers::Peers;
 use crate::raft::proposer::{Desk, Proposer};
 use crate::raft::read_index::ReadBarrier;
 use crate::raft::snapshot_transfer::SnapshotReceiver;
-use crate::raft::state_machine::{Snapshots, StateMachine, Surroundings};
+use crate::raft::snapshots::Snapshots;
+use crate::raft::state_machine::{StateMachine, Surroundings};
 use crate::raft::types::{PeerNode, log_id};
 use crate::rpc::backend::Limits;
 use crate::state::published::Published;
@@ -72,6 +75,8 @@ pub struct MemberSettings {
     pub quota_bytes: i64,
     /// What history to keep.
     pub auto_compaction: AutoCompaction,
+    /// How often the members' hashes are compared; `None` for never.
+    pub corrupt_check: Option<Duration>,
     /// When to write snapshots.
     pub snapshots: SnapshotRule,
     /// What this member counts.
@@ -196,7 +201,7 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
     let metrics = Arc::clone(&settings.metrics);
     let peers = Arc::new(Peers::new(own, roster, settings.peer_tls.clone(), Arc::clone(&metrics)));
     let handle = Arc::new(OnceLock::new());
-    let network = Network::new(Arc::clone(&peers), Arc::clone(&handle));
+    let network = Network::new(Arc::clone(&peers), Arc::clone(&handle), Arc::clone(&snapshots));
     let log = LogStore::new(wal);
     let config = node::config(&settings.token, settings.timing)?;
     let raft = node::start(own.member, config, network, log.clone(), state_machine).await?;
@@ -259,6 +264,7 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
         election_timeout,
         timeout,
         tasks,
+        serving: ArcSwap::from_pointee(drain.child_token()),
         drain,
         stop,
         _data_dir: data_dir,
@@ -328,15 +334,9 @@ impl Member {
     async fn greet_others(&self) -> Result<(), JoinError> {
         let own = self.0.peers.own().member;
         let (others, vote) = {
-            let server = self.0.raft.server_metrics();
-            let server = server.borrow_watched();
-            let others: Vec<(MemberId, PeerNode)> = server
-                .membership_config
-                .nodes()
-                .filter(|(id, _)| **id != own.0)
-                .map(|(id, node)| (MemberId(*id), node.clone()))
-                .collect();
-            (others, codec::vote_to_wire(&server.vote))
+            let nodes = observe::nodes(&self.0.raft).into_iter().filter(|node| node.id != own);
+            let others: Vec<(MemberId, PeerNode)> = nodes.map(|node| (node.id, node.peer)).collect();
+            (others, codec::vote_to_wire(&self.0.raft.server_metrics().borrow_watched().vote))
         };
         let last = self.0.log.last_durable_log_id().as_ref().map(codec::log_id_to_wire);
         join::greet(&self.0.peers, &others, Some(vote), last).await
@@ -395,6 +395,10 @@ impl Member {
             inner.leader.clone(),
             stop(),
         ));
+        inner.tasks.spawn(self.clone().keep_quarantine(stop()));
+        if let Some(interval) = settings.corrupt_check {
+            inner.tasks.spawn(self.clone().compare_members(interval));
+        }
         let member = self.clone();
         let token = stop();
         inner.tasks.spawn(async move { member.0.membership.promote_ready(token).await });

@@ -22,7 +22,7 @@ use barque_proto::server::peer::peer_server::Peer as PeerRpc;
 use super::codec::{self, CodecError, leader_of_term};
 use super::identity::{Identity, Refusal};
 use super::log_storage::LogStore;
-use super::network::{LAST_LOG_METADATA, check_progress};
+use super::network::{Claim, Expected, LAST_LOG_METADATA, TERM_METADATA};
 use super::node::RaftHandle;
 use super::peers::Peers;
 use super::proposer::refusal;
@@ -215,8 +215,10 @@ impl PeerRpc for PeerService {
         });
         let replies = replies.take_until(self.stop.clone().cancelled_owned());
         let mut response = self.peers.response(Box::pin(replies) as Self::AppendStream);
+        // The log first: one that was cut by a later leader is then excused by that leader's term.
         let last = self.last_log_id().map_or(0, |id| id.index());
         response.metadata_mut().insert(LAST_LOG_METADATA, last.into());
+        response.metadata_mut().insert(TERM_METADATA, self.log.term().into());
         Ok(response)
     }
 
@@ -362,7 +364,11 @@ impl PeerService {
         if MemberId(greeting.to) != self.peers.own().member {
             return Err(Refusal::OtherCluster { own: self.peers.own().cluster, peer: peer.cluster });
         }
-        let has = greeting.last_log_id.as_ref().map_or(0, |id| id.index);
-        check_progress(Some(&self.raft), peer.member, has)
+        let claim = Claim {
+            last_index: greeting.last_log_id.as_ref().map_or(0, |id| id.index),
+            term: greeting.vote.as_ref().map_or(0, |vote| vote.term),
+        };
+        // A member that greets has stopped acknowledging: what it said before is what it must have.
+        Expected::of(&self.raft, peer.member).check(peer.member, claim)
     }
 }
