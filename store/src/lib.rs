@@ -28,5 +28,6 @@ pub mod state;
 pub mod storage;
 pub mod stored;
 pub mod tls;
+mod varint;
 pub mod wal;
 pub mod watch;

@@ -9,6 +9,7 @@ pub mod builder;
 pub mod event;
 mod history;
 pub mod keyspace;
+mod links;
 #[cfg(test)]
 mod model;
 mod range;

@@ -199,6 +199,7 @@ struct State {
     barriers: Mutex<usize>,
     shutdown: CancellationToken,
     leader_lost: CancellationToken,
+    serving: CancellationToken,
     tasks: TaskTracker,
     leads: AtomicBool,
     has_leader: AtomicBool,
@@ -223,6 +224,7 @@ impl Fake {
             client_urls: vec![],
             is_learner: id == LEARNER,
         };
+        let shutdown = CancellationToken::new();
         Self(Arc::new(State {
             keyspace: Mutex::default(),
             leases: Mutex::default(),
@@ -232,7 +234,8 @@ impl Fake {
             limits: Limits { max_request_bytes: 64 * 1024, max_txn_ops: 8, min_lease_ttl_s: 2 },
             proposals: Mutex::default(),
             barriers: Mutex::default(),
-            shutdown: CancellationToken::new(),
+            serving: shutdown.child_token(),
+            shutdown,
             leader_lost: CancellationToken::new(),
             tasks: TaskTracker::new(),
             leads: AtomicBool::new(true),
@@ -249,6 +252,10 @@ impl Fake {
     pub(super) fn lose_leader(&self) {
         self.0.has_leader.store(false, Ordering::SeqCst);
         self.0.leader_lost.cancel();
+    }
+
+    pub(super) fn become_corrupt(&self) {
+        self.0.serving.cancel();
     }
 
     pub(super) fn become_learner(&self) {
@@ -361,6 +368,10 @@ impl Backend for Fake {
     fn leader(&self) -> Option<MemberId> {
         let leader = if self.0.leads.load(Ordering::SeqCst) { OWN } else { OTHER };
         self.0.has_leader.load(Ordering::SeqCst).then_some(leader)
+    }
+
+    fn is_corrupt(&self) -> bool {
+        self.0.serving.is_cancelled() && !self.0.shutdown.is_cancelled()
     }
 
     fn is_learner(&self) -> bool {
@@ -512,6 +523,10 @@ impl Backend for Fake {
     async fn transfer_leadership(&self, _: MemberId) -> Result<(), StoreError> {
         self.set_leads(false);
         Ok(())
+    }
+
+    fn serving(&self) -> CancellationToken {
+        self.0.serving.clone()
     }
 
     fn leader_lost(&self) -> impl Future<Output = ()> + Send + 'static {
