@@ -105,7 +105,7 @@ pub(crate) enum Command {
     Man(shell::ManArgs),
 }
 
-/// Options of every command.
+/// Options of every command. Their ids must be no command's: what is global is global by its id.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
@@ -161,8 +161,8 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, value_name = "FILE", env = "KVCTL_CERT", hide_env = true)]
     cert: Option<PathBuf>,
     /// The certificate's private key (PEM)
-    #[arg(long, global = true, value_name = "FILE", env = "KVCTL_KEY", hide_env = true)]
-    key: Option<PathBuf>,
+    #[arg(long = "key", global = true, value_name = "FILE", env = "KVCTL_KEY", hide_env = true)]
+    tls_key: Option<PathBuf>,
     /// Authorities (PEM) that must have signed the members' certificates; without it, the system's
     #[arg(long, global = true, value_name = "FILE", env = "KVCTL_CACERT", hide_env = true)]
     cacert: Option<PathBuf>,
@@ -173,8 +173,8 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, env = "KVCTL_INSECURE_SKIP_TLS_VERIFY", hide_env = true)]
     insecure_skip_tls_verify: bool,
     /// User, or user:password; a password that is not given is asked for
-    #[arg(long, global = true, env = "KVCTL_USER", hide_env_values = true, hide_env = true)]
-    user: Option<String>,
+    #[arg(long = "user", global = true, env = "KVCTL_USER", hide_env_values = true, hide_env = true)]
+    login_user: Option<String>,
     /// The user's password
     #[arg(long, global = true, env = "KVCTL_PASSWORD", hide_env_values = true, hide_env = true)]
     password: Option<String>,
@@ -183,7 +183,7 @@ pub(crate) struct GlobalArgs {
         long,
         global = true,
         value_name = "TOKEN",
-        conflicts_with = "user",
+        conflicts_with = "login_user",
         env = "KVCTL_AUTH_JWT_TOKEN",
         hide_env_values = true,
         hide_env = true
@@ -205,10 +205,10 @@ impl GlobalArgs {
     /// # Errors
     /// A sentence that names the flag.
     pub(crate) fn settings(&self) -> Result<Settings, Failure> {
-        let user = self.user.as_deref().filter(|user| !user.is_empty()).map(|user| {
+        let user = self.login_user.as_deref().filter(|user| !user.is_empty()).map(|user| {
             User::from_flags(user, self.password.as_deref(), || shell::ask_password("Password: "))
         });
-        for (flag, path) in [("--cert", &self.cert), ("--key", &self.key), ("--cacert", &self.cacert)] {
+        for (flag, path) in [("--cert", &self.cert), ("--key", &self.tls_key), ("--cacert", &self.cacert)] {
             if path.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
                 return Err(Failure::Arguments(format!("{flag} is empty: name a file, or leave it out")));
             }
@@ -223,7 +223,7 @@ impl GlobalArgs {
             max_recv_bytes: self.max_recv_bytes,
             tls: TlsFlags {
                 cert: self.cert.clone(),
-                key: self.key.clone(),
+                key: self.tls_key.clone(),
                 cacert: self.cacert.clone(),
                 skip_verify: self.insecure_skip_tls_verify,
                 always: !self.insecure_transport,
@@ -357,6 +357,30 @@ mod tests {
         assert_eq!(endpoints("--endpoints a:1,b:2 get x"), ["a:1", "b:2"]);
         assert_eq!(endpoints("member list --endpoints=a:1"), ["a:1"]);
         assert!(matches!(parsed("bench put --endpoints a:1").unwrap().command, Command::Bench(_)));
+    }
+
+    /// A global option must not stand where a command has an argument of the same id and another meaning.
+    #[test]
+    fn no_command_has_an_argument_with_a_global_id() {
+        fn look(command: &clap::Command, globals: &[String], wrong: &mut Vec<String>) {
+            for sub in command.get_subcommands().filter(|sub| sub.get_name() != "bench") {
+                let ids = sub.get_arguments().map(|arg| arg.get_id().to_string());
+                wrong.extend(
+                    ids.filter(|id| globals.contains(id)).map(|id| format!("{}: {id}", sub.get_name())),
+                );
+                look(sub, globals, wrong);
+            }
+        }
+        let root = command();
+        let globals: Vec<String> = root
+            .get_arguments()
+            .filter(|arg| arg.is_global_set())
+            .map(|arg| arg.get_id().to_string())
+            .collect();
+        assert!(globals.len() > 10);
+        let mut wrong = Vec::new();
+        look(&root, &globals, &mut wrong);
+        assert!(wrong.is_empty(), "{wrong:?}");
     }
 
     #[test]
