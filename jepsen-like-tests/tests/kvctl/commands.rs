@@ -41,9 +41,11 @@ async fn watches(through: &Etcdctl, other: &Etcdctl, cluster: &Cluster, index: u
 
     // A command for each event, with the event in its environment. It writes a file, whose end ends the watch.
     let script = "echo $ETCD_WATCH_EVENT_TYPE $ETCD_WATCH_KEY $ETCD_WATCH_VALUE; exit 3";
-    let exec = through.open(&["watch", &key, &format!("--rev={revision}"), "--", "sh", "-c", script]);
-    let mut exec = exec;
-    assert_eq!(exec.lines(4).await, ["PUT", &key, "1", &format!("\"PUT\" \"{key}\" \"1\"")]);
+    let one = format!("x{index}");
+    let put = json(&other.run(&["put", &one, "1", "-w", "json"]).await.ok());
+    let since = format!("--rev={}", put["header"]["revision"]);
+    let mut exec = through.open(&["watch", &one, &since, "--", "sh", "-c", script]);
+    assert_eq!(exec.lines(4).await, ["PUT", &one, "1", &format!("\"PUT\" \"{one}\" \"1\"")]);
     assert_eq!(exec.ended().await, 1);
 
     let mut interactive = through.open(&["watch", "-i"]);

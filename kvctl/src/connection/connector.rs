@@ -145,7 +145,10 @@ pub(super) fn broken(endpoint: &Endpoint, tls: bool, why: &str) -> String {
         let alert = why[at + ALERT.len()..].split([':', ' ', ')']).next().unwrap_or_default().to_owned();
         return ConnectError::Refused { endpoint: endpoint.clone(), why: alert }.to_string();
     }
-    let hint =
-        if tls { "see its log" } else { "see its log; if it serves TLS, write https:// and give --cacert" };
+    let hint = if tls {
+        "if it asks for client certificates, give --cert and --key that its authority has signed; see its log"
+    } else {
+        "see its log; if it serves TLS, write https:// and give --cacert"
+    };
     format!("{endpoint} closed the connection ({why}): {hint}")
 }

@@ -5,8 +5,11 @@ mod observe;
 mod quorum;
 mod replace;
 
+use std::time::Duration;
+
 use barque_proto::etcdserverpb as pb;
 use clap::{Args, Subcommand};
+use tokio::time::interval;
 
 use super::words::MemberId;
 use super::{Consistency, Context};
@@ -15,6 +18,10 @@ use crate::error::Failure;
 use crate::output::go_quote::quote;
 use crate::output::{self, Answer, Format};
 use quorum::{Change, Forecast};
+
+/// How often members are looked at before a change is refused, and the pause in between.
+const LOOKS: u32 = 3;
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Subcommands of `member`.
 #[derive(Debug, Subcommand)]
@@ -162,8 +169,18 @@ async fn weigh(context: &Context, change: &Change, caution: Caution) -> Result<b
     }
 }
 
+/// What the change would do. A refusal is looked at again: members that elect a leader do not answer for a moment.
 async fn forecast(connection: &Connection, change: &Change) -> Result<Forecast, Failure> {
-    Ok(quorum::forecast(&observe::members(connection).await?, change))
+    let mut looks = interval(LOOK_AGAIN_AFTER);
+    let mut left = LOOKS;
+    loop {
+        looks.tick().await;
+        left -= 1;
+        let forecast = quorum::forecast(&observe::members(connection).await?, change);
+        if left == 0 || forecast.unknown || forecast.refusal.is_none() {
+            return Ok(forecast);
+        }
+    }
 }
 
 /// The settings with which the new member must be started: etcd's names, and Barque's.
