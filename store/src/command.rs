@@ -68,6 +68,13 @@ pub enum Command {
         /// The data directory it runs on. Another one under the same id is refused from then on.
         incarnation: Incarnation,
     },
+    /// The leader saw that this revision was current at this time on its clock. Changes no key.
+    MarkTime {
+        /// The current revision then.
+        revision: Revision,
+        /// Milliseconds since 1970.
+        time_ms: i64,
+    },
 }
 
 /// Alarms that etcd knows.

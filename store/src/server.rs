@@ -95,7 +95,7 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
     let peers = Server::new(HANDSHAKE_DEADLINE);
     let peer_service = PeerServer::new(peer_service).max_decoding_message_size(PEER_MESSAGE_BYTES);
     let peer_routes = Routes::new(CountedService::new(peer_service, Arc::clone(member.peers())));
-    let front = Front::new(peer_routes, endpoints.clone(), metrics.grpc.clone());
+    let front = Front::new(peer_routes, endpoints.clone(), metrics.grpc.clone(), Arc::default());
     let limit = ConnectionLimit::new(PEER_CONNECTIONS);
     for listener in listeners.peer {
         tracing::info!(url = %listener.url, "serving members");
@@ -109,7 +109,9 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
         history: Arc::clone(member.published()) as _,
         config: WatchConfig { fragment_bytes: limits.max_request_bytes, ..WatchConfig::default() },
     };
-    let front = Front::new(rpc::routes(&member, watches), endpoints.clone(), metrics.grpc.clone());
+    let routes = rpc::routes(&member, watches);
+    let activity = Arc::clone(member.activity());
+    let front = Front::new(routes, endpoints.clone(), metrics.grpc.clone(), activity);
     let limit = ConnectionLimit::new(CLIENT_CONNECTIONS);
     for listener in listeners.client {
         tracing::info!(url = %listener.url, "serving clients");

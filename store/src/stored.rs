@@ -2,12 +2,19 @@
 //!
 //! Shapes only. The snapshot file and the record store write them; the state machine is rebuilt from them.
 
+pub mod sections;
+
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
+
+use sections::{SectionReader, SectionWriter};
 
 use crate::command::AlarmKind;
 use crate::event::{Event, EventKind};
 use crate::ids::{Incarnation, LeaseId, MemberId, Revision, SubRevision};
 use crate::record::Record;
+use crate::timeline::Timeline;
 
 /// One version of a key as disk keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +54,37 @@ pub struct StateMeta {
     pub members: Vec<PublishedMember>,
     /// Ids of members that were removed; they never come back.
     pub removed: Vec<MemberId>,
+    /// Which revision was current when. Not part of the encoding of this struct: it is one of
+    /// [`StateMeta::sections`], so that what was written before there was any can still be read.
+    #[serde(skip)]
+    pub timeline: Arc<Timeline>,
+}
+
+/// Numbers of the sections of a [`StateMeta`]. A new one takes the next number; none is ever given again.
+mod section {
+    pub(super) const TIMELINE: u16 = 8;
+}
+
+impl StateMeta {
+    /// What is written behind the encoded struct; nothing when all of it is empty.
+    #[must_use]
+    pub fn sections(&self) -> Vec<u8> {
+        let mut out = SectionWriter::default();
+        if *self.timeline != Timeline::default() {
+            out.put(section::TIMELINE, &*self.timeline).expect("marks are numbers, and not many");
+        }
+        out.finish()
+    }
+
+    /// Takes what [`StateMeta::sections`] made.
+    ///
+    /// # Errors
+    /// When it is something else; a sentence that says what.
+    pub fn set_sections(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let mut from = SectionReader::new(bytes).map_err(|error| error.to_string())?;
+        self.timeline = Arc::new(from.take(section::TIMELINE).map_err(|error| error.to_string())?);
+        from.finish().map_err(|error| error.to_string())
+    }
 }
 
 /// What a member told about itself.

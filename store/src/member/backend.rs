@@ -17,6 +17,7 @@ use super::Member;
 use super::lease_clock::RenewError;
 use super::maintenance;
 use super::reads::CountedView;
+use crate::activity::Activity;
 use crate::command::{Command, CommandError, KeyRange};
 use crate::error::StoreError;
 use crate::event::EventKind;
@@ -27,6 +28,7 @@ use crate::rpc::backend::{
     ActiveAlarm, Applied, Backend, HistoryHash, Identity, KeyEvent, KeyspaceHash, LeaseInfo, Limits,
     MemberInfo, MemberStatus, ReadView, Snapshot,
 };
+use crate::timeline::Timeline;
 use crate::watch::History as _;
 use crate::watch::range::WatchRange;
 
@@ -322,6 +324,14 @@ impl Backend for Member {
 
     async fn transfer_leadership(&self, to: MemberId) -> Result<(), StoreError> {
         self.0.membership.change_here(Change::MoveLeader(to.0)).await.map(|_| ())
+    }
+
+    fn activity(&self) -> &Arc<Activity> {
+        &self.0.activity
+    }
+
+    fn timeline(&self) -> Arc<Timeline> {
+        Arc::clone(&self.0.published.peek().timeline)
     }
 
     fn leader_lost(&self) -> impl Future<Output = ()> + Send + 'static {

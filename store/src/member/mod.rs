@@ -10,6 +10,7 @@
 //! garbage            stop or Raft ends      forgets compacted history in steps
 //! snapshots          stop or Raft ends      writes snapshots, purges the log
 //! space              stop                   raises and clears the space alarm
+//! time marks         stop                   notes what was current when, while this member leads
 //! failover           stop                   elects at once when the leader's process died
 //! promotion          stop or Raft ends      gives votes to members that caught up
 //! ```
@@ -30,6 +31,7 @@ pub mod reads;
 pub mod snapshots;
 pub mod space;
 pub mod start;
+pub mod time_marks;
 
 use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver as _;
@@ -41,6 +43,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::activity::Activity;
 use crate::error::StoreError;
 use crate::ids::{LeaseId, MemberId, Revision};
 use crate::metrics::Metrics;
@@ -86,6 +89,7 @@ struct Inner {
     records: Arc<RecordWriter>,
     log: LogStore,
     space: Arc<Space>,
+    activity: Arc<Activity>,
     metrics: Arc<Metrics>,
     collected: watch::Sender<Revision>,
     limits: Limits,

@@ -6,8 +6,10 @@ use std::time::Instant;
 use crate::command::{CommandError, Range, RangeOutcome, Txn, TxnOutcome};
 use crate::ids::Revision;
 use crate::metrics::{InProgress, Metrics};
+use crate::mvcc::kept::KeptVersions;
 use crate::mvcc::view::View;
-use crate::rpc::backend::ReadView;
+use crate::record::KeptVersion;
+use crate::rpc::backend::{self, ReadView};
 
 /// A consistent picture of the keyspace that counts how it is read.
 pub struct CountedView {
@@ -31,9 +33,29 @@ impl CountedView {
     }
 }
 
+impl backend::KeptVersions for KeptVersions {
+    fn advance(
+        &mut self,
+        max_versions: usize,
+        tell: &mut dyn FnMut(KeptVersion<'_>),
+    ) -> Result<bool, CommandError> {
+        Self::advance(self, max_versions, tell)
+    }
+}
+
 impl ReadView for CountedView {
+    type Kept = KeptVersions;
+
     fn revision(&self) -> Revision {
         self.view.revision()
+    }
+
+    fn compact_revision(&self) -> Revision {
+        self.view.compact_revision()
+    }
+
+    fn kept_versions(&self, prefix: &[u8]) -> KeptVersions {
+        self.view.kept_versions(prefix)
     }
 
     fn range(&self, range: &Range) -> Result<RangeOutcome, CommandError> {

@@ -16,7 +16,8 @@ use super::lease_clock::{self, LeaseClock};
 use super::membership::Membership;
 use super::snapshots::{self, SnapshotRule};
 use super::space::{self, Space};
-use super::{Inner, Member, failover, garbage};
+use super::{Inner, Member, failover, garbage, time_marks};
+use crate::activity::Activity;
 use crate::command::Command;
 use crate::config::AutoCompaction;
 use crate::ids::{ClusterId, MemberId, Revision};
@@ -164,7 +165,9 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
     let encoded: Arc<[u8]> = restored.meta.membership.clone().into();
     let picture = StateMachine::picture(&restored.state, applied.as_ref(), &encoded, None);
     let published = Arc::new(Published::new(picture));
-    let hub = Arc::new(WatchHub::new(restored.state.revision(), HubLimits::default()));
+    let activity = Arc::<Activity>::default();
+    let hub = WatchHub::new(restored.state.revision(), HubLimits::default());
+    let hub = Arc::new(hub.with_activity(Arc::clone(&activity)));
     let desk = Arc::new(Desk::new(own.member, rand::random()));
     let clock = Arc::new(LeaseClock::new(Arc::clone(&settings.metrics)));
     let snapshots =
@@ -243,6 +246,7 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
         records: restored.records,
         log,
         space: Arc::new(Space::new(settings.quota_bytes)),
+        activity,
         collected: watch::Sender::new(Revision(-1)),
         metrics,
         limits: settings.limits,
@@ -375,6 +379,13 @@ impl Member {
         inner.tasks.spawn(space::run(
             Arc::clone(&inner.space),
             own,
+            Arc::clone(&inner.published),
+            inner.proposer.clone(),
+            stop(),
+        ));
+        inner.tasks.spawn(time_marks::run(
+            own,
+            inner.leader.clone(),
             Arc::clone(&inner.published),
             inner.proposer.clone(),
             stop(),

@@ -13,8 +13,8 @@ use crate::command::{Command, CommandError, OpOutcome, Outcome, Txn, TxnOp, TxnO
 /// A command that takes longer is slow (etcd: `--warning-apply-duration`).
 const SLOW: Duration = Duration::from_millis(100);
 
-/// etcd's names of what can be applied.
-const OPS: [&str; 9] = [
+/// etcd's names of what can be applied; the last one is Barque's own.
+const OPS: [&str; 10] = [
     "Put",
     "DeleteRange",
     "Txn",
@@ -24,6 +24,7 @@ const OPS: [&str; 9] = [
     "LeaseCheckpoint",
     "Alarm",
     "ClusterMemberAttrSet",
+    "MarkTime",
 ];
 
 fn op(command: &Command) -> usize {
@@ -37,6 +38,7 @@ fn op(command: &Command) -> usize {
         Command::LeaseCheckpoint { .. } => 6,
         Command::Alarm { .. } => 7,
         Command::PublishMember { .. } => 8,
+        Command::MarkTime { .. } => 9,
     }
 }
 

@@ -197,6 +197,7 @@ impl StateMachine {
             leases: state.leases().clone(),
             alarms,
             members,
+            timeline: Arc::clone(state.timeline()),
             membership: Arc::clone(membership),
             applied_term: applied.map_or(0, |id| **id.committed_leader_id()),
             applied_index: applied.map_or(0, |id| id.index()),

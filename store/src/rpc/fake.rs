@@ -12,16 +12,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::backend::{
-    ActiveAlarm, Applied, Backend, HistoryHash, Identity, KeyEvent, KeyspaceHash, LeaseInfo, Limits,
-    MemberInfo, MemberStatus, ReadView, Snapshot,
+    ActiveAlarm, Applied, Backend, HistoryHash, Identity, KeptVersions, KeyEvent, KeyspaceHash, LeaseInfo,
+    Limits, MemberInfo, MemberStatus, ReadView, Snapshot,
 };
+use crate::activity::Activity;
 use crate::command::{
     Command, CommandError, Compare, CompareResult, CompareTarget, DeleteRange, DeleteRangeOutcome, KeyRange,
     OpOutcome, Outcome, Put, PutOutcome, Range, RangeOutcome, SortOrder, SortTarget, Txn, TxnOp, TxnOutcome,
 };
 use crate::error::StoreError;
 use crate::ids::{ClusterId, LeaseId, MemberId, Revision};
-use crate::record::{Fields, Record};
+use crate::record::{Fields, KeptVersion, Record, Standing};
+use crate::timeline::Timeline;
 
 /// The newest versions alone; everything older counts as compacted.
 #[derive(Clone)]
@@ -149,9 +151,38 @@ impl Keyspace {
     }
 }
 
+/// The newest versions are all there is.
+pub(super) struct Kept(std::vec::IntoIter<Record>);
+
+impl KeptVersions for Kept {
+    fn advance(
+        &mut self,
+        max_versions: usize,
+        tell: &mut dyn FnMut(KeptVersion<'_>),
+    ) -> Result<bool, CommandError> {
+        for record in self.0.by_ref().take(max_versions) {
+            let fields = record.fields();
+            let value_bytes = fields.value.len();
+            tell(KeptVersion { key: fields.key, value_bytes, standing: Standing::Live });
+        }
+        Ok(self.0.len() > 0)
+    }
+}
+
 impl ReadView for Keyspace {
+    type Kept = Kept;
+
     fn revision(&self) -> Revision {
         self.revision
+    }
+
+    fn compact_revision(&self) -> Revision {
+        self.compacted
+    }
+
+    fn kept_versions(&self, prefix: &[u8]) -> Kept {
+        let kept: Vec<_> = self.records.values().filter(|r| r.key().starts_with(prefix)).cloned().collect();
+        Kept(kept.into_iter())
     }
 
     fn range(&self, range: &Range) -> Result<RangeOutcome, CommandError> {
@@ -200,6 +231,8 @@ struct State {
     shutdown: CancellationToken,
     leader_lost: CancellationToken,
     tasks: TaskTracker,
+    activity: Arc<Activity>,
+    timeline: Mutex<Arc<Timeline>>,
     leads: AtomicBool,
     has_leader: AtomicBool,
     is_learner: AtomicBool,
@@ -235,6 +268,8 @@ impl Fake {
             shutdown: CancellationToken::new(),
             leader_lost: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            activity: Arc::default(),
+            timeline: Mutex::default(),
             leads: AtomicBool::new(true),
             has_leader: AtomicBool::new(true),
             is_learner: AtomicBool::new(false),
@@ -253,6 +288,10 @@ impl Fake {
 
     pub(super) fn become_learner(&self) {
         self.0.is_learner.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn set_timeline(&self, timeline: Timeline) {
+        *self.0.timeline.lock() = Arc::new(timeline);
     }
 
     pub(super) fn fill_up(&self) {
@@ -323,7 +362,10 @@ impl Fake {
                 alarms.extend(raise.then_some(alarm));
                 Outcome::Done
             }
-            Command::LeaseExpire { .. } | Command::LeaseCheckpoint { .. } | Command::PublishMember { .. } => {
+            Command::LeaseExpire { .. }
+            | Command::LeaseCheckpoint { .. }
+            | Command::PublishMember { .. }
+            | Command::MarkTime { .. } => {
                 unreachable!("not a client's command")
             }
         };
@@ -512,6 +554,14 @@ impl Backend for Fake {
     async fn transfer_leadership(&self, _: MemberId) -> Result<(), StoreError> {
         self.set_leads(false);
         Ok(())
+    }
+
+    fn activity(&self) -> &Arc<Activity> {
+        &self.0.activity
+    }
+
+    fn timeline(&self) -> Arc<Timeline> {
+        Arc::clone(&self.0.timeline.lock())
     }
 
     fn leader_lost(&self) -> impl Future<Output = ()> + Send + 'static {

@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status};
 use super::admit::{OnLearner, admit, header};
 use super::backend::{ActiveAlarm, Applied, Backend, ReadView};
 use super::chunks::Chunks;
+use super::counting::{Chunk, Counting};
 use super::streams::until_ended;
 use super::{convert, validate};
 use crate::command::{
@@ -29,7 +30,11 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<served::RangeResponse>, Status> {
         admit(&self.0, request.metadata(), on_learner(request.get_ref()))?;
+        let counting = Counting::begin(&self.0, &request);
         let (outcome, revision) = range(&self.0, request.into_inner()).await?;
+        if let Some(counting) = counting {
+            counting.end(&self.0, &outcome);
+        }
         Ok(Response::new(convert::range_response(header(&self.0, revision), outcome)))
     }
 
@@ -38,6 +43,7 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<Self::RangeStreamStream>, Status> {
         let admitted = admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        let counting = Counting::begin(&self.0, &request);
         let request = request.into_inner();
         validate::range(&request)?;
         validate::range_stream(&request).map_err(|error| Status::unimplemented(error.to_string()))?;
@@ -47,9 +53,14 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         let target_bytes = self.0.limits().max_request_bytes;
         let chunks = Chunks::new(self.0.view(), convert::range(request), target_bytes);
         let backend = self.0.clone();
+        let mut first = true;
         let answers = stream::try_unfold(chunks, move |mut chunks| {
             let chunk = chunks.next().map(|chunk| {
                 let mut range_response = chunk?;
+                if let Some(counting) = &counting {
+                    counting.end(&backend, &Chunk { first, records: &range_response.kvs });
+                    first = false;
+                }
                 if let Some(told) = &mut range_response.header {
                     *told = header(&backend, Revision(told.revision));
                 }
@@ -62,7 +73,11 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<served::PutResponse>, Status> {
         admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        let counting = Counting::begin(&self.0, &request);
         let (outcome, revision) = put(&self.0, request.into_inner()).await?;
+        if let Some(counting) = counting {
+            counting.end(&self.0, &outcome);
+        }
         Ok(Response::new(convert::put_response(header(&self.0, revision), outcome)))
     }
 
@@ -71,13 +86,21 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         request: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<served::DeleteRangeResponse>, Status> {
         admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        let counting = Counting::begin(&self.0, &request);
         let (outcome, revision) = delete_range(&self.0, request.into_inner()).await?;
+        if let Some(counting) = counting {
+            counting.end(&self.0, &outcome);
+        }
         Ok(Response::new(convert::delete_range_response(header(&self.0, revision), outcome)))
     }
 
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<served::TxnResponse>, Status> {
         admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        let counting = Counting::begin(&self.0, &request);
         let (outcome, revision) = txn(&self.0, request.into_inner()).await?;
+        if let Some(counting) = counting {
+            counting.end(&self.0, &outcome);
+        }
         Ok(Response::new(convert::txn_response(header(&self.0, revision), outcome)))
     }
 

@@ -1,5 +1,7 @@
 //! The services over a real channel on the loopback, with the fake member behind them.
 
+mod admin;
+
 use std::sync::Arc;
 
 use barque_proto::etcdserverpb as pb;

@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::admit::{OnLearner, admit, header};
 use super::backend::Backend;
+use super::counting::client_of;
 use super::streams::until_ended;
 use crate::ids::Revision;
 use crate::watch::{HeaderSource, History, WatchConfig, WatchHub, WatchStream};
@@ -65,7 +66,9 @@ impl<B: Backend> watch_server::Watch for Watch<B> {
     ) -> Result<Response<Self::WatchStream>, Status> {
         let admitted = admit(&self.backend, request.metadata(), OnLearner::Refuse)?;
         let headers: Arc<dyn HeaderSource> = Arc::new(Headers(self.backend.clone()));
-        let engine = WatchStream::new(Arc::clone(&self.hub), Arc::clone(&self.history), headers, self.config);
+        let mut engine =
+            WatchStream::new(Arc::clone(&self.hub), Arc::clone(&self.history), headers, self.config);
+        engine.set_client(client_of(&request));
         let session = Session { engine, requests: request.into_inner() };
         let answers = stream::unfold(session, |mut session| async move {
             let answer = session.next().await?;

@@ -30,7 +30,7 @@ use tokio_util::task::TaskTracker;
 
 use self::gather::Gather;
 
-pub use self::front::{CountedBody, Front, FrontBody, FrontFuture, HttpOnly, is_grpc};
+pub use self::front::{CountedBody, Front, FrontBody, FrontFuture, HttpOnly, PerConnection, is_grpc};
 use self::lenient::Lenient;
 use crate::listen::Listener;
 
@@ -111,7 +111,10 @@ impl Server {
     /// Serves a listener until shutdown.
     pub fn serve<S, B>(&self, listener: Listener, service: S, limit: ConnectionLimit)
     where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+            + PerConnection
+            + Send
+            + 'static,
         S::Future: Send + 'static,
         B: hyper::body::Body + Send + 'static,
         B::Data: Send,
@@ -126,7 +129,10 @@ impl Server {
 
     async fn accept<S, B>(&self, listener: Listener, service: S, limit: ConnectionLimit)
     where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+            + PerConnection
+            + Send
+            + 'static,
         S::Future: Send + 'static,
         B: hyper::body::Body + Send + 'static,
         B::Data: Send,
@@ -135,7 +141,7 @@ impl Server {
         let builder = Arc::new(http_settings(Tracked(self.tasks.clone())));
         loop {
             let Ok(permit) = Arc::clone(&limit.0).acquire_owned().await else { return };
-            let (stream, _) = match listener.socket.accept().await {
+            let (stream, peer) = match listener.socket.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) if of_one_connection(&error) => continue,
                 Err(error) => {
@@ -147,7 +153,7 @@ impl Server {
             let connection = Connection {
                 server: self.clone(),
                 builder: Arc::clone(&builder),
-                service: service.clone(),
+                service: service.of(peer),
                 _permit: permit,
             };
             let tls = listener.tls.clone();

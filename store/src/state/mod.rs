@@ -8,6 +8,7 @@ pub mod members;
 pub mod published;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::command::{AlarmKind, Command, CommandError, Outcome, Put, Txn, TxnOp};
 use crate::event::{Event, look_before_revisions};
@@ -16,6 +17,7 @@ use crate::lease::table::LeaseTable;
 use crate::mvcc::keyspace::{Garbage, Keyspace};
 use crate::mvcc::view::View;
 use crate::stored::{PublishedMember, StateMeta};
+use crate::timeline::{Mark, Timeline};
 use members::MemberTable;
 
 /// Alarms that are raised.
@@ -27,6 +29,7 @@ pub struct State {
     leases: LeaseTable,
     alarms: Alarms,
     members: MemberTable,
+    timeline: Arc<Timeline>,
     effects: Effects,
 }
 
@@ -79,6 +82,7 @@ impl State {
             leases,
             alarms: meta.alarms.iter().copied().collect(),
             members: MemberTable::new(meta.members.iter().cloned(), meta.removed.iter().copied()),
+            timeline: Arc::clone(&meta.timeline),
             effects: Effects::default(),
         }
     }
@@ -98,6 +102,7 @@ impl State {
             Command::Txn(txn) => Outcome::Txn(self.keyspace.execute_txn(&mut self.leases, txn)?),
             Command::Compact { revision } => {
                 self.keyspace.compact(*revision)?;
+                Arc::make_mut(&mut self.timeline).compact(*revision);
                 self.effects.compacted = Some(*revision);
                 Outcome::Done
             }
@@ -142,6 +147,14 @@ impl State {
                 self.effects.members_or_alarms |= self.members.publish(member);
                 Outcome::Done
             }
+            Command::MarkTime { revision, time_ms } => {
+                // One that nobody has yet cannot have been seen.
+                if *revision <= self.keyspace.revision() {
+                    let mark = Mark { revision: *revision, time_ms: *time_ms };
+                    Arc::make_mut(&mut self.timeline).mark(mark);
+                }
+                Outcome::Done
+            }
         };
         self.collect_events();
         Ok(outcome)
@@ -177,7 +190,10 @@ impl State {
         if self.alarms.is_empty() {
             return Ok(());
         }
-        let own_business = matches!(command, Command::Alarm { .. } | Command::PublishMember { .. });
+        let own_business = matches!(
+            command,
+            Command::Alarm { .. } | Command::PublishMember { .. } | Command::MarkTime { .. }
+        );
         let raised = |kind| self.alarms.iter().any(|&(_, k)| k == kind);
         if !own_business && raised(AlarmKind::Corrupt) {
             return Err(CommandError::Corrupt);
@@ -228,6 +244,12 @@ impl State {
     #[must_use]
     pub fn members(&self) -> &MemberTable {
         &self.members
+    }
+
+    /// Which revision was current when; a pointer.
+    #[must_use]
+    pub fn timeline(&self) -> &Arc<Timeline> {
+        &self.timeline
     }
 
     /// Forgets compacted history, at most about `max_events` of it.

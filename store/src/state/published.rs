@@ -15,6 +15,7 @@ use crate::ids::Revision;
 use crate::lease::table::LeaseTable;
 use crate::mvcc::view::View;
 use crate::stored::StateMeta;
+use crate::timeline::Timeline;
 use crate::watch::History;
 
 /// Events read before their bytes are looked at.
@@ -31,6 +32,8 @@ pub struct Picture {
     pub alarms: Arc<Alarms>,
     /// What members told about themselves.
     pub members: Arc<MemberTable>,
+    /// Which revision was current when.
+    pub timeline: Arc<Timeline>,
     /// The membership with its log id, encoded.
     pub membership: Arc<[u8]>,
     /// Term of the last applied log entry.
@@ -57,6 +60,7 @@ impl Picture {
             alarms: self.alarms.iter().copied().collect(),
             members: self.members.published().cloned().collect(),
             removed: self.members.removed().collect(),
+            timeline: Arc::clone(&self.timeline),
         }
     }
 }
