@@ -108,6 +108,18 @@ const PURE: &[(&str, &str)] = &[
     ("store/src/wal/format.rs", "bytes only"),
     ("store/src/snapshot/format.rs", "bytes only"),
     ("store/src/records/value.rs", "bytes only"),
+    ("kvctl/src/output/go_quote.rs", "text only"),
+    ("kvctl/src/output/grid.rs", "text only"),
+    ("kvctl/src/output/json.rs", "from answers to text"),
+    ("kvctl/src/output/simple.rs", "from answers to text"),
+    ("kvctl/src/output/fields.rs", "from answers to text"),
+    ("kvctl/src/output/rows.rs", "from answers to text"),
+    ("kvctl/src/go_duration.rs", "text only"),
+    ("kvctl/src/range.rs", "a decision"),
+    ("kvctl/src/command/words.rs", "text only"),
+    ("kvctl/src/command/member/quorum.rs", "a decision"),
+    ("kvctl/src/command/status/metrics.rs", "text only"),
+    ("kvctl/src/command/status/screen.rs", "from answers to text"),
     ("kvctl/src/bench/workload.rs", "a decision"),
     ("kvctl/src/bench/grpc/", "bytes only; whoever owns a session moves them"),
 ];
@@ -144,9 +156,12 @@ const CONFINED: &[(&str, &[&str])] = &[
             "store/src/rpc/",
             "store/src/raft/",
             "store/src/member/peer_backend.rs",
+            "kvctl/src/connection/",
             "jepsen-like-tests/",
         ],
     ),
+    // How a command reaches the cluster is no command's business.
+    ("rustls::", &["store/src/tls/", "kvctl/src/connection/"]),
 ];
 
 /// No file is longer.

@@ -1,0 +1,269 @@
+//! `kvctl history`: every version of a key that the store still knows, read by a watch from the oldest revision.
+
+use std::fmt;
+use std::time::Duration;
+
+use barque_proto::etcdserverpb as pb;
+use barque_proto::mvccpb::{Event, event};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use clap::Args;
+use serde::Serialize;
+
+use super::Context;
+use super::words::Raw;
+use crate::connection::{Connection, WatchOptions, Watcher};
+use crate::error::Failure;
+use crate::output::go_quote::quote;
+
+/// A question for progress is not answered while a watch catches up, and is asked again.
+const ASK_EVERY: Duration = Duration::from_millis(100);
+
+/// Arguments of `history`.
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArgs {
+    /// The key
+    key: Raw,
+    /// Only the newest so many versions
+    #[arg(long, value_name = "COUNT", default_value_t = 0, hide_default_value = true)]
+    limit: usize,
+}
+
+/// One version of a key; the value is `None` where the key was deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Version {
+    pub(super) revision: i64,
+    create_revision: i64,
+    version: i64,
+    lease: i64,
+    pub(super) value: Option<Vec<u8>>,
+}
+
+/// All versions of a key, the oldest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct History {
+    pub(super) key: Vec<u8>,
+    /// Nothing older is known: the compact revision, or 1.
+    pub(super) since_revision: i64,
+    pub(super) versions: Vec<Version>,
+}
+
+impl HistoryArgs {
+    pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        let mut history = read(&context.connection, self.key.0).await?;
+        if self.limit > 0 && history.versions.len() > self.limit {
+            history.versions.drain(..history.versions.len() - self.limit);
+        }
+        let shown = Shown::of(&history, context.output.hex);
+        context.output.report(&shown)
+    }
+}
+
+/// Reads the whole history of one key.
+pub(super) async fn read(connection: &Connection, key: Vec<u8>) -> Result<History, Failure> {
+    let now = pb::RangeRequest { key: key.clone().into(), ..Default::default() };
+    let now = connection.range(now).await?;
+    let revision = now.header.map_or(0, |header| header.revision);
+    let newest = now.kvs.first().map(|kv| kv.mod_revision);
+    let status = connection.status(pb::StatusRequest {}).await?;
+    let (mut options, until) = match newest {
+        Some(newest) => (WatchOptions { key: key.clone(), ..WatchOptions::default() }, Until::Event(newest)),
+        None if progress_is_ordered(&status.version) => {
+            (WatchOptions { key: key.clone(), ..WatchOptions::default() }, Until::Progress(revision))
+        }
+        // The last event of the key is not known, and progress may overtake it: some key has an event at `revision`.
+        None => {
+            let (all, end) = crate::range::prefix(b"");
+            (WatchOptions { key: all, range_end: end, ..WatchOptions::default() }, Until::Event(revision))
+        }
+    };
+    options.start_revision = 1;
+    // A watch from before the compact revision is answered with that revision; a compaction may come in between.
+    loop {
+        let mut watcher = Watcher::open(connection, options.clone()).await?;
+        match collect(&mut watcher, &key, until).await? {
+            Ok(versions) => return Ok(History { key, since_revision: options.start_revision, versions }),
+            Err(compacted) if compacted > revision => {
+                return Ok(History { key, since_revision: compacted, versions: Vec::new() });
+            }
+            Err(compacted) => options.start_revision = compacted,
+        }
+    }
+}
+
+/// When everything has been read.
+#[derive(Clone, Copy, Debug)]
+enum Until {
+    /// An event of this revision or a later one has come.
+    Event(i64),
+    /// The watch says that it has told everything up to this revision.
+    Progress(i64),
+}
+
+/// The versions of `key`, or the compact revision if history begins later than the watch.
+async fn collect(
+    watcher: &mut Watcher,
+    key: &[u8],
+    until: Until,
+) -> Result<Result<Vec<Version>, i64>, Failure> {
+    let mut versions = Vec::new();
+    let mut ask = tokio::time::interval(ASK_EVERY);
+    loop {
+        let answer = tokio::select! {
+            answer = watcher.next() => answer?,
+            _ = ask.tick(), if matches!(until, Until::Progress(_)) => {
+                watcher.ask_for_progress().await;
+                continue;
+            }
+        };
+        if answer.compact_revision > 0 {
+            return Ok(Err(answer.compact_revision));
+        }
+        if answer.canceled {
+            return Err(Failure::Interrupted(format!(
+                "the server ended the watch: {}",
+                answer.cancel_reason
+            )));
+        }
+        let of_key = |event: &&Event| event.kv.as_ref().is_some_and(|kv| kv.key == key);
+        versions.extend(answer.events.iter().filter(of_key).map(version));
+        let last = answer.events.last().and_then(|event| event.kv.as_ref()).map(|kv| kv.mod_revision);
+        let done = match until {
+            Until::Event(revision) => last.is_some_and(|last| last >= revision),
+            Until::Progress(revision) => {
+                last.is_none() && answer.header.is_some_and(|header| header.revision >= revision)
+            }
+        };
+        if done {
+            return Ok(Ok(versions));
+        }
+    }
+}
+
+fn version(event: &Event) -> Version {
+    let kv = event.kv.clone().unwrap_or_default();
+    Version {
+        revision: kv.mod_revision,
+        create_revision: kv.create_revision,
+        version: kv.version,
+        lease: kv.lease,
+        value: (event.r#type() == event::EventType::Put).then(|| kv.value.to_vec()),
+    }
+}
+
+/// Whether a server's answers about progress never overtake events: etcd since 3.4.25 and 3.5.8.
+fn progress_is_ordered(version: &str) -> bool {
+    let mut parts = version.split(['.', '-', '+']).map(|part| part.parse::<u32>().unwrap_or(0));
+    let version = [parts.next(), parts.next(), parts.next()].map(Option::unwrap_or_default);
+    match version {
+        [3, 4, patch] => patch >= 25,
+        [3, 5, patch] => patch >= 8,
+        newer => newer >= [3, 6, 0],
+    }
+}
+
+/// A history as it is printed.
+#[derive(Debug, Serialize)]
+struct Shown {
+    /// Base64, as everywhere in JSON.
+    key: String,
+    since_revision: i64,
+    versions: Vec<ShownVersion>,
+    #[serde(skip)]
+    title: String,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownVersion {
+    revision: i64,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    create_revision: i64,
+    version: i64,
+    lease: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+    #[serde(skip)]
+    text: String,
+}
+
+impl Shown {
+    fn of(history: &History, hex: bool) -> Self {
+        let text = |bytes: &[u8]| {
+            if hex { bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect() } else { quote(bytes) }
+        };
+        let shown = |version: &Version| ShownVersion {
+            revision: version.revision,
+            kind: if version.value.is_some() { "PUT" } else { "DELETE" },
+            create_revision: version.create_revision,
+            version: version.version,
+            lease: version.lease,
+            value: version.value.as_ref().map(|value| STANDARD.encode(value)),
+            text: version.value.as_deref().map(text).unwrap_or_default(),
+        };
+        Self {
+            key: STANDARD.encode(&history.key),
+            since_revision: history.since_revision,
+            versions: history.versions.iter().map(shown).collect(),
+            title: text(&history.key),
+        }
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.versions.len();
+        writeln!(f, "{}: {count} versions since revision {}", self.title, self.since_revision)?;
+        for one in &self.versions {
+            let lease = if one.lease == 0 { String::new() } else { format!(" lease {:016x}", one.lease) };
+            match one.kind {
+                "PUT" => {
+                    writeln!(f, "{:>12}  PUT     version {}{lease}  {}", one.revision, one.version, one.text)?
+                }
+                _ => writeln!(f, "{:>12}  DELETE", one.revision)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_servers_let_progress_overtake() {
+        for (version, ordered) in [
+            ("3.4.23", false),
+            ("3.4.25", true),
+            ("3.5.7", false),
+            ("3.5.8", true),
+            ("3.6.0-rc.1", true),
+            ("3.6.5", true),
+            ("3.3.9", false),
+            ("4.0.0", true),
+            ("", false),
+        ] {
+            assert_eq!(progress_is_ordered(version), ordered, "{version}");
+        }
+    }
+
+    #[test]
+    fn a_history_is_printed_with_its_deletions() {
+        let put =
+            Version { revision: 5, create_revision: 5, version: 1, lease: 31, value: Some(b"a\n".to_vec()) };
+        let deleted = Version { revision: 7, create_revision: 0, version: 0, lease: 0, value: None };
+        let history = History { key: b"k".to_vec(), since_revision: 3, versions: vec![put, deleted] };
+        let shown = Shown::of(&history, false);
+        assert_eq!(
+            shown.to_string(),
+            "\"k\": 2 versions since revision 3\n           5  PUT     version 1 lease 000000000000001f  \"a\\n\"\n           7  DELETE\n"
+        );
+        assert_eq!(
+            serde_json::to_string(&shown).unwrap(),
+            "{\"key\":\"aw==\",\"since_revision\":3,\"versions\":[{\"revision\":5,\"type\":\"PUT\",\"create_revision\":5,\
+             \"version\":1,\"lease\":31,\"value\":\"YQo=\"},{\"revision\":7,\"type\":\"DELETE\",\"create_revision\":0,\
+             \"version\":0,\"lease\":0}]}"
+        );
+    }
+}
