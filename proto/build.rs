@@ -53,9 +53,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         builder =
             builder.extern_path(format!(".etcdserverpb.{message}"), format!("crate::served::{message}"));
     }
-    builder = builder
-        .extern_path(".barque.peer.v1", "crate::peer")
-        .extern_path(".barque.admin", "crate::admin");
+    builder =
+        builder.extern_path(".barque.peer.v1", "crate::peer").extern_path(".barque.admin", "crate::admin");
     builder.compile_fds(files)?;
     Ok(())
 }

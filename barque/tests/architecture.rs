@@ -38,10 +38,7 @@ const STORE: &[(&str, &[&str])] = &[
     ("http", &["command", "metrics"]),
     ("serve", &["activity", "config", "http", "listen", "metrics", "tls"]),
     ("watch", &["ids", "record", "command", "event", "activity"]),
-    (
-        "rpc",
-        &["ids", "record", "command", "timeline", "error", "grouping", "activity", "metrics", "watch"],
-    ),
+    ("rpc", &["ids", "record", "command", "timeline", "error", "grouping", "activity", "metrics", "watch"]),
     ("lease", &["ids", "command", "mvcc"]),
     ("mvcc", &["ids", "record", "command", "event", "stored", "lease"]),
     ("state", &["ids", "record", "command", "event", "timeline", "stored", "watch", "lease", "mvcc"]),
@@ -60,7 +57,8 @@ const STORE: &[(&str, &[&str])] = &[
         "member",
         &[
             "ids", "record", "command", "event", "timeline", "stored", "error", "activity", "config", "tls",
-            "metrics", "watch", "rpc", "lease", "mvcc", "state", "wal", "snapshot", "records", "storage", "raft",
+            "metrics", "watch", "rpc", "lease", "mvcc", "state", "wal", "snapshot", "records", "storage",
+            "raft",
         ],
     ),
     (

@@ -47,10 +47,14 @@ pub mod peer {
     tonic::include_proto!("barque.peer.v1");
 }
 
-/// What an administrator asks of one member beyond etcd's API: messages and client.
-pub mod admin {
-    tonic::include_proto!("barque.admin");
+/// Nested as its name is: what it takes from other packages is found by that.
+mod barque {
+    /// What an administrator asks of one member beyond etcd's API: messages and client.
+    pub mod admin {
+        tonic::include_proto!("barque.admin");
+    }
 }
+pub use barque::admin;
 
 pub mod served;
 

@@ -144,7 +144,8 @@ impl TryFrom<Vec<(u64, u64)>> for Timeline {
         let mut timeline = Self::default();
         let mut last = Mark { revision: Revision(0), time_ms: 0 };
         for (revisions, ms) in steps {
-            let revision = last.revision.0.checked_add_unsigned(revisions).ok_or("a revision is too large")?;
+            let revision =
+                last.revision.0.checked_add_unsigned(revisions).ok_or("a revision is too large")?;
             let time_ms = last.time_ms.checked_add_unsigned(ms).ok_or("a time is too large")?;
             last = Mark { revision: Revision(revision), time_ms };
             if revisions == 0 || ms == 0 || timeline.marks.len() == MAX_MARKS {

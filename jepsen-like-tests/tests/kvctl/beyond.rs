@@ -42,7 +42,10 @@ async fn past(flavor: Flavor) {
     let diff = kvctl.run(&["diff", &first.to_string(), &deleted.to_string(), "--values"]).await.ok();
     assert!(diff.starts_with("- \"k\""), "{diff}");
     assert!(diff.contains("~ \"other\""), "{diff}");
-    assert!(diff.ends_with(&format!("0 added, 1 removed, 1 modified between {first} and {deleted}\n")), "{diff}");
+    assert!(
+        diff.ends_with(&format!("0 added, 1 removed, 1 modified between {first} and {deleted}\n")),
+        "{diff}"
+    );
     let narrow = json(&kvctl.run(&["diff", &second.to_string(), "0", "--prefix=o", "-w", "json"]).await.ok());
     assert_eq!(narrow["changes"].as_array().unwrap().len(), 1, "{narrow}");
 
@@ -78,10 +81,17 @@ async fn status_and_verify_see_all_members() {
             kvctl.run(&["put", "k", &count.to_string()]).await.ok();
         }
         let status = json(&kvctl.run(&["status", "-w", "json"]).await.ok());
-        assert_eq!((&status["healthy"], &status["answering"], &status["quorum"]), (&true.into(), &3.into(), &2.into()), "{status}");
+        assert_eq!(
+            (&status["healthy"], &status["answering"], &status["quorum"]),
+            (&true.into(), &3.into(), &2.into()),
+            "{status}"
+        );
         assert_eq!(status["revision"], 6, "{status}");
         let members = status["members"].as_array().unwrap();
-        assert!(members.iter().all(|member| member["sync_p99_ms"].is_number() && member["watchers"].is_number()), "{status}");
+        assert!(
+            members.iter().all(|member| member["sync_p99_ms"].is_number() && member["watchers"].is_number()),
+            "{status}"
+        );
         let screen = kvctl.run(&["status"]).await.ok();
         assert!(screen.contains(": healthy; 3 of 3 voters answer, quorum 2"), "{screen}");
 

@@ -124,20 +124,30 @@ async fn endpoints(cluster: &Cluster) {
     let hashes = json(&all.run(&["endpoint", "hashkv", "-w", "json", "--cluster"]).await.ok());
     assert_eq!(hashes[0]["HashKV"]["hash"], hashes[2]["HashKV"]["hash"], "{hashes}");
     let defrag = one.run(&["defrag", "--cluster"]).await.ok();
-    assert_eq!(defrag.lines().filter(|line| line.starts_with("Finished defragmenting")).count(), 3, "{defrag}");
+    assert_eq!(
+        defrag.lines().filter(|line| line.starts_with("Finished defragmenting")).count(),
+        3,
+        "{defrag}"
+    );
     assert_eq!(one.run(&["alarm", "list"]).await.ok(), "");
     let half = Etcdctl::kvctl(&[cluster.endpoint(0), "http://127.0.0.1:1".to_owned()]);
     let health = half.run(&["endpoint", "health"]).await;
     assert_eq!(health.code, 1);
-    assert!(health.err.contains("http://127.0.0.1:1 is unhealthy") && health.err.contains("unhealthy cluster"), "{}", health.err);
+    assert!(
+        health.err.contains("http://127.0.0.1:1 is unhealthy") && health.err.contains("unhealthy cluster"),
+        "{}",
+        health.err
+    );
     assert!(health.out.contains("is healthy: successfully committed proposal"), "{}", health.out);
 }
 
 async fn move_leader(cluster: &mut Cluster) {
     let to = cluster.followers().await.unwrap()[0];
-    let status = json(&Etcdctl::kvctl(&[cluster.endpoint(to)]).run(&["endpoint", "status", "-w", "json"]).await.ok());
+    let status =
+        json(&Etcdctl::kvctl(&[cluster.endpoint(to)]).run(&["endpoint", "status", "-w", "json"]).await.ok());
     let id = format!("{:x}", status[0]["Status"]["header"]["member_id"].as_u64().unwrap());
-    let followers: Vec<String> = cluster.followers().await.unwrap().iter().map(|&index| cluster.endpoint(index)).collect();
+    let followers: Vec<String> =
+        cluster.followers().await.unwrap().iter().map(|&index| cluster.endpoint(index)).collect();
     let refused = Etcdctl::kvctl(&followers).run(&["move-leader", &id]).await;
     assert_eq!(refused.code, 128, "{}", refused.err);
     let moved = Etcdctl::kvctl(&cluster.endpoints()).run(&["move-leader", &id]).await.ok();
@@ -189,6 +199,20 @@ async fn shell_parts(cluster: &Cluster) {
     kvctl.run(&["man", pages.to_str().unwrap()]).await.ok();
     assert!(pages.join("kvctl-get.1").is_file());
     // `kvctl bench` is there as before.
-    let bench = kvctl.run_with(&["bench", "lease", "--endpoints", cluster.endpoint(0).trim_start_matches("http://"), "--total=20", "--json"], "", Duration::from_secs(60)).await.ok();
+    let bench = kvctl
+        .run_with(
+            &[
+                "bench",
+                "lease",
+                "--endpoints",
+                cluster.endpoint(0).trim_start_matches("http://"),
+                "--total=20",
+                "--json",
+            ],
+            "",
+            Duration::from_secs(60),
+        )
+        .await
+        .ok();
     assert_eq!(json(&bench)["operations"], 20, "{bench}");
 }

@@ -39,9 +39,14 @@ async fn wrong_certificates_are_told() {
     let member = authority.sign("member");
     let client = authority.sign("client");
     let foreign = stranger.sign("foreign");
-    let files = TlsFiles { authority: authority.certificate.clone(), certificate: member.certificate, key: member.key };
+    let files = TlsFiles {
+        authority: authority.certificate.clone(),
+        certificate: member.certificate,
+        key: member.key,
+    };
     for flavor in [Flavor::Barque, Flavor::Etcd] {
-        let cluster = Cluster::start(flavor, 1, Options::default().fast_elections().tls(files.clone())).await.unwrap();
+        let cluster =
+            Cluster::start(flavor, 1, Options::default().fast_elections().tls(files.clone())).await.unwrap();
         let kvctl = || Etcdctl::kvctl(&cluster.endpoints());
         let good = kvctl().authority(&authority.certificate).certificate(&client.certificate, &client.key);
         good.run(&["put", "k", "v"]).await.ok();
@@ -49,19 +54,32 @@ async fn wrong_certificates_are_told() {
         let status = super::json(&good.run(&["status", "-w", "json"]).await.ok());
         assert!(status["members"][0]["certificate_days_left"].is_number(), "{status}");
 
-        let distrusting = kvctl().authority(&stranger.certificate).certificate(&client.certificate, &client.key);
-        told(&distrusting.run(&["get", "k"]).await, 2, &["the certificate of https://127.0.0.1:", "--cacert"]);
+        let distrusting =
+            kvctl().authority(&stranger.certificate).certificate(&client.certificate, &client.key);
+        told(
+            &distrusting.run(&["get", "k"]).await,
+            2,
+            &["the certificate of https://127.0.0.1:", "--cacert"],
+        );
         told(&kvctl().run(&["get", "k"]).await, 2, &["is refused", "--cacert"]);
         let anonymous = kvctl().authority(&authority.certificate);
-        told(&anonymous.run(&["get", "k"]).await, 2, &["refuses this client's certificate", "--cert and --key"]);
-        let unknown = kvctl().authority(&authority.certificate).certificate(&foreign.certificate, &foreign.key);
+        told(
+            &anonymous.run(&["get", "k"]).await,
+            2,
+            &["refuses this client's certificate", "--cert and --key"],
+        );
+        let unknown =
+            kvctl().authority(&authority.certificate).certificate(&foreign.certificate, &foreign.key);
         told(&unknown.run(&["get", "k"]).await, 2, &["refuses this client's certificate"]);
-        let careless = kvctl().flag("--insecure-skip-tls-verify").certificate(&client.certificate, &client.key);
+        let careless =
+            kvctl().flag("--insecure-skip-tls-verify").certificate(&client.certificate, &client.key);
         assert_eq!(careless.run(&["get", "k"]).await.ok(), "k\nv\n");
         let plain = Etcdctl::kvctl(&[format!("http://127.0.0.1:{}", cluster.client_port(0))]);
         told(&plain.run(&["get", "k"]).await, 2, &["closed the connection", "https://"]);
         told(&good.clone().flag("--key=/nowhere").run(&["get", "k"]).await, 1, &["--key"]);
-        let keyless = kvctl().authority(&authority.certificate).flag(&format!("--cert={}", client.certificate.display()));
+        let keyless = kvctl()
+            .authority(&authority.certificate)
+            .flag(&format!("--cert={}", client.certificate.display()));
         told(&keyless.run(&["get", "k"]).await, 128, &["--key"]);
         let garbage = kvctl().authority(&client.key);
         told(&garbage.run(&["get", "k"]).await, 128, &["--cacert", "no certificate"]);

@@ -157,14 +157,17 @@ fn compare(arguments: &[&str], expected: &Printed, printed: &Printed) -> Result<
     if expected.code != 0 && expected.out.contains("USAGE:") || arguments == ["lease"] {
         return Ok(());
     }
-    let (expected_out, printed_out) = (as_of_3_6(arguments, &expected.out), as_of_3_6(arguments, &printed.out));
+    let (expected_out, printed_out) =
+        (as_of_3_6(arguments, &expected.out), as_of_3_6(arguments, &printed.out));
     if expected_out != printed_out {
         return Err(format!("output:\n    {expected_out}\n    {printed_out}"));
     }
     // A server's error is its own text; what `kvctl` adds comes after it.
     let server_error = expected.err.lines().last().and_then(|line| line.split_once("etcdserver: "));
     match server_error {
-        Some((_, text)) if !printed.err.contains(text.trim_end_matches(')')) => Err(format!("the error is not {text}")),
+        Some((_, text)) if !printed.err.contains(text.trim_end_matches(')')) => {
+            Err(format!("the error is not {text}"))
+        }
         _ if expected.code != 0 && printed.err.is_empty() => Err("nothing on standard error".into()),
         _ => Ok(()),
     }
@@ -180,7 +183,9 @@ fn as_of_3_6(arguments: &[&str], out: &str) -> String {
         // Names and their order, and the values.
         return format!("{keys:?} {value}");
     }
-    let own = |line: &&str| !["\"ClusterID\"", "\"MemberID\"", "\"RaftTerm\""].iter().any(|own| line.starts_with(own));
+    let own = |line: &&str| {
+        !["\"ClusterID\"", "\"MemberID\"", "\"RaftTerm\""].iter().any(|own| line.starts_with(own))
+    };
     out.lines().filter(own).collect::<Vec<_>>().join("\n")
 }
 

@@ -14,7 +14,8 @@ async fn id(kvctl: &Etcdctl, name: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unsafe_changes_are_refused_with_the_reason() {
-    let mut cluster = Cluster::start(Flavor::under_test(), 3, Options::default().fast_elections()).await.unwrap();
+    let mut cluster =
+        Cluster::start(Flavor::under_test(), 3, Options::default().fast_elections()).await.unwrap();
     let kvctl = Etcdctl::kvctl(&cluster.endpoints());
     let (living, dead) = (cluster.leader().await.unwrap(), cluster.followers().await.unwrap()[0]);
     let living_id = id(&kvctl, cluster.name(living)).await;
@@ -42,7 +43,10 @@ async fn unsafe_changes_are_refused_with_the_reason() {
     let peer = format!("http://127.0.0.1:{}", cluster.peer_port(dead));
     let added = kvctl.run(&["member", "add", "m4", "--learner", &format!("--peer-urls={peer}")]).await.ok();
     assert!(added.contains(" added as learner to cluster "), "{added}");
-    assert!(added.contains("\nETCD_NAME=\"m4\"\n") && added.contains("\nBARQUE_STORE_INITIAL_CLUSTER=\""), "{added}");
+    assert!(
+        added.contains("\nETCD_NAME=\"m4\"\n") && added.contains("\nBARQUE_STORE_INITIAL_CLUSTER=\""),
+        "{added}"
+    );
     let new_id = added.split_whitespace().nth(1).unwrap();
     let promoted = kvctl.run(&["member", "promote", new_id]).await;
     assert!(promoted.code == 1 && promoted.err.contains("does not answer"), "{promoted:?}");

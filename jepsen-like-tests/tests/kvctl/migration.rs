@@ -33,7 +33,9 @@ async fn a_live_etcd_is_copied_followed_and_left() {
 
     let copied = json(&destination.run(&["migrate", &from, "--once", "-w", "json"]).await.ok());
     assert_eq!((&copied["phase"], &copied["keys"]), (&"follow".into(), &701.into()), "{copied}");
-    let position = |rows: Vec<(String, String, String)>| rows.into_iter().filter(|row| !row.0.starts_with("a3ZjdGwvbWlncmF0ZS")).collect::<Vec<_>>();
+    let position = |rows: Vec<(String, String, String)>| {
+        rows.into_iter().filter(|row| !row.0.starts_with("a3ZjdGwvbWlncmF0ZS")).collect::<Vec<_>>()
+    };
     assert_eq!(position(contents(&destination).await), contents(&source).await);
     let left = destination.run(&["lease", "timetolive", &lease, "--keys"]).await.ok();
     assert!(left.contains("granted with TTL(600s)") && left.ends_with("attached keys([leased])\n"), "{left}");

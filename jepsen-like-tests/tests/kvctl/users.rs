@@ -62,16 +62,27 @@ async fn users_and_roles_are_administered_as_with_etcdctl() {
     let mut wrong = Vec::new();
     for (arguments, input) in SCRIPT {
         let patience = jepsen_like_tests::deadline::PATIENCE;
-        let (expected, printed) =
-            tokio::join!(etcdctl.run_with(arguments, input, patience), kvctl.run_with(arguments, input, patience));
+        let (expected, printed) = tokio::join!(
+            etcdctl.run_with(arguments, input, patience),
+            kvctl.run_with(arguments, input, patience)
+        );
         let own = |text: &str| {
             let own = ["\"ClusterID\"", "\"MemberID\"", "\"RaftTerm\""];
-            text.lines().filter(|line| !own.iter().any(|own| line.starts_with(own))).collect::<Vec<_>>().join("\n")
+            text.lines()
+                .filter(|line| !own.iter().any(|own| line.starts_with(own)))
+                .collect::<Vec<_>>()
+                .join("\n")
         };
-        let error = expected.err.lines().last().and_then(|line| line.split_once("etcdserver: ")).map_or("", |(_, text)| text);
+        let error = expected
+            .err
+            .lines()
+            .last()
+            .and_then(|line| line.split_once("etcdserver: "))
+            .map_or("", |(_, text)| text);
         // Health tells the time it took.
         let out_differs = own(&expected.out) != own(&printed.out) && arguments[0] != "endpoint";
-        if expected.code != printed.code || out_differs || !printed.err.contains(error.trim_end_matches(')')) {
+        if expected.code != printed.code || out_differs || !printed.err.contains(error.trim_end_matches(')'))
+        {
             wrong.push(format!("{arguments:?}\n  etcdctl: {expected:?}\n  kvctl:   {printed:?}"));
         }
     }
@@ -88,9 +99,15 @@ async fn wrong_passwords_and_tokens_are_told_and_stale_tokens_renewed() {
     kvctl.run(&["auth", "enable"]).await.ok();
     let wrong = kvctl.run(&["get", "k", "--user=root:wrong"]).await;
     assert_eq!(wrong.code, 2, "{wrong:?}");
-    assert!(wrong.err.contains("authentication failed") && wrong.err.contains("check --user and --password"), "{wrong:?}");
+    assert!(
+        wrong.err.contains("authentication failed") && wrong.err.contains("check --user and --password"),
+        "{wrong:?}"
+    );
     let token = kvctl.run(&["get", "k", "--auth-jwt-token=nonsense"]).await;
-    assert!(token.code == 1 && token.err.contains("invalid auth token") && token.err.contains("--auth-jwt-token"), "{token:?}");
+    assert!(
+        token.code == 1 && token.err.contains("invalid auth token") && token.err.contains("--auth-jwt-token"),
+        "{token:?}"
+    );
     let nobody = kvctl.run(&["get", "k"]).await;
     assert!(nobody.code == 1 && nobody.err.contains("--user"), "{nobody:?}");
 

@@ -100,6 +100,7 @@ pub struct Recorded {
     pub watches: Vec<Followed<WatchedRange, ()>>,
 }
 
+#[derive(Debug)]
 struct Counters {
     total: Traffic,
     prefixes: Sketch<Bytes, Traffic>,
@@ -107,6 +108,7 @@ struct Counters {
     watches: Sketch<WatchedRange, ()>,
 }
 
+#[derive(Debug)]
 struct Counting {
     grouping: Grouping,
     top: usize,
@@ -114,7 +116,7 @@ struct Counting {
 }
 
 /// What a member counts for those who look.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Activity {
     /// How many look; read by every request.
     looking: AtomicUsize,
@@ -188,6 +190,7 @@ impl Activity {
 }
 
 /// Has a member count, as long as it lives.
+#[derive(Debug)]
 pub struct Viewer {
     activity: Arc<Activity>,
     counting: Arc<Counting>,
@@ -231,8 +234,7 @@ mod tests {
         let one = activity.look(Grouping::default(), 10).unwrap();
         activity.record(&client(1), &[(Bytes::from("/a/x"), Traffic::write(7))]);
         let other = activity.look(Grouping::new(b"/", 2), 10).unwrap();
-        let txn =
-            [(Bytes::from("/a/y/z"), Traffic::write(5)), (Bytes::from("/b/y/z"), Traffic::read(3))];
+        let txn = [(Bytes::from("/a/y/z"), Traffic::write(5)), (Bytes::from("/b/y/z"), Traffic::read(3))];
         activity.record(&client(2), &txn);
 
         let seen = one.take();

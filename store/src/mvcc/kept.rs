@@ -29,7 +29,10 @@ struct Walk {
 }
 
 enum Next {
-    Newest { live: bool, at: Option<Seq> },
+    Newest {
+        live: bool,
+        at: Option<Seq>,
+    },
     /// What this event superseded.
     Before(Seq),
     Done,

@@ -55,12 +55,8 @@ impl<B: Backend> Admin<B> {
 impl<B: Backend> admin_server::Admin for Admin<B> {
     type ActivityStream = BoxStream<'static, Result<pb::ActivityResponse, Status>>;
 
-    async fn space(
-        &self,
-        request: Request<pb::SpaceRequest>,
-    ) -> Result<Response<pb::SpaceResponse>, Status> {
-        let on_learner =
-            if request.get_ref().serializable { OnLearner::Serve } else { OnLearner::Refuse };
+    async fn space(&self, request: Request<pb::SpaceRequest>) -> Result<Response<pb::SpaceResponse>, Status> {
+        let on_learner = if request.get_ref().serializable { OnLearner::Serve } else { OnLearner::Refuse };
         admit(&self.backend, request.metadata(), on_learner)?;
         let request = request.into_inner();
         let (grouping, top) = grouping(request.grouping.as_ref())?;
@@ -72,7 +68,9 @@ impl<B: Backend> admin_server::Admin for Admin<B> {
             let mut attempt = 1;
             loop {
                 match space(&self.backend, &request.prefix, &grouping, top).await {
-                    Err(StoreError::Command(CommandError::Compacted)) if attempt < SPACE_ATTEMPTS => attempt += 1,
+                    Err(StoreError::Command(CommandError::Compacted)) if attempt < SPACE_ATTEMPTS => {
+                        attempt += 1
+                    }
                     answer => return answer,
                 }
             }
@@ -96,8 +94,14 @@ impl<B: Backend> admin_server::Admin for Admin<B> {
             .map_err(|error| Status::resource_exhausted(error.to_string()))?;
         let mut ticks = tokio::time::interval_at(Instant::now() + ACTIVITY_INTERVAL, ACTIVITY_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let looking =
-            Looking { backend: self.backend.clone(), hub: Arc::clone(&self.hub), viewer, ticks, top, since: Instant::now() };
+        let looking = Looking {
+            backend: self.backend.clone(),
+            hub: Arc::clone(&self.hub),
+            viewer,
+            ticks,
+            top,
+            since: Instant::now(),
+        };
         let answers = stream::unfold(looking, |mut looking| async move {
             let answer = looking.next().await;
             Some((Ok(answer), looking))
@@ -207,9 +211,7 @@ fn revision_at(
         until_ms,
     };
     Ok(match timeline.at(time_ms) {
-        Some(moment) if moment.next.is_none() && time_ms >= now_ms => {
-            answer(current, moment.mark.time_ms, 0)
-        }
+        Some(moment) if moment.next.is_none() && time_ms >= now_ms => answer(current, moment.mark.time_ms, 0),
         Some(moment) => {
             answer(moment.mark.revision, moment.mark.time_ms, moment.next.map_or(0, |next| next.time_ms))
         }

@@ -271,10 +271,11 @@ mod tests {
             ("/d/1".into(), live(5)),
         ]);
         let told = tally(&keys, "", &Grouping::new(b"/", 2), 2);
-        let group = |prefix: &'static str, live_keys, live_bytes, historic_versions, historic_bytes| SpaceGroup {
-            prefix: prefix.into(),
-            numbers: Some(SpaceNumbers { live_keys, live_bytes, historic_versions, historic_bytes }),
-        };
+        let group =
+            |prefix: &'static str, live_keys, live_bytes, historic_versions, historic_bytes| SpaceGroup {
+                prefix: prefix.into(),
+                numbers: Some(SpaceNumbers { live_keys, live_bytes, historic_versions, historic_bytes }),
+            };
         assert_eq!(told.groups, [group("/a/", 2, 38, 0, 0), group("/a/b/", 1, 7, 2, 14)]);
         assert_eq!((told.rest_groups, told.rest.unwrap().live_bytes), (1, 9));
         assert_eq!(told.deepest_keys.len(), 1);

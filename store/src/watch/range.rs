@@ -98,7 +98,8 @@ mod tests {
 
     #[test]
     fn what_is_understood_can_be_asked_for_again() {
-        for (key, end) in [(&b"a"[..], &b""[..]), (b"a", b"\0"), (b"a", b"b"), (b"a\xff", b"b"), (b"a", b"c")] {
+        for (key, end) in [(&b"a"[..], &b""[..]), (b"a", b"\0"), (b"a", b"b"), (b"a\xff", b"b"), (b"a", b"c")]
+        {
             let understood = range(key, end).unwrap();
             let (key, end) = understood.to_request();
             assert_eq!(WatchRange::from_request(&key, &end), Ok(understood));

@@ -51,7 +51,10 @@ async fn activity_is_told_while_somebody_looks() {
     member.put("/a/1", "x").await;
     member.put("/a/2", "x").await;
     member.kv().range(get("/b/1")).await.unwrap();
-    let compare = barque_proto::etcdserverpb::Compare { key: "/c/1".into(), ..barque_proto::etcdserverpb::Compare::default() };
+    let compare = barque_proto::etcdserverpb::Compare {
+        key: "/c/1".into(),
+        ..barque_proto::etcdserverpb::Compare::default()
+    };
     let txn = TxnRequest {
         compare: vec![compare],
         success: vec![op(Op::RequestPut(put("/c/1", "new")))],
