@@ -92,7 +92,7 @@ async fn locks(through: &Etcdctl, other: &Etcdctl) {
     assert!(next[0].starts_with("the-lock/") && next[0] != held[0], "{next:?}");
     second.interrupt().await;
     let script = "test -n \"$ETCD_LOCK_KEY\" && test \"$ETCD_LOCK_REV\" -gt 0 && echo $1; exit 7";
-    let ran = through.run(&["lock", "the-lock", "sh", "-c", script, "sh", "in"]).await;
+    let ran = through.run(&["lock", "the-lock", "sh", "--", "-c", script, "sh", "in"]).await;
     assert_eq!((ran.code, ran.out.as_str()), (7, "in\n"), "{}", ran.err);
     // Nothing is left behind.
     assert_eq!(other.run(&["get", "--prefix", "the-lock/"]).await.ok(), "");

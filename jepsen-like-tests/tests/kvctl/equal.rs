@@ -1,7 +1,9 @@
 //! The same words to `etcdctl` and to `kvctl`, each on a store of its own with the same history: the same output and
 //! the same exit code, on real etcd and on Barque.
 //!
-//! Debian's etcdctl is 3.4 and `kvctl` follows 3.6. What differs between the two is taken out by `as_of_3_6`.
+//! Debian's etcdctl is 3.4 and `kvctl` follows 3.6, so some things are not in the script or are taken out:
+//! names in the JSON of transactions (`ResponsePut`, now `response_put`), columns of `endpoint status`, the exit code
+//! of a command that `lock` runs (1, now its own), and what an unreachable endpoint does (a timeout and code 1 there).
 
 use jepsen_like_tests::cluster::{Cluster, Flavor, Options};
 use jepsen_like_tests::deadline::PATIENCE;
@@ -111,7 +113,7 @@ const SCRIPT: &[(&[&str], &str)] = &[
     (&["alarm", "list"], ""),
     (&["alarm", "list", "-w", "json"], ""),
     (&["alarm", "disarm"], ""),
-    (&["alarm", "disarm", "-w", "fields"], ""),
+    (&["alarm", "disarm", "-w", "json"], ""),
     (&["member", "list", "-w", "json"], ""),
     (&["member", "remove", "abc"], ""),
     (&["member", "remove"], ""),
@@ -125,7 +127,6 @@ const SCRIPT: &[(&[&str], &str)] = &[
     (&["elect"], ""),
     (&["elect", "e"], ""),
     (&["elect", "-l", "e", "p"], ""),
-    (&["lock", "l", "sh", "--", "-c", "exit 7"], ""),
     (&["lock", "l", "echo", "held"], ""),
 ];
 
@@ -175,10 +176,14 @@ fn compare(arguments: &[&str], expected: &Printed, printed: &Printed) -> Result<
 
 /// Output without what belongs to one cluster only, and as etcdctl 3.6 would write it.
 fn as_of_3_6(arguments: &[&str], out: &str) -> String {
+    let mut out = out.to_owned();
+    for (then, now) in [("Range", "range"), ("Put", "put"), ("DeleteRange", "delete_range")] {
+        out = out.replace(&format!("\"Response{then}\""), &format!("\"response_{now}\""));
+    }
     if arguments.contains(&"json")
-        && let Ok(mut value) = serde_json::from_str::<Value>(out)
+        && let Ok(mut value) = serde_json::from_str::<Value>(&out)
     {
-        let keys = key_order(out);
+        let keys = key_order(&out);
         strip(&mut value);
         // Names and their order, and the values.
         return format!("{keys:?} {value}");
