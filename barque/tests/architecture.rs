@@ -21,7 +21,8 @@ const CRATES: &[(&str, &str, &[&str])] = &[
 /// only, but for [`CIRCLES`]. Code that is only compiled for tests is free.
 const STORE: &[(&str, &[&str])] = &[
     ("ids", &[]),
-    ("record", &["ids"]),
+    ("varint", &[]),
+    ("record", &["ids", "varint"]),
     ("command", &["ids", "record"]),
     ("event", &["ids", "record"]),
     ("timeline", &["ids"]),
@@ -43,7 +44,7 @@ const STORE: &[(&str, &[&str])] = &[
     ("mvcc", &["ids", "record", "command", "event", "stored", "lease"]),
     ("state", &["ids", "record", "command", "event", "timeline", "stored", "watch", "lease", "mvcc"]),
     ("wal", &["ids"]),
-    ("snapshot", &["ids", "record", "command", "stored"]),
+    ("snapshot", &["ids", "varint", "record", "command", "stored"]),
     ("records", &["ids", "record", "stored"]),
     ("storage", &["ids", "record", "stored", "mvcc", "state", "snapshot", "records"]),
     (

@@ -299,8 +299,10 @@ pub(crate) fn usage_exit_code(error: &clap::Error) -> u8 {
         | ErrorKind::DisplayVersion
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => 0,
         ErrorKind::MissingRequiredArgument | ErrorKind::ArgumentConflict | ErrorKind::TooManyValues => 128,
-        ErrorKind::UnknownArgument | ErrorKind::ValueValidation if !of_a_flag => 128,
-        ErrorKind::InvalidValue if !error.get(ContextKind::ValidValue).is_none() => 4,
+        ErrorKind::UnknownArgument | ErrorKind::ValueValidation | ErrorKind::InvalidValue if !of_a_flag => {
+            128
+        }
+        ErrorKind::InvalidValue if error.get(ContextKind::ValidValue).is_some() => 4,
         _ => 1,
     }
 }
@@ -333,6 +335,7 @@ mod tests {
             ("get a --prefix --from-key", 128),
             ("member add m4", 128),
             ("lease revoke xyz", 128),
+            ("role grant-permission r fly k", 128),
             ("get a --unknown", 1),
             ("get a --limit=x", 1),
             ("unknown", 1),

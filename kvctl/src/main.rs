@@ -53,8 +53,7 @@ fn main() -> ExitCode {
             if !said {
                 eprintln!("Error: {failure}");
             }
-            // Tasks that wait for standard input must not hold the end up.
-            std::process::exit(i32::from(failure.exit_code()))
+            ExitCode::from(failure.exit_code())
         }
     }
 }

@@ -31,5 +31,6 @@ pub mod storage;
 pub mod stored;
 pub mod timeline;
 pub mod tls;
+mod varint;
 pub mod wal;
 pub mod watch;

@@ -22,7 +22,7 @@ use crate::member::start::{MemberSettings, StartError, Started, start};
 use crate::metrics::Metrics;
 use crate::raft::node::RaftTiming;
 use crate::raft::traffic::CountedService;
-use crate::rpc::backend::{Backend as _, Limits};
+use crate::rpc::backend::{ActiveAlarm, Backend as _, Limits};
 use crate::rpc::{self, Watches};
 use crate::serve::{ConnectionLimit, Front, HANDSHAKE_DEADLINE, HttpOnly, Server};
 use crate::storage::data_dir::has_identity;
@@ -101,7 +101,14 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
         tracing::info!(url = %listener.url, "serving members");
         peers.serve(listener, front.clone(), limit.clone());
     }
-    member.take_part(&settings).await?;
+    tokio::select! {
+        taken = member.take_part(&settings) => taken?,
+        () = stop.cancelled() => {
+            member.stop().await;
+            peers.shutdown(Duration::ZERO).await;
+            return Ok(());
+        }
+    }
 
     let clients = Server::new(HANDSHAKE_DEADLINE);
     let watches = Watches {
@@ -182,6 +189,7 @@ fn settings(config: &ValidConfig, metrics: &Arc<Metrics>) -> Result<MemberSettin
         },
         quota_bytes: config.quota_bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
         auto_compaction: config.auto_compaction,
+        corrupt_check: config.corrupt_check,
         snapshots: SnapshotRule {
             entries: config.snapshot_count,
             keep_log_bytes: config
@@ -223,7 +231,9 @@ impl HealthSource for Health {
     }
 
     fn alarms(&self) -> Vec<AlarmKind> {
-        self.0.alarms().into_iter().map(|alarm| alarm.kind).collect()
+        // Another member's data is no reason to send nobody here.
+        let concerns = |alarm: &ActiveAlarm| alarm.kind != AlarmKind::Corrupt || self.0.is_corrupt();
+        self.0.alarms().into_iter().filter(concerns).map(|alarm| alarm.kind).collect()
     }
 
     fn has_leader(&self) -> bool {

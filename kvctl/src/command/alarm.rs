@@ -35,12 +35,11 @@ pub(super) async fn list(connection: &Connection) -> Result<AlarmResponse, Failu
     connection.alarm(request(AlarmAction::Get, AlarmMember::default())).await
 }
 
-/// Ends each alarm; the answer has those that were ended.
+/// Ends each alarm; the answer has those that were ended, and no header, as etcdctl's.
 async fn disarm(connection: &Connection, listed: AlarmResponse) -> Result<AlarmResponse, Failure> {
-    let mut all = AlarmResponse { header: listed.header, alarms: Vec::new() };
+    let mut all = AlarmResponse::default();
     for alarm in listed.alarms {
         let one = connection.alarm(request(AlarmAction::Deactivate, alarm)).await?;
-        all.header = one.header;
         all.alarms.extend(one.alarms);
     }
     Ok(all)

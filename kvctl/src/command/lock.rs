@@ -26,8 +26,8 @@ pub(crate) struct LockArgs {
     /// Seconds until the lock is free again if this program dies
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     ttl: i64,
-    /// Run this while the lock is held
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    /// Run this while the lock is held; flags of its own go after `--`
+    #[arg(value_name = "COMMAND")]
     exec: Vec<OsString>,
 }
 

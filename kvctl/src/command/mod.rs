@@ -75,10 +75,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     let context = Context { connection: Connection::new(cli.global.settings()?), output };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Failure::io("starting the asynchronous runtime"))?;
-    let done = runtime.block_on(dispatch(cli.command, &context));
-    // A thread that reads standard input would be waited for.
-    runtime.shutdown_background();
-    done
+    runtime.block_on(dispatch(cli.command, &context))
 }
 
 /// Commands whose answers can be drawn as tables; checked before anything is asked or changed.

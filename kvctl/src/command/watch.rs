@@ -1,12 +1,12 @@
 //! `kvctl watch`: events as they come, or a command for each of them.
 
 use std::ffi::OsString;
+use std::io;
 use std::process::ExitStatus;
 
 use barque_proto::etcdserverpb::WatchResponse;
 use barque_proto::mvccpb::{Event, event};
 use clap::{Args, Parser};
-use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -135,12 +135,12 @@ impl WatchArgs {
 
 /// Reads lines and watches what they say, until the input or a watch ends.
 async fn interactive(context: &Context, environment: &FromEnvironment) -> Result<(), Failure> {
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    let mut lines = lines_of_input();
     let mut watches = JoinSet::new();
     let mut questions: Vec<mpsc::Sender<()>> = Vec::new();
     loop {
         let line = tokio::select! {
-            line = lines.next_line() => line.map_err(Failure::io("standard input"))?,
+            line = lines.recv() => line.transpose().map_err(Failure::io("standard input"))?,
             Some(ended) = watches.join_next() => match ended {
                 Ok(Err(Failure::Interrupted(_))) => continue,
                 Ok(other) => return other,
@@ -169,6 +169,19 @@ async fn interactive(context: &Context, environment: &FromEnvironment) -> Result
             _ => eprintln!("{line:?} is neither `watch KEY` nor `progress`"),
         }
     }
+}
+
+/// Lines of standard input, read by a thread of its own: such reads can only block. It ends with the program.
+fn lines_of_input() -> mpsc::Receiver<io::Result<String>> {
+    let (sender, lines) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        for line in io::stdin().lines() {
+            if sender.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
 }
 
 async fn begin(

@@ -7,10 +7,9 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::Request;
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::connector::causes;
-use super::{Endpoint, Settings, connector};
+use super::{Endpoint, Settings, certificate, connector};
 use crate::error::Failure;
 
 /// No page of a member is larger.
@@ -48,10 +47,7 @@ fn late(endpoint: &Endpoint, within: Duration) -> Failure {
 async fn ask(settings: &Settings, endpoint: &Endpoint, path: &str) -> Result<HttpAnswer, Failure> {
     let connector = connector(settings, endpoint, b"http/1.1")?;
     let open = connector.open().await.map_err(|why| Failure::Connection(why.to_string()))?;
-    let certificate_ends_s = open.chain.first().and_then(|certificate| {
-        let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-        Some(parsed.validity().not_after.timestamp())
-    });
+    let certificate_ends_s = open.chain.first().and_then(|certificate| certificate::ends_s(certificate));
     let broken = |why: &(dyn std::error::Error + 'static)| {
         Failure::Connection(format!("{endpoint}{path}: {}", causes(why)))
     };

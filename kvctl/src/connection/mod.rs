@@ -3,6 +3,7 @@
 //! The only part of `kvctl` that knows gRPC, sockets and certificates. A call that may have changed something is
 //! never sent twice.
 
+mod certificate;
 mod connector;
 mod credentials;
 mod endpoints;
@@ -36,6 +37,9 @@ use crate::error::{Failure, ServerError};
 
 /// The largest request that is sent when no flag says otherwise, in bytes.
 const MAX_REQUEST_BYTES: usize = 2 << 20;
+
+/// Servers hang up on clients that ask for life more often; Go's client keeps to the same bound.
+const LEAST_KEEPALIVE: Duration = Duration::from_secs(10);
 
 /// How to connect, from the global flags.
 #[derive(Clone, Debug)]
@@ -235,7 +239,7 @@ impl Connection {
         let url = format!("{}://{}", if tls { "https" } else { "http" }, endpoint.authority());
         let dial = Dial::from_shared(url)
             .map_err(|why| Failure::Arguments(format!("the endpoint {endpoint}: {why}")))?
-            .http2_keep_alive_interval(settings.keepalive_time)
+            .http2_keep_alive_interval(settings.keepalive_time.max(LEAST_KEEPALIVE))
             .keep_alive_timeout(settings.keepalive_timeout)
             .initial_stream_window_size(1 << 20)
             .initial_connection_window_size(4 << 20);

@@ -325,7 +325,7 @@ impl Json for LeaseId {
 
 fn watch(response: &pb::WatchResponse) -> Object {
     let object = Object::new().always("Header", &response.header.unwrap_or_default());
-    let object = object.or_null("Events", &response.events);
+    let object = object.always("Events", &response.events);
     let object = object.always("CompactRevision", &response.compact_revision);
     object.always("Canceled", &response.canceled).always("Created", &response.created)
 }

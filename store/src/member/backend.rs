@@ -1,6 +1,5 @@
 //! A member as the client services see it: the one implementation of `rpc::Backend`.
 
-use openraft::async_runtime::WatchReceiver as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +21,7 @@ use crate::command::{Command, CommandError, KeyRange};
 use crate::error::StoreError;
 use crate::event::EventKind;
 use crate::ids::{LeaseId, MemberId, Revision};
+use crate::raft::observe;
 use crate::raft::proposals::ProposeError;
 use crate::raft::read_index::ReadError;
 use crate::rpc::backend::{
@@ -130,6 +130,10 @@ impl Backend for Member {
         self.0.leader.borrow().is_learner
     }
 
+    fn is_corrupt(&self) -> bool {
+        self.in_quarantine()
+    }
+
     fn has_space_for(&self, cost_bytes: u64) -> bool {
         self.0.space.has_room_for(&self.0.published.peek().view, cost_bytes)
     }
@@ -159,7 +163,7 @@ impl Backend for Member {
             WatchRange::from_request(&range.key, &range.range_end).map_err(|_| StoreError::WatchCanceled)?;
         let published = Arc::clone(&self.0.published);
         let applied = published.applied();
-        let stop = self.0.drain.clone();
+        let stop = self.serving();
         let state = (published, applied, range, from, stop);
         let events = futures::stream::try_unfold(
             state,
@@ -192,6 +196,7 @@ impl Backend for Member {
                         continue;
                     }
                     tokio::select! {
+                        // That this member may not serve any more is said by the next thing it is asked for.
                         () = stop.cancelled() => return Err(StoreError::Stopped),
                         changed = applied.changed() => changed.map_err(|_| StoreError::Stopped)?,
                     }
@@ -290,8 +295,7 @@ impl Backend for Member {
     }
 
     fn status(&self) -> MemberStatus {
-        let raft_index =
-            self.0.raft.data_metrics().borrow_watched().local_committed.map_or(0, |id| id.index());
+        let raft_index = observe::committed_index(&self.0.raft);
         let picture = self.0.published.peek();
         MemberStatus {
             raft_index: raft_index.max(picture.applied_index),
@@ -346,6 +350,10 @@ impl Backend for Member {
                 tokio::time::sleep(limit.saturating_sub(since).max(Duration::from_millis(50))).await;
             }
         }
+    }
+
+    fn serving(&self) -> CancellationToken {
+        CancellationToken::clone(&self.0.serving.load())
     }
 
     fn shutdown(&self) -> &CancellationToken {

@@ -10,6 +10,7 @@ pub mod event;
 mod history;
 pub mod kept;
 pub mod keyspace;
+mod links;
 #[cfg(test)]
 mod model;
 mod range;

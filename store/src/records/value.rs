@@ -60,6 +60,13 @@ impl Totals {
         self.key_sum = self.key_sum.wrapping_sub(key_hash(at));
     }
 
+    /// The records of another part of the same store came.
+    pub fn add_all(&mut self, part: &Self) {
+        self.count = self.count.wrapping_add(part.count);
+        self.key_sum = self.key_sum.wrapping_add(part.key_sum);
+        self.high = self.high.max(part.high);
+    }
+
     /// Whether both describe the same records.
     #[must_use]
     pub fn same_records(&self, other: &Self) -> bool {

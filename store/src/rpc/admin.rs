@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, MissedTickBehavior};
 use tonic::{Request, Response, Status};
 
-use super::admit::{OnLearner, admit, header};
+use super::admit::{OnLearner, admit, admit_to_data, header};
 use super::backend::{Backend, KeptVersions as _, ReadView as _};
 use super::space::SpaceTally;
 use super::streams::until_ended;
@@ -57,7 +57,7 @@ impl<B: Backend> admin_server::Admin for Admin<B> {
 
     async fn space(&self, request: Request<pb::SpaceRequest>) -> Result<Response<pb::SpaceResponse>, Status> {
         let on_learner = if request.get_ref().serializable { OnLearner::Serve } else { OnLearner::Refuse };
-        admit(&self.backend, request.metadata(), on_learner)?;
+        admit_to_data(&self.backend, request.metadata(), on_learner)?;
         let request = request.into_inner();
         let (grouping, top) = grouping(request.grouping.as_ref())?;
         if !request.serializable {
@@ -113,7 +113,7 @@ impl<B: Backend> admin_server::Admin for Admin<B> {
         &self,
         request: Request<pb::RevisionAtRequest>,
     ) -> Result<Response<pb::RevisionAtResponse>, Status> {
-        admit(&self.backend, request.metadata(), OnLearner::Refuse)?;
+        admit_to_data(&self.backend, request.metadata(), OnLearner::Refuse)?;
         self.backend.read_barrier().await?;
         let current = self.backend.view().revision();
         let found = revision_at(&self.backend.timeline(), request.get_ref().time_ms, now_ms(), current)?;
@@ -124,7 +124,7 @@ impl<B: Backend> admin_server::Admin for Admin<B> {
         &self,
         request: Request<pb::TimeOfRequest>,
     ) -> Result<Response<pb::TimeOfResponse>, Status> {
-        admit(&self.backend, request.metadata(), OnLearner::Refuse)?;
+        admit_to_data(&self.backend, request.metadata(), OnLearner::Refuse)?;
         let revisions = request.into_inner().revisions;
         if revisions.len() > MAX_REVISIONS {
             let many = format!("revisions: at most {MAX_REVISIONS} in one question, not {}", revisions.len());

@@ -5,6 +5,7 @@ use barque_proto::etcdserverpb::ResponseHeader;
 use tonic::metadata::MetadataMap;
 
 use super::backend::Backend;
+use crate::command::CommandError;
 use crate::error::StoreError;
 use crate::ids::Revision;
 
@@ -22,6 +23,8 @@ pub enum OnLearner {
 pub struct Admitted {
     /// The caller wants to be cut off when this member has no leader (`hasleader: true`).
     pub require_leader: bool,
+    /// The call lives on what this member holds, and ends when that turns out to be wrong.
+    pub reads_data: bool,
 }
 
 /// Checks that this member may serve a call.
@@ -46,7 +49,24 @@ pub fn admit<B: Backend>(
     if require_leader && backend.leader().is_none() {
         return Err(StoreError::NoLeader);
     }
-    Ok(Admitted { require_leader })
+    Ok(Admitted { require_leader, reads_data: false })
+}
+
+/// Checks that this member may serve a call that reads or changes what it holds.
+///
+/// # Errors
+/// As [`admit`]; `Corrupt`.
+#[inline]
+pub fn admit_to_data<B: Backend>(
+    backend: &B,
+    metadata: &MetadataMap,
+    on_learner: OnLearner,
+) -> Result<Admitted, StoreError> {
+    let admitted = admit(backend, metadata, on_learner)?;
+    if backend.is_corrupt() {
+        return Err(CommandError::Corrupt.into());
+    }
+    Ok(Admitted { reads_data: true, ..admitted })
 }
 
 /// The header of an answer.

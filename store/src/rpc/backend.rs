@@ -205,6 +205,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn leader(&self) -> Option<MemberId>;
     /// Whether this member has no vote.
     fn is_learner(&self) -> bool;
+    /// Whether this member was found to hold other data than the majority, so that it may serve none of it.
+    fn is_corrupt(&self) -> bool;
     /// Whether the quota allows so many more bytes. True when there is no quota.
     fn has_space_for(&self, cost_bytes: u64) -> bool;
 
@@ -357,6 +359,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Completes when this member has had no leader for three election timeouts in a row, counted from
     /// now. Ends streams that were opened with `hasleader`.
     fn leader_lost(&self) -> impl Future<Output = ()> + Send + 'static;
+
+    /// Cancelled when streams of what this member holds must end: with [`Backend::shutdown`], or because
+    /// [`Backend::is_corrupt`] holds.
+    fn serving(&self) -> CancellationToken;
 
     /// Cancelled when the member drains before it stops: streams end with "server stopped".
     fn shutdown(&self) -> &CancellationToken;

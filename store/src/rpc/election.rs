@@ -15,7 +15,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tonic::{Request, Response, Status};
 
-use super::admit::{OnLearner, admit, header};
+use super::admit::{OnLearner, admit_to_data, header};
 use super::backend::{Backend, KeyEvent, ReadView};
 use super::kv;
 use super::queue::{self, Leaving, Queue, as_seen_through_a_client, if_created_at};
@@ -36,7 +36,7 @@ impl<B: Backend> election_server::Election for Election<B> {
         &self,
         request: Request<CampaignRequest>,
     ) -> Result<Response<CampaignResponse>, Status> {
-        admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        admit_to_data(&self.0, request.metadata(), OnLearner::Refuse)?;
         let (leader, revision) =
             campaign(&self.0, request.into_inner()).await.map_err(as_seen_through_a_client)?;
         let header = Some(header(&self.0, revision));
@@ -47,14 +47,14 @@ impl<B: Backend> election_server::Election for Election<B> {
         &self,
         request: Request<ProclaimRequest>,
     ) -> Result<Response<ProclaimResponse>, Status> {
-        admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        admit_to_data(&self.0, request.metadata(), OnLearner::Refuse)?;
         let ProclaimRequest { leader, value } = request.into_inner();
         let revision = proclaim(&self.0, leader, value).await.map_err(as_seen_through_a_client)?;
         Ok(Response::new(ProclaimResponse { header: Some(header(&self.0, revision)) }))
     }
 
     async fn leader(&self, request: Request<LeaderRequest>) -> Result<Response<LeaderResponse>, Status> {
-        admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        admit_to_data(&self.0, request.metadata(), OnLearner::Refuse)?;
         let queue = Queue::new(&request.get_ref().name);
         let (leader, revision) = kv::range(&self.0, queue.first()).await.map_err(as_seen_through_a_client)?;
         match leader.records.first() {
@@ -67,7 +67,7 @@ impl<B: Backend> election_server::Election for Election<B> {
         &self,
         request: Request<LeaderRequest>,
     ) -> Result<Response<Self::ObserveStream>, Status> {
-        let admitted = admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.0, request.metadata(), OnLearner::Refuse)?;
         let observer = Observer {
             backend: self.0.clone(),
             queue: Queue::new(&request.get_ref().name),
@@ -82,7 +82,7 @@ impl<B: Backend> election_server::Election for Election<B> {
     }
 
     async fn resign(&self, request: Request<ResignRequest>) -> Result<Response<ResignResponse>, Status> {
-        admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        admit_to_data(&self.0, request.metadata(), OnLearner::Refuse)?;
         let revision =
             resign(&self.0, request.into_inner().leader).await.map_err(as_seen_through_a_client)?;
         Ok(Response::new(ResignResponse { header: Some(header(&self.0, revision)) }))

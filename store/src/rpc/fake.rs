@@ -230,6 +230,7 @@ struct State {
     barriers: Mutex<usize>,
     shutdown: CancellationToken,
     leader_lost: CancellationToken,
+    serving: CancellationToken,
     tasks: TaskTracker,
     activity: Arc<Activity>,
     timeline: Mutex<Arc<Timeline>>,
@@ -256,6 +257,7 @@ impl Fake {
             client_urls: vec![],
             is_learner: id == LEARNER,
         };
+        let shutdown = CancellationToken::new();
         Self(Arc::new(State {
             keyspace: Mutex::default(),
             leases: Mutex::default(),
@@ -265,8 +267,9 @@ impl Fake {
             limits: Limits { max_request_bytes: 64 * 1024, max_txn_ops: 8, min_lease_ttl_s: 2 },
             proposals: Mutex::default(),
             barriers: Mutex::default(),
-            shutdown: CancellationToken::new(),
+            shutdown,
             leader_lost: CancellationToken::new(),
+            serving: shutdown.child_token(),
             tasks: TaskTracker::new(),
             activity: Arc::default(),
             timeline: Mutex::default(),
@@ -284,6 +287,10 @@ impl Fake {
     pub(super) fn lose_leader(&self) {
         self.0.has_leader.store(false, Ordering::SeqCst);
         self.0.leader_lost.cancel();
+    }
+
+    pub(super) fn become_corrupt(&self) {
+        self.0.serving.cancel();
     }
 
     pub(super) fn become_learner(&self) {
@@ -403,6 +410,10 @@ impl Backend for Fake {
     fn leader(&self) -> Option<MemberId> {
         let leader = if self.0.leads.load(Ordering::SeqCst) { OWN } else { OTHER };
         self.0.has_leader.load(Ordering::SeqCst).then_some(leader)
+    }
+
+    fn is_corrupt(&self) -> bool {
+        self.0.serving.is_cancelled() && !self.0.shutdown.is_cancelled()
     }
 
     fn is_learner(&self) -> bool {
@@ -562,6 +573,10 @@ impl Backend for Fake {
 
     fn timeline(&self) -> Arc<Timeline> {
         Arc::clone(&self.0.timeline.lock())
+    }
+
+    fn serving(&self) -> CancellationToken {
+        self.0.serving.clone()
     }
 
     fn leader_lost(&self) -> impl Future<Output = ()> + Send + 'static {

@@ -6,7 +6,7 @@ use barque_proto::server::etcd::kv_server;
 use futures::stream::{self, BoxStream};
 use tonic::{Request, Response, Status};
 
-use super::admit::{OnLearner, admit, header};
+use super::admit::{OnLearner, admit_to_data, header};
 use super::backend::{ActiveAlarm, Applied, Backend, ReadView};
 use super::chunks::Chunks;
 use super::counting::{Chunk, Counting};
@@ -29,7 +29,7 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         &self,
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<served::RangeResponse>, Status> {
-        admit(&self.0, request.metadata(), on_learner(request.get_ref()))?;
+        admit_to_data(&self.0, request.metadata(), on_learner(request.get_ref()))?;
         let counting = Counting::begin(&self.0, &request);
         let (outcome, revision) = range(&self.0, request.into_inner()).await?;
         if let Some(counting) = counting {
@@ -42,7 +42,7 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         &self,
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<Self::RangeStreamStream>, Status> {
-        let admitted = admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.0, request.metadata(), OnLearner::Refuse)?;
         let counting = Counting::begin(&self.0, &request);
         let request = request.into_inner();
         validate::range(&request)?;
@@ -72,7 +72,7 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
     }
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<served::PutResponse>, Status> {
-        admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        admit_to_data(&self.0, request.metadata(), OnLearner::Refuse)?;
         let counting = Counting::begin(&self.0, &request);
         let (outcome, revision) = put(&self.0, request.into_inner()).await?;
         if let Some(counting) = counting {
@@ -85,7 +85,7 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         &self,
         request: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<served::DeleteRangeResponse>, Status> {
-        admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        admit_to_data(&self.0, request.metadata(), OnLearner::Refuse)?;
         let counting = Counting::begin(&self.0, &request);
         let (outcome, revision) = delete_range(&self.0, request.into_inner()).await?;
         if let Some(counting) = counting {
@@ -95,7 +95,7 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
     }
 
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<served::TxnResponse>, Status> {
-        admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        admit_to_data(&self.0, request.metadata(), OnLearner::Refuse)?;
         let counting = Counting::begin(&self.0, &request);
         let (outcome, revision) = txn(&self.0, request.into_inner()).await?;
         if let Some(counting) = counting {
@@ -108,7 +108,7 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         &self,
         request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
-        admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        admit_to_data(&self.0, request.metadata(), OnLearner::Refuse)?;
         let pb::CompactionRequest { revision, physical } = request.into_inner();
         let revision = Revision(revision);
         self.0.propose(Command::Compact { revision }).await?;

@@ -5,7 +5,7 @@ use barque_proto::server::etcd::lease_server;
 use futures::stream::{self, BoxStream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::admit::{OnLearner, admit, header};
+use super::admit::{OnLearner, admit_to_data, header};
 use super::backend::{Backend, ReadView};
 use super::streams::until_ended;
 use super::{convert, kv, validate};
@@ -27,7 +27,7 @@ impl<B: Backend> lease_server::Lease for Lease<B> {
         &self,
         request: Request<pb::LeaseGrantRequest>,
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
-        admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        admit_to_data(&self.0, request.metadata(), OnLearner::Refuse)?;
         let request = request.into_inner();
         let granted = grant(&self.0, request.id, request.ttl).await?;
         Ok(Response::new(pb::LeaseGrantResponse {
@@ -42,7 +42,7 @@ impl<B: Backend> lease_server::Lease for Lease<B> {
         &self,
         request: Request<pb::LeaseRevokeRequest>,
     ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
-        admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        admit_to_data(&self.0, request.metadata(), OnLearner::Refuse)?;
         let id = convert::lease(request.get_ref().id).ok_or(CommandError::LeaseNotFound)?;
         let applied = self.0.propose(Command::LeaseRevoke { id }).await?;
         Ok(Response::new(pb::LeaseRevokeResponse { header: Some(header(&self.0, applied.revision)) }))
@@ -52,7 +52,7 @@ impl<B: Backend> lease_server::Lease for Lease<B> {
         &self,
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        let admitted = admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.0, request.metadata(), OnLearner::Refuse)?;
         let backend = self.0.clone();
         let answers = request
             .into_inner()
@@ -66,7 +66,7 @@ impl<B: Backend> lease_server::Lease for Lease<B> {
         &self,
         request: Request<pb::LeaseTimeToLiveRequest>,
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
-        admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        admit_to_data(&self.0, request.metadata(), OnLearner::Refuse)?;
         let pb::LeaseTimeToLiveRequest { id, keys } = request.into_inner();
         let lease = match convert::lease(id) {
             Some(id) => self.0.lease_time_to_live(id, keys).await?,
@@ -89,7 +89,7 @@ impl<B: Backend> lease_server::Lease for Lease<B> {
         &self,
         request: Request<pb::LeaseLeasesRequest>,
     ) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
-        admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        admit_to_data(&self.0, request.metadata(), OnLearner::Refuse)?;
         let leases = self.0.leases().into_iter().map(|id| pb::LeaseStatus { id: id.0 }).collect();
         let header = Some(header(&self.0, self.0.view().revision()));
         Ok(Response::new(pb::LeaseLeasesResponse { header, leases }))

@@ -6,7 +6,7 @@ use barque_proto::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockRes
 use bytes::Bytes;
 use tonic::{Request, Response, Status};
 
-use super::admit::{OnLearner, admit, header};
+use super::admit::{OnLearner, admit_to_data, header};
 use super::backend::Backend;
 use super::kv;
 use super::queue::{self, Leaving, Queue, as_seen_through_a_client, if_created_at};
@@ -20,14 +20,14 @@ pub(super) struct Lock<B>(pub(super) B);
 #[tonic::async_trait]
 impl<B: Backend> lock_server::Lock for Lock<B> {
     async fn lock(&self, request: Request<LockRequest>) -> Result<Response<LockResponse>, Status> {
-        admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        admit_to_data(&self.0, request.metadata(), OnLearner::Refuse)?;
         let LockRequest { name, lease } = request.into_inner();
         let (key, revision) = lock(&self.0, &name, lease).await.map_err(as_seen_through_a_client)?;
         Ok(Response::new(LockResponse { header: Some(header(&self.0, revision)), key }))
     }
 
     async fn unlock(&self, request: Request<UnlockRequest>) -> Result<Response<UnlockResponse>, Status> {
-        admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        admit_to_data(&self.0, request.metadata(), OnLearner::Refuse)?;
         let request = pb::DeleteRangeRequest { key: request.into_inner().key, ..Default::default() };
         let (_, revision) = kv::delete_range(&self.0, request).await.map_err(as_seen_through_a_client)?;
         Ok(Response::new(UnlockResponse { header: Some(header(&self.0, revision)) }))

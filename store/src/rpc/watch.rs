@@ -8,7 +8,7 @@ use barque_proto::server::etcd::watch_server;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::admit::{OnLearner, admit, header};
+use super::admit::{OnLearner, admit_to_data, header};
 use super::backend::Backend;
 use super::counting::client_of;
 use super::streams::until_ended;
@@ -64,7 +64,7 @@ impl<B: Backend> watch_server::Watch for Watch<B> {
         &self,
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let admitted = admit(&self.backend, request.metadata(), OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.backend, request.metadata(), OnLearner::Refuse)?;
         let headers: Arc<dyn HeaderSource> = Arc::new(Headers(self.backend.clone()));
         let mut engine =
             WatchStream::new(Arc::clone(&self.hub), Arc::clone(&self.history), headers, self.config);

@@ -36,6 +36,7 @@ use sha2::{Digest as _, Sha256};
 use crate::ids::{ClusterId, MemberId, Revision, SubRevision};
 use crate::record::Record;
 use crate::stored::{StateMeta, StoredVersion};
+use crate::varint::{put_varint, varint};
 
 /// Without sections behind the manifest.
 pub const VERSION: u32 = 1;
@@ -339,27 +340,6 @@ fn unzigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push((value as u8) | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-fn varint(from: &[u8], mut at: usize) -> Option<(u64, usize)> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let byte = *from.get(at)?;
-        at += 1;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Some((value, at));
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -371,11 +351,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn numbers_come_back(value: i64, unsigned: u64) {
+        fn numbers_come_back(value: i64) {
             prop_assert_eq!(unzigzag(zigzag(value)), value);
-            let mut out = vec![];
-            put_varint(&mut out, unsigned);
-            prop_assert_eq!(varint(&out, 0), Some((unsigned, out.len())));
         }
 
         #[test]

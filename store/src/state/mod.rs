@@ -23,6 +23,9 @@ use members::MemberTable;
 /// Alarms that are raised.
 pub type Alarms = BTreeSet<(MemberId, AlarmKind)>;
 
+/// Whose alarm is everybody's.
+pub const EVERYBODY: MemberId = MemberId(0);
+
 /// Everything that members agree on, beside Raft's own membership.
 pub struct State {
     keyspace: Keyspace,
@@ -185,7 +188,8 @@ impl State {
         self.effects.members_or_alarms |= self.alarms.len() != before;
     }
 
-    /// What may not be done while an alarm is raised (etcd: `Maintenance.Alarm`).
+    /// What may not be done while an alarm is raised (etcd: `Maintenance.Alarm`). That one member is corrupt
+    /// stops that member alone, which is not for the state to do: it must stay the same everywhere.
     fn check_alarms(&self, command: &Command) -> Result<(), CommandError> {
         if self.alarms.is_empty() {
             return Ok(());
@@ -195,7 +199,7 @@ impl State {
             Command::Alarm { .. } | Command::PublishMember { .. } | Command::MarkTime { .. }
         );
         let raised = |kind| self.alarms.iter().any(|&(_, k)| k == kind);
-        if !own_business && raised(AlarmKind::Corrupt) {
+        if !own_business && self.alarms.contains(&(EVERYBODY, AlarmKind::Corrupt)) {
             return Err(CommandError::Corrupt);
         }
         if grows(command) && raised(AlarmKind::NoSpace) {
@@ -204,10 +208,12 @@ impl State {
         Ok(())
     }
 
-    /// Membership changed: ids that were members and are not any more never come back.
+    /// Membership changed: ids that were members and are not any more never come back, and their alarms end.
     pub fn remember_removed(&mut self, removed: impl IntoIterator<Item = MemberId>) {
         for id in removed {
-            self.effects.members_or_alarms |= self.members.remove(id);
+            let before = self.alarms.len();
+            self.alarms.retain(|&(member, _)| member != id);
+            self.effects.members_or_alarms |= self.members.remove(id) || self.alarms.len() != before;
         }
     }
 
@@ -282,4 +288,36 @@ pub fn txn_puts(txn: &Txn) -> Box<dyn Iterator<Item = &Put> + '_> {
             TxnOp::Range(_) | TxnOp::DeleteRange(_) => Box::new(std::iter::empty()),
         }
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mvcc::keyspace::Config;
+
+    #[test]
+    fn wrong_data_of_one_member_stops_nobody_else_and_doubt_stops_all() {
+        let mut state = State::restore(Keyspace::new(Config::default(), None), &StateMeta::default());
+        let put = Command::Put(Put { key: "a".into(), ..Put::default() });
+        let alarm = |raise, member| Command::Alarm { raise, member, kind: AlarmKind::Corrupt };
+        state.apply(1, &alarm(true, MemberId(2))).unwrap();
+        state.apply(1, &put).unwrap();
+        state.apply(1, &alarm(true, EVERYBODY)).unwrap();
+        assert_eq!(state.apply(1, &put), Err(CommandError::Corrupt));
+        state.apply(1, &alarm(false, EVERYBODY)).unwrap();
+        assert!(state.alarms().is_empty(), "member 0 disarms all");
+        state.apply(1, &put).unwrap();
+    }
+
+    #[test]
+    fn the_alarms_of_a_removed_member_end() {
+        let mut state = State::restore(Keyspace::new(Config::default(), None), &StateMeta::default());
+        for member in [MemberId(2), MemberId(3)] {
+            state.apply(1, &Command::Alarm { raise: true, member, kind: AlarmKind::Corrupt }).unwrap();
+        }
+        state.take_effects();
+        state.remember_removed([MemberId(2)]);
+        assert_eq!(state.alarms().iter().copied().collect::<Vec<_>>(), [(MemberId(3), AlarmKind::Corrupt)]);
+        assert!(state.take_effects().members_or_alarms);
+    }
 }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
-use super::Alarms;
 use super::members::MemberTable;
-use crate::command::CommandError;
+use super::{Alarms, EVERYBODY};
+use crate::command::{AlarmKind, CommandError};
 use crate::event::{Event, look_before_revisions};
-use crate::ids::Revision;
+use crate::ids::{MemberId, Revision};
 use crate::lease::table::LeaseTable;
 use crate::mvcc::view::View;
 use crate::stored::StateMeta;
@@ -43,6 +43,19 @@ pub struct Picture {
 }
 
 impl Picture {
+    /// Whether `member` was found to hold other data than the majority, or nobody knows who is right.
+    #[must_use]
+    pub fn is_corrupt(&self, member: MemberId) -> bool {
+        !self.alarms.is_empty()
+            && [member, EVERYBODY].iter().any(|id| self.alarms.contains(&(*id, AlarmKind::Corrupt)))
+    }
+
+    /// Whether `member` holds other data than a majority that is known to be right.
+    #[must_use]
+    pub fn is_corrupt_alone(&self, member: MemberId) -> bool {
+        self.is_corrupt(member) && !self.is_corrupt(EVERYBODY)
+    }
+
     /// Everything beside the keyspace, as disk keeps it.
     #[must_use]
     pub fn meta(&self) -> StateMeta {
