@@ -119,6 +119,8 @@ const PURE: &[(&str, &str)] = &[
     ("kvctl/src/command/member/quorum.rs", "a decision"),
     ("kvctl/src/command/status/metrics.rs", "text only"),
     ("kvctl/src/command/status/screen.rs", "from answers to text"),
+    ("kvctl/src/command/top/screen.rs", "from answers to text"),
+    ("kvctl/src/command/groups.rs", "a decision"),
     ("kvctl/src/bench/workload.rs", "a decision"),
     ("kvctl/src/bench/grpc/", "bytes only; whoever owns a session moves them"),
 ];
