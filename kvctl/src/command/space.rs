@@ -238,7 +238,7 @@ pub(super) fn shown(key: &[u8], hex: bool) -> String {
 }
 
 fn numbers(of: Option<&pb::SpaceNumbers>) -> Numbers {
-    let of = of.cloned().unwrap_or_default();
+    let of = of.copied().unwrap_or_default();
     Numbers {
         live_keys: of.live_keys,
         live_bytes: of.live_bytes,

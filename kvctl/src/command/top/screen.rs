@@ -23,7 +23,7 @@ struct Rates {
 
 impl Rates {
     fn of(traffic: Option<&pb::Traffic>, interval_s: f64) -> Self {
-        let traffic = traffic.cloned().unwrap_or_default();
+        let traffic = traffic.copied().unwrap_or_default();
         Self {
             reads: traffic.reads as f64 / interval_s,
             read_bytes: traffic.read_bytes as f64 / interval_s,
