@@ -69,7 +69,7 @@ impl<B: Backend> admin_server::Admin for Admin<B> {
             loop {
                 match space(&self.backend, &request.prefix, &grouping, top).await {
                     Err(StoreError::Command(CommandError::Compacted)) if attempt < SPACE_ATTEMPTS => {
-                        attempt += 1
+                        attempt += 1;
                     }
                     answer => return answer,
                 }
