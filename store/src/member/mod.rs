@@ -54,6 +54,7 @@ use crate::raft::read_index::ReadBarrier;
 use crate::raft::state_machine::Snapshots;
 use crate::records::RecordWriter;
 use crate::rpc::backend::{Limits, MemberInfo};
+use crate::rpc::permit::Logins;
 use crate::state::published::Published;
 use crate::storage::data_dir::DataDir;
 use crate::watch::WatchHub;
@@ -89,6 +90,7 @@ struct Inner {
     metrics: Arc<Metrics>,
     collected: watch::Sender<Revision>,
     limits: Limits,
+    logins: Logins,
     election_timeout: Duration,
     timeout: Duration,
     tasks: TaskTracker,

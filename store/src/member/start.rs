@@ -34,6 +34,7 @@ use crate::raft::snapshot_transfer::SnapshotReceiver;
 use crate::raft::state_machine::{Snapshots, StateMachine, Surroundings};
 use crate::raft::types::{PeerNode, log_id};
 use crate::rpc::backend::Limits;
+use crate::rpc::permit::{LoginSettings, Logins};
 use crate::state::published::Published;
 use crate::storage::data_dir::{DataDir, DataDirError, DiskIdentity};
 use crate::storage::restore::{self, RestoreError};
@@ -68,6 +69,8 @@ pub struct MemberSettings {
     pub timing: RaftTiming,
     /// Limits on requests.
     pub limits: Limits,
+    /// How clients log in.
+    pub logins: LoginSettings,
     /// Negative for none.
     pub quota_bytes: i64,
     /// What history to keep.
@@ -246,6 +249,7 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
         collected: watch::Sender::new(Revision(-1)),
         metrics,
         limits: settings.limits,
+        logins: Logins::new(settings.logins),
         election_timeout,
         timeout,
         tasks,

@@ -2,9 +2,10 @@
 //! functions that services call first, so that no call pays for an interceptor.
 
 use barque_proto::etcdserverpb::ResponseHeader;
-use tonic::metadata::MetadataMap;
+use tonic::Request;
 
 use super::backend::Backend;
+use super::permit::Credentials;
 use crate::error::StoreError;
 use crate::ids::Revision;
 
@@ -18,10 +19,12 @@ pub enum OnLearner {
 }
 
 /// What a caller asked for beside its request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Admitted {
     /// The caller wants to be cut off when this member has no leader (`hasleader: true`).
     pub require_leader: bool,
+    /// Who the caller says to be.
+    pub credentials: Credentials,
 }
 
 /// Checks that this member may serve a call.
@@ -29,14 +32,15 @@ pub struct Admitted {
 /// # Errors
 /// `NotSupportedForLearner`, `InvalidClientApiVersion`, `NoLeader`.
 #[inline]
-pub fn admit<B: Backend>(
+pub fn admit<B: Backend, T>(
     backend: &B,
-    metadata: &MetadataMap,
+    request: &Request<T>,
     on_learner: OnLearner,
 ) -> Result<Admitted, StoreError> {
     if on_learner == OnLearner::Refuse && backend.is_learner() {
         return Err(StoreError::NotSupportedForLearner);
     }
+    let metadata = request.metadata();
     if let Some(version) = metadata.get("client-api-version")
         && std::str::from_utf8(version.as_bytes()).is_err()
     {
@@ -46,7 +50,8 @@ pub fn admit<B: Backend>(
     if require_leader && backend.leader().is_none() {
         return Err(StoreError::NoLeader);
     }
-    Ok(Admitted { require_leader })
+    let credentials = Credentials::of(metadata, request.extensions());
+    Ok(Admitted { require_leader, credentials })
 }
 
 /// The header of an answer.
