@@ -53,7 +53,7 @@ pub struct StateMeta {
     pub members: Vec<PublishedMember>,
     /// Ids of members that were removed; they never come back.
     pub removed: Vec<MemberId>,
-    /// Users and roles. Not part of the encoding of this struct: it is written as [`StateMeta::sections`], so
+    /// Users and roles. Not part of the encoding of this struct: it is written as [`StateMeta::auth_section`], so
     /// that what was written before there were any can still be read.
     #[serde(skip)]
     pub auth: Arc<StoredAuth>,
@@ -62,15 +62,15 @@ pub struct StateMeta {
 impl StateMeta {
     /// What is written behind the encoded struct: nothing when there are neither users nor roles.
     #[must_use]
-    pub fn sections(&self) -> Vec<u8> {
+    pub fn auth_section(&self) -> Vec<u8> {
         if *self.auth == StoredAuth::default() { Vec::new() } else { self.auth.encode() }
     }
 
-    /// Takes what [`StateMeta::sections`] made.
+    /// Takes what [`StateMeta::auth_section`] made.
     ///
     /// # Errors
     /// When it is something else; a sentence that says what.
-    pub fn set_sections(&mut self, bytes: &[u8]) -> Result<(), String> {
+    pub fn set_auth_section(&mut self, bytes: &[u8]) -> Result<(), String> {
         if !bytes.is_empty() {
             self.auth = Arc::new(StoredAuth::decode(bytes)?);
         }

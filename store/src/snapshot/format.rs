@@ -7,7 +7,7 @@
 //!           4  format version, 1 or 2
 //!           4  length M of the manifest
 //!           M  manifest: `Manifest` in bincode 2, standard configuration; in version 2 followed by the
-//!              sections of its state (`StateMeta::sections`): users and roles
+//!              section of users and roles (`StateMeta::auth_section`)
 //!           4  CRC-32C of everything before
 //! block     4  length P of the payload, never 0
 //!           4  number of items in it, never 0
@@ -28,7 +28,7 @@
 //! A block is closed when its payload reaches [`BLOCK_BYTES`], so only one large record makes a much larger
 //! one. The block number inside the checksum catches blocks that changed places. Items may come in any
 //! order. Version 1 is never changed; what needs another shape gets another version. A state without
-//! sections is written as version 1, which every version of this program reads.
+//! users and roles is written as version 1, which every version of this program reads.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -37,10 +37,10 @@ use crate::ids::{ClusterId, MemberId, Revision, SubRevision};
 use crate::record::Record;
 use crate::stored::{StateMeta, StoredVersion};
 
-/// Without sections behind the manifest.
+/// Without anything behind the manifest.
 pub const VERSION: u32 = 1;
-/// With them.
-pub const VERSION_WITH_SECTIONS: u32 = 2;
+/// With users and roles behind it.
+pub const VERSION_WITH_USERS: u32 = 2;
 /// Payload at which a block is closed.
 pub const BLOCK_BYTES: usize = 256 * 1024;
 /// Bytes before the manifest.
@@ -117,9 +117,9 @@ pub enum FormatError {
 pub fn encode_header(manifest: &Manifest) -> Result<Vec<u8>, FormatError> {
     let mut encoded = bincode::serde::encode_to_vec(manifest, bincode::config::standard())
         .map_err(|e| FormatError::Manifest(e.to_string()))?;
-    let sections = manifest.state.sections();
-    encoded.extend_from_slice(&sections);
-    let version = if sections.is_empty() { VERSION } else { VERSION_WITH_SECTIONS };
+    let users = manifest.state.auth_section();
+    encoded.extend_from_slice(&users);
+    let version = if users.is_empty() { VERSION } else { VERSION_WITH_USERS };
     let len =
         u32::try_from(encoded.len()).map_err(|_| FormatError::Manifest("it is too large".to_owned()))?;
     let mut out = Vec::with_capacity(HEADER_LEN + encoded.len() + 4);
@@ -141,7 +141,7 @@ pub fn decode_header(header: &[u8; HEADER_LEN]) -> Result<u32, FormatError> {
         return Err(FormatError::Magic);
     }
     match number_u32(&header[8..]) {
-        VERSION | VERSION_WITH_SECTIONS => Ok(number_u32(&header[12..])),
+        VERSION | VERSION_WITH_USERS => Ok(number_u32(&header[12..])),
         other => Err(FormatError::Version(other)),
     }
 }
@@ -160,11 +160,11 @@ pub fn decode_manifest(with_header_and_crc: &[u8]) -> Result<Manifest, FormatErr
     let (mut manifest, used): (Manifest, usize) =
         bincode::serde::decode_from_slice(encoded, bincode::config::standard())
             .map_err(|e| FormatError::Manifest(e.to_string()))?;
-    let sections = &encoded[used..];
-    if sections.is_empty() != (number_u32(&covered[8..]) == VERSION) {
+    let users = &encoded[used..];
+    if users.is_empty() != (number_u32(&covered[8..]) == VERSION) {
         return Err(FormatError::Manifest("what follows it does not fit the format version".to_owned()));
     }
-    manifest.state.set_sections(sections).map_err(FormatError::Manifest)?;
+    manifest.state.set_auth_section(users).map_err(FormatError::Manifest)?;
     Ok(manifest)
 }
 
@@ -413,7 +413,7 @@ mod tests {
             let state = StateMeta { auth: Arc::new(auth), ..StateMeta::default() };
             Manifest { cluster: ClusterId(1), member: MemberId(2), written_at_ms: 3, state }
         };
-        for (revision, version) in [(1, VERSION), (9, VERSION_WITH_SECTIONS)] {
+        for (revision, version) in [(1, VERSION), (9, VERSION_WITH_USERS)] {
             let manifest = with_users(revision);
             let mut file = encode_header(&manifest).unwrap();
             assert_eq!(number_u32(&file[8..]), version);

@@ -393,7 +393,7 @@ mod tests {
         let state = guarded();
         let meta = StateMeta { auth: Arc::clone(state.auth().stored()), ..StateMeta::default() };
         let mut read = StateMeta::default();
-        read.set_sections(&meta.sections()).unwrap();
+        read.set_auth_section(&meta.auth_section()).unwrap();
         assert_eq!(read, meta);
         let keyspace =
             KeyspaceBuilder::new(Revision::EMPTY, NEVER_COMPACTED, Config::default(), None).finish();
