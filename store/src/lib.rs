@@ -4,6 +4,7 @@
 //! `lease` and `state` are pure; `wal`, `snapshot`, `records` and `storage` are the disk; `raft` is consensus;
 //! `watch`, `rpc`, `http` and `serve` face clients; `member` wires the parts together and `server` runs them.
 
+pub mod auth;
 pub mod command;
 pub mod config;
 pub mod error;

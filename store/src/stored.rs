@@ -2,7 +2,13 @@
 //!
 //! Shapes only. The snapshot file and the record store write them; the state machine is rebuilt from them.
 
+mod auth;
+
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
+
+pub use self::auth::{StoredAuth, StoredUser};
 
 use crate::command::AlarmKind;
 use crate::event::{Event, EventKind};
@@ -47,6 +53,29 @@ pub struct StateMeta {
     pub members: Vec<PublishedMember>,
     /// Ids of members that were removed; they never come back.
     pub removed: Vec<MemberId>,
+    /// Users and roles. Not part of the encoding of this struct: it is written as [`StateMeta::auth_section`], so
+    /// that what was written before there were any can still be read.
+    #[serde(skip)]
+    pub auth: Arc<StoredAuth>,
+}
+
+impl StateMeta {
+    /// What is written behind the encoded struct: nothing when there are neither users nor roles.
+    #[must_use]
+    pub fn auth_section(&self) -> Vec<u8> {
+        if *self.auth == StoredAuth::default() { Vec::new() } else { self.auth.encode() }
+    }
+
+    /// Takes what [`StateMeta::auth_section`] made.
+    ///
+    /// # Errors
+    /// When it is something else; a sentence that says what.
+    pub fn set_auth_section(&mut self, bytes: &[u8]) -> Result<(), String> {
+        if !bytes.is_empty() {
+            self.auth = Arc::new(StoredAuth::decode(bytes)?);
+        }
+        Ok(())
+    }
 }
 
 /// What a member told about itself.

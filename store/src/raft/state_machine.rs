@@ -138,6 +138,7 @@ impl StateMachine {
             view: state.view(),
             leases: state.leases().clone(),
             alarms,
+            auth: Arc::clone(state.auth()),
             members,
             membership: Arc::clone(membership),
             applied_term: applied.map_or(0, |id| **id.committed_leader_id()),

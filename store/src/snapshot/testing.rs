@@ -1,5 +1,7 @@
 //! Versions and manifests for the tests of snapshots and records.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::format::Manifest;
@@ -24,6 +26,7 @@ pub(crate) fn state(index: u64) -> StateMeta {
             incarnation: Incarnation(9),
         }],
         removed: vec![MemberId(4)],
+        auth: Arc::default(),
     }
 }
 
