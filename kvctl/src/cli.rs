@@ -284,7 +284,8 @@ fn switches_with_values(command: clap::Command) -> clap::Command {
             .hide_default_value(true)
             .hide_possible_values(true)
     });
-    command.mut_subcommands(switches_with_values)
+    // Of a flag that is given twice the last one counts, so that an alias can be overridden.
+    command.args_override_self(true).mut_subcommands(switches_with_values)
 }
 
 /// The exit code of a command line that is none: as etcdctl's for the same mistake.
@@ -350,7 +351,7 @@ mod tests {
     fn switches_take_values_and_commands_can_be_shortened() {
         let hex = |words| parsed(words).unwrap().global.hex;
         assert!(hex("get a --hex") && hex("--hex=true get a") && hex("get --hex a"));
-        assert!(!hex("get a --hex=false") && !hex("get a"));
+        assert!(!hex("get a --hex=false") && !hex("get a") && !hex("get a --hex --hex=false"));
         assert!(matches!(parsed("compact 5").unwrap().command, Command::Compaction(_)));
         assert!(matches!(parsed("mem list").unwrap().command, Command::Member(_)));
     }

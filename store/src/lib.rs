@@ -5,6 +5,7 @@
 //! `watch`, `rpc`, `http` and `serve` face clients; `member` wires the parts together and `server` runs them.
 
 pub mod activity;
+pub mod auth;
 pub mod command;
 pub mod config;
 pub mod error;

@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::raft::node::RaftTiming;
 use crate::raft::traffic::CountedService;
 use crate::rpc::backend::{ActiveAlarm, Backend as _, Limits};
+use crate::rpc::permit::LoginSettings;
 use crate::rpc::{self, Watches};
 use crate::serve::{ConnectionLimit, Front, HANDSHAKE_DEADLINE, HttpOnly, Server};
 use crate::storage::data_dir::has_identity;
@@ -186,6 +187,10 @@ fn settings(config: &ValidConfig, metrics: &Arc<Metrics>) -> Result<MemberSettin
             max_request_bytes: config.max_request_bytes,
             max_txn_ops: config.max_txn_ops,
             min_lease_ttl_s: min_ttl_s(election_ms),
+        },
+        logins: LoginSettings {
+            token_ttl: config.auth_token_ttl,
+            client_cert_auth: config.client_tls.client_cert_auth,
         },
         quota_bytes: config.quota_bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
         auto_compaction: config.auto_compaction,

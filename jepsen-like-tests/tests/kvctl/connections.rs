@@ -76,7 +76,9 @@ async fn wrong_certificates_are_told() {
         assert_eq!(careless.run(&["get", "k"]).await.ok(), "k\nv\n");
         let plain = Etcdctl::kvctl(&[format!("http://127.0.0.1:{}", cluster.client_port(0))]);
         told(&plain.run(&["get", "k"]).await, 2, &["closed the connection", "https://"]);
-        told(&good.clone().flag("--key=/nowhere").run(&["get", "k"]).await, 1, &["--key"]);
+        let lost =
+            kvctl().authority(&authority.certificate).certificate(&client.certificate, "/nowhere".as_ref());
+        told(&lost.run(&["get", "k"]).await, 128, &["--key /nowhere"]);
         let keyless = kvctl()
             .authority(&authority.certificate)
             .flag(&format!("--cert={}", client.certificate.display()));

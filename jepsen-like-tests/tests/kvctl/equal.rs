@@ -29,7 +29,7 @@ const SCRIPT: &[(&[&str], &str)] = &[
     (&["put", "json", "<a>&\"\u{2028}é", "-w", "json"], ""),
     (&["put", "json", "new", "--prev-kv", "-w", "json"], ""),
     (&["put", "json", "newer", "--prev-kv", "-w", "fields"], ""),
-    (&["put", "json", "newest", "-w", "table"], ""),
+    (&["get", "json", "-w", "table"], ""),
     (&["get", "foo"], ""),
     (&["get", "foo", "-w", "json"], ""),
     (&["get", "foo", "-w", "fields"], ""),
@@ -63,7 +63,7 @@ const SCRIPT: &[(&[&str], &str)] = &[
     // Transactions.
     (&["txn", "-w", "json"], "mod(\"foo\") > \"0\"\n\nput txn \"yes\"\nget foo\n\nput txn \"no\"\n\n"),
     (&["txn", "-w", "fields"], "mod(\"foo\") > \"0\"\n\nput txn \"yes\"\nget foo\n\nput txn \"no\"\n\n"),
-    (&["txn", "-i"], "create(\"foo\") = \"0\"\n\nput txn \"yes\"\n\nput txn 'no more'\nget txn\n\n"),
+    (&["txn", "-i"], "create(\"foo\") = \"0\"\n\nput txn \"yes\"\n\nput txn \"no more\"\nget txn\n\n"),
     (
         &["txn"],
         "value(\"foo\") = \"other\"\nversion(\"foo\") > \"0\"\n\nput txn \"yes\"\n\nget txn\ndel foo1 --prev-kv\n\n",

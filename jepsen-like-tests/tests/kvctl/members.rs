@@ -1,6 +1,7 @@
 //! Changes of membership: forecasts, refusals, and the replacement of a dead member.
 
 use jepsen_like_tests::cluster::{Cluster, Flavor, Options};
+use jepsen_like_tests::deadline::{PATIENCE, eventually};
 use jepsen_like_tests::etcdctl::Etcdctl;
 
 use super::json;
@@ -41,7 +42,14 @@ async fn unsafe_changes_are_refused_with_the_reason() {
     assert!(removed.starts_with(&format!("Member {dead_id:>16} removed from cluster ")), "{removed}");
 
     let peer = format!("http://127.0.0.1:{}", cluster.peer_port(dead));
-    let added = kvctl.run(&["member", "add", "m4", "--learner", &format!("--peer-urls={peer}")]).await.ok();
+    // "unhealthy cluster" until the others have been connected for some seconds.
+    let urls = format!("--peer-urls={peer}");
+    let add = ["member", "add", "m4", "--learner", &urls];
+    let added = eventually("the learner", PATIENCE, || async {
+        let printed = kvctl.run(&add).await;
+        if printed.code == 0 { Ok(printed.out) } else { Err(printed.err) }
+    });
+    let added = added.await.unwrap();
     assert!(added.contains(" added as learner to cluster "), "{added}");
     assert!(
         added.contains("\nETCD_NAME=\"m4\"\n") && added.contains("\nBARQUE_STORE_INITIAL_CLUSTER=\""),
@@ -73,7 +81,7 @@ async fn a_dead_member_is_replaced() {
         let mut replacing = kvctl.open(&["member", "replace", &name, "new", &urls]);
         let mut flags = cluster.flags(dead);
         let mut waiting = false;
-        while let Some(line) = replacing.line(jepsen_like_tests::deadline::PATIENCE).await {
+        while let Some(line) = replacing.line(PATIENCE).await {
             if let Some(list) = line.strip_prefix("ETCD_INITIAL_CLUSTER=") {
                 flags.insert("--initial-cluster".into(), list.trim_matches('"').to_owned());
             }

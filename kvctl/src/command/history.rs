@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use barque_proto::admin;
 use barque_proto::etcdserverpb as pb;
-use barque_proto::mvccpb::{Event, event};
+use barque_proto::mvccpb::{Event, KeyValue, event};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
@@ -103,16 +103,22 @@ pub(super) async fn read(connection: &Connection, key: Vec<u8>) -> Result<Histor
         }
     };
     options.start_revision = 1;
+    if revision <= 1 {
+        return Ok(History { key, since_revision: 1, versions: Vec::new() });
+    }
     // A watch from before the compact revision is answered with that revision; a compaction may come in between.
     loop {
         let mut watcher = Watcher::open(connection, options.clone()).await?;
-        match collect(&mut watcher, &key, until).await? {
+        let compacted = match collect(&mut watcher, &key, until).await? {
             Ok(versions) => return Ok(History { key, since_revision: options.start_revision, versions }),
-            Err(compacted) if compacted > revision => {
-                return Ok(History { key, since_revision: compacted, versions: Vec::new() });
-            }
-            Err(compacted) => options.start_revision = compacted,
+            Err(compacted) => compacted,
+        };
+        // No event of the key is left that the watch could tell: what is known is the key as it is.
+        if compacted >= newest.map_or(revision, |newest| newest + 1) {
+            let versions = now.kvs.iter().map(put).collect();
+            return Ok(History { key, since_revision: compacted, versions });
         }
+        options.start_revision = compacted;
     }
 }
 
@@ -166,13 +172,20 @@ async fn collect(
 }
 
 fn version(event: &Event) -> Version {
-    let kv = event.kv.clone().unwrap_or_default();
+    let version = put(&event.kv.clone().unwrap_or_default());
+    match event.r#type() {
+        event::EventType::Put => version,
+        event::EventType::Delete => Version { value: None, ..version },
+    }
+}
+
+fn put(kv: &KeyValue) -> Version {
     Version {
         revision: kv.mod_revision,
         create_revision: kv.create_revision,
         version: kv.version,
         lease: kv.lease,
-        value: (event.r#type() == event::EventType::Put).then(|| kv.value.to_vec()),
+        value: Some(kv.value.to_vec()),
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct PutArgs {
     value: Option<Raw>,
     /// Attach the key to this lease (hexadecimal)
     #[arg(long, value_name = "ID", default_value = "0", hide_default_value = true)]
-    lease: LeaseId,
+    lease: String,
     /// Print what was there before
     #[arg(long)]
     prev_kv: bool,
@@ -55,10 +55,12 @@ impl PutArgs {
                 value
             }
         };
+        let lease =
+            self.lease.parse::<LeaseId>().map_err(|why| Failure::Arguments(format!("--lease: {why}")))?;
         Ok(pb::PutRequest {
             key: self.key.0.clone().into(),
             value: value.into(),
-            lease: self.lease.0,
+            lease: lease.0,
             prev_kv: self.prev_kv,
             ignore_value: self.ignore_value,
             ignore_lease: self.ignore_lease,
@@ -106,6 +108,6 @@ mod tests {
     #[test]
     fn leases_are_hexadecimal() {
         assert_eq!(plan(&["k", "v", "--lease=1f"], "").unwrap().lease, 31);
-        assert!(Line::try_parse_from(["k", "v", "--lease=xyz"]).is_err());
+        assert_eq!(plan(&["k", "v", "--lease=xyz"], "").unwrap_err().exit_code(), 128);
     }
 }

@@ -88,6 +88,10 @@ impl Connector {
 
     fn handshake_error(&self, why: &io::Error) -> ConnectError {
         let endpoint = self.endpoint.clone();
+        // Whoever does not speak TLS may hang up on it, or answer in another language.
+        if matches!(why.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) {
+            return ConnectError::NotTls { endpoint };
+        }
         match why.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(rustls::Error::InvalidMessage(_)) => ConnectError::NotTls { endpoint },
             Some(rustls::Error::InvalidCertificate(why)) => {

@@ -61,6 +61,7 @@ use crate::raft::read_index::ReadBarrier;
 use crate::raft::snapshots::Snapshots;
 use crate::records::RecordWriter;
 use crate::rpc::backend::{Limits, MemberInfo};
+use crate::rpc::permit::Logins;
 use crate::state::published::Published;
 use crate::storage::data_dir::DataDir;
 use crate::watch::WatchHub;
@@ -99,6 +100,7 @@ struct Inner {
     /// False until the others had their chance to refuse this member.
     takes_part: watch::Sender<bool>,
     limits: Limits,
+    logins: Logins,
     election_timeout: Duration,
     timeout: Duration,
     tasks: TaskTracker,

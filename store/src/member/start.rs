@@ -38,6 +38,7 @@ use crate::raft::snapshots::Snapshots;
 use crate::raft::state_machine::{StateMachine, Surroundings};
 use crate::raft::types::{PeerNode, log_id};
 use crate::rpc::backend::Limits;
+use crate::rpc::permit::{LoginSettings, Logins};
 use crate::state::published::Published;
 use crate::storage::data_dir::{DataDir, DataDirError, DiskIdentity};
 use crate::storage::restore::{self, RestoreError};
@@ -72,6 +73,8 @@ pub struct MemberSettings {
     pub timing: RaftTiming,
     /// Limits on requests.
     pub limits: Limits,
+    /// How clients log in.
+    pub logins: LoginSettings,
     /// Negative for none.
     pub quota_bytes: i64,
     /// What history to keep.
@@ -265,6 +268,7 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
         takes_part: watch::Sender::new(false),
         metrics,
         limits: settings.limits,
+        logins: Logins::new(settings.logins),
         election_timeout,
         timeout,
         tasks,

@@ -138,6 +138,7 @@ impl StateMachine {
             view: state.view(),
             leases: state.leases().clone(),
             alarms,
+            auth: Arc::clone(state.auth()),
             members,
             timeline: Arc::clone(state.timeline()),
             membership: Arc::clone(membership),

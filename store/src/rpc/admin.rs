@@ -1,4 +1,5 @@
-//! `barque.admin.Admin`: who uses space, what goes on, what time it was.
+//! `barque.admin.Admin`: who uses space, what goes on, what time it was. With Auth enabled, what tells of keys and
+//! clients is for `root` alone; times are for everybody who is known.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,6 +13,7 @@ use tonic::{Request, Response, Status};
 
 use super::admit::{OnLearner, admit, admit_to_data, header};
 use super::backend::{Backend, KeptVersions as _, ReadView as _};
+use super::permit::{admin, anybody, permit_here};
 use super::space::SpaceTally;
 use super::streams::until_ended;
 use crate::activity::{ClientId, Recorded, Traffic, Viewer, WatchedRange};
@@ -57,7 +59,8 @@ impl<B: Backend> admin_server::Admin for Admin<B> {
 
     async fn space(&self, request: Request<pb::SpaceRequest>) -> Result<Response<pb::SpaceResponse>, Status> {
         let on_learner = if request.get_ref().serializable { OnLearner::Serve } else { OnLearner::Refuse };
-        admit_to_data(&self.backend, request.metadata(), on_learner)?;
+        let admitted = admit_to_data(&self.backend, &request, on_learner)?;
+        permit_here(&self.backend, &admitted.credentials, admin).await?;
         let request = request.into_inner();
         let (grouping, top) = grouping(request.grouping.as_ref())?;
         if !request.serializable {
@@ -85,7 +88,8 @@ impl<B: Backend> admin_server::Admin for Admin<B> {
         &self,
         request: Request<pb::ActivityRequest>,
     ) -> Result<Response<Self::ActivityStream>, Status> {
-        let admitted = admit(&self.backend, request.metadata(), OnLearner::Serve)?;
+        let admitted = admit(&self.backend, &request, OnLearner::Serve)?;
+        permit_here(&self.backend, &admitted.credentials, admin).await?;
         let (grouping, top) = grouping(request.get_ref().grouping.as_ref())?;
         let viewer = self
             .backend
@@ -106,14 +110,15 @@ impl<B: Backend> admin_server::Admin for Admin<B> {
             let answer = looking.next().await;
             Some((Ok(answer), looking))
         });
-        Ok(Response::new(until_ended(&self.backend, admitted, answers)))
+        Ok(Response::new(until_ended(&self.backend, &admitted, answers)))
     }
 
     async fn revision_at(
         &self,
         request: Request<pb::RevisionAtRequest>,
     ) -> Result<Response<pb::RevisionAtResponse>, Status> {
-        admit_to_data(&self.backend, request.metadata(), OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.backend, &request, OnLearner::Refuse)?;
+        permit_here(&self.backend, &admitted.credentials, anybody).await?;
         self.backend.read_barrier().await?;
         let current = self.backend.view().revision();
         let found = revision_at(&self.backend.timeline(), request.get_ref().time_ms, now_ms(), current)?;
@@ -124,7 +129,8 @@ impl<B: Backend> admin_server::Admin for Admin<B> {
         &self,
         request: Request<pb::TimeOfRequest>,
     ) -> Result<Response<pb::TimeOfResponse>, Status> {
-        admit_to_data(&self.backend, request.metadata(), OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.backend, &request, OnLearner::Refuse)?;
+        permit_here(&self.backend, &admitted.credentials, anybody).await?;
         let revisions = request.into_inner().revisions;
         if revisions.len() > MAX_REVISIONS {
             let many = format!("revisions: at most {MAX_REVISIONS} in one question, not {}", revisions.len());

@@ -13,7 +13,9 @@ use futures::Stream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::permit::Logins;
 use crate::activity::Activity;
+use crate::auth::Rights;
 use crate::command::{
     AlarmKind, Command, CommandError, KeyRange, Outcome, Range, RangeOutcome, Txn, TxnOutcome,
 };
@@ -61,6 +63,9 @@ pub trait ReadView: Send + Sync + 'static {
     /// # Errors
     /// As [`ReadView::range`], from any of its ranges.
     fn read_txn(&self, txn: &Txn) -> Result<TxnOutcome, CommandError>;
+
+    /// Who may read what in this picture; `None` while rights are not asked for.
+    fn rights(&self) -> Option<&dyn Rights>;
 }
 
 /// A command that Raft committed and this member executed.
@@ -207,8 +212,17 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn is_learner(&self) -> bool;
     /// Whether this member was found to hold other data than the majority, so that it may serve none of it.
     fn is_corrupt(&self) -> bool;
+    /// Whether rights are asked for, as far as this member knows.
+    fn auth_enabled(&self) -> bool;
     /// Whether the quota allows so many more bytes. True when there is no quota.
     fn has_space_for(&self, cost_bytes: u64) -> bool;
+
+    // Users and roles.
+
+    /// Users, roles and leases in the newest picture of this member.
+    fn rights(&self) -> Arc<dyn Rights>;
+    /// The clients of this member that said who they are.
+    fn logins(&self) -> &Logins;
 
     // Keyspace.
 

@@ -8,13 +8,18 @@ use bytes::Bytes;
 use tonic::Request;
 
 use super::backend::Backend;
+use super::permit::{Credentials, user_of};
 use crate::activity::{ClientId, Traffic};
 use crate::command::{OpOutcome, RangeOutcome, TxnOutcome};
 use crate::record::Record;
 
 /// Who made a request.
-pub(super) fn client_of<T>(request: &Request<T>) -> ClientId {
-    ClientId { address: request.remote_addr(), user: None }
+pub(super) fn client_of<B: Backend, T>(
+    backend: &B,
+    request: &Request<T>,
+    credentials: &Credentials,
+) -> ClientId {
+    ClientId { address: request.remote_addr(), user: user_of(backend, credentials) }
 }
 
 /// A request that will be counted: who made it, and what it asked.
@@ -26,11 +31,16 @@ pub(super) struct Counting<T> {
 impl<T: Clone> Counting<T> {
     /// `None` while nobody looks.
     #[inline]
-    pub(super) fn begin<B: Backend>(backend: &B, request: &Request<T>) -> Option<Self> {
+    pub(super) fn begin<B: Backend>(
+        backend: &B,
+        request: &Request<T>,
+        credentials: &Credentials,
+    ) -> Option<Self> {
         if !backend.activity().is_looked_at() {
             return None;
         }
-        Some(Self { client: client_of(request), asked: request.get_ref().clone() })
+        let client = client_of(backend, request, credentials);
+        Some(Self { client, asked: request.get_ref().clone() })
     }
 
     /// Counts the request by what it asked and was answered.

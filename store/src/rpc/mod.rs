@@ -5,6 +5,7 @@
 
 pub mod admit;
 pub mod backend;
+pub mod permit;
 pub mod streams;
 
 mod admin;
@@ -21,12 +22,16 @@ mod lock;
 mod maintenance;
 mod overlap;
 mod oversize;
+mod passwords;
 mod queue;
+mod sessions;
 mod snapshot;
 mod space;
 mod validate;
 mod watch;
 
+#[cfg(test)]
+mod auth_tests;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
@@ -96,7 +101,7 @@ pub fn routes<B: Backend>(backend: &B, watches: Watches) -> Routes {
         .add_service(service!(LeaseServer, lease::Lease(backend.clone())))
         .add_service(service!(ClusterServer, cluster::Cluster(backend.clone())))
         .add_service(service!(MaintenanceServer, maintenance::Maintenance(backend.clone())))
-        .add_service(service!(AuthServer, auth::Auth))
+        .add_service(service!(AuthServer, auth::Auth(backend.clone())))
         .add_service(service!(LockServer, lock::Lock(backend.clone())))
         .add_service(service!(ElectionServer, election::Election(backend.clone())))
         .add_service(service!(HealthServer, health::Health(backend.clone())))

@@ -9,6 +9,7 @@ mod gather;
 #[cfg(test)]
 mod hpack_encoder;
 mod lenient;
+mod named;
 
 use std::convert::Infallible;
 use std::io;
@@ -32,7 +33,9 @@ use self::gather::Gather;
 
 pub use self::front::{CountedBody, Front, FrontBody, FrontFuture, HttpOnly, PerConnection, is_grpc};
 use self::lenient::Lenient;
+use self::named::Named;
 use crate::listen::Listener;
+use crate::tls::ClientName;
 
 /// A connection must have shaken hands, or in the clear have said a first byte, within this time.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -200,7 +203,7 @@ where
         let mut byte = [0; 1];
         let first_byte = tokio::time::timeout(self.server.handshake_deadline, stream.peek(&mut byte));
         match self.server.drain.run_until_cancelled(first_byte).await {
-            Some(Ok(Ok(1))) => self.http(stream).await,
+            Some(Ok(Ok(1))) => self.http(stream, None).await,
             _ => tracing::debug!("a connection said nothing"),
         }
     }
@@ -210,7 +213,12 @@ where
         let acceptor = tokio_rustls::TlsAcceptor::from(tls.current());
         let handshake = tokio::time::timeout(self.server.handshake_deadline, acceptor.accept(stream));
         match self.server.drain.run_until_cancelled(handshake).await {
-            Some(Ok(Ok(stream))) => self.http(stream).await,
+            Some(Ok(Ok(stream))) => {
+                // Only what was verified gets here.
+                let certificates = stream.get_ref().1.peer_certificates();
+                let name = certificates.and_then(|chain| ClientName::of(chain.first()?));
+                self.http(stream, name).await;
+            }
             // A probe that only connects is no news.
             Some(Ok(Err(error))) if error.kind() == io::ErrorKind::UnexpectedEof => {}
             Some(Ok(Err(error))) => tracing::warn!(?peer, "TLS handshake refused: {error}"),
@@ -219,8 +227,9 @@ where
         }
     }
 
-    async fn http(self, io: impl AsyncRead + AsyncWrite + Unpin + 'static) {
-        let connection = pin!(self.builder.serve_connection(TokioIo::new(Lenient::new(io)), self.service));
+    async fn http(self, io: impl AsyncRead + AsyncWrite + Unpin + 'static, name: Option<ClientName>) {
+        let service = Named::new(self.service, name);
+        let connection = pin!(self.builder.serve_connection(TokioIo::new(Lenient::new(io)), service));
         let mut connection = Gather::new(connection);
         let ended = tokio::select! {
             ended = &mut connection => ended,

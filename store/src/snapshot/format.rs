@@ -347,6 +347,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ids::AuthRevision;
+    use crate::stored::StoredAuth;
     use crate::timeline::{Mark, Timeline};
 
     proptest! {
@@ -383,16 +385,19 @@ mod tests {
     }
 
     #[test]
-    fn marks_of_time_make_version_2() {
-        let with_marks = |time_ms| {
+    fn users_and_marks_of_time_make_version_2() {
+        let with = |revision, time_ms| {
+            let auth = StoredAuth { revision: AuthRevision(revision), ..StoredAuth::default() };
             let mut timeline = Timeline::default();
+            // A mark at 0 is none.
             timeline.mark(Mark { revision: Revision(5), time_ms });
-            let state = StateMeta { timeline: Arc::new(timeline), ..StateMeta::default() };
+            let state =
+                StateMeta { auth: Arc::new(auth), timeline: Arc::new(timeline), ..StateMeta::default() };
             Manifest { cluster: ClusterId(1), member: MemberId(2), written_at_ms: 3, state }
         };
-        // A mark at 0 is none.
-        for (time_ms, version) in [(0, VERSION), (9, VERSION_WITH_SECTIONS)] {
-            let manifest = with_marks(time_ms);
+        let sections = VERSION_WITH_SECTIONS;
+        for (revision, time_ms, version) in [(1, 0, VERSION), (9, 0, sections), (1, 9, sections), (9, 9, sections)] {
+            let manifest = with(revision, time_ms);
             let mut file = encode_header(&manifest).unwrap();
             assert_eq!(number_u32(&file[8..]), version);
             assert_eq!(decode_manifest(&file).as_ref(), Ok(&manifest));

@@ -27,6 +27,7 @@ pub(crate) fn state(index: u64) -> StateMeta {
             incarnation: Incarnation(9),
         }],
         removed: vec![MemberId(4)],
+        auth: Arc::default(),
         timeline: Arc::new(timeline()),
     }
 }

@@ -154,6 +154,7 @@ async fn weigh(context: &Context, change: &Change, caution: Caution) -> Result<b
         };
     }
     match &forecast.refusal {
+        _ if forecast.unknown => Ok(true),
         Some(why) => Err(Failure::Verdict(format!(
             "{why} (--dry-run shows the quorum, --force asks the cluster all the same)"
         ))),

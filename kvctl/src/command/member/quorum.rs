@@ -35,6 +35,9 @@ pub(super) struct Forecast {
     /// Why it must not be done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) refusal: Option<String>,
+    /// The member that is to be changed is none; a server says so in its own words.
+    #[serde(skip)]
+    pub(super) unknown: bool,
     /// What to know all the same.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) notes: Vec<String>,
@@ -84,8 +87,14 @@ pub(super) fn forecast(members: &[Seen], change: &Change) -> Forecast {
     let count =
         |keep: &dyn Fn(&Seen) -> bool| members.iter().filter(|member| member.votes && keep(member)).count();
     let before = Quorum::of(count(&|_| true), count(&|member| member.answers));
-    let mut forecast =
-        Forecast { change: String::new(), before, after: before, refusal: None, notes: Vec::new() };
+    let mut forecast = Forecast {
+        change: String::new(),
+        before,
+        after: before,
+        refusal: None,
+        unknown: false,
+        notes: Vec::new(),
+    };
     match change {
         Change::Add { name, learner: true } => {
             forecast.change = format!("add {name} as a learner");
@@ -182,6 +191,7 @@ fn refuse_if_lost(forecast: &mut Forecast, remedy: &str) {
 
 fn unknown(forecast: &mut Forecast, what: &str, id: u64) {
     forecast.change = format!("{what} {id:x}");
+    forecast.unknown = true;
     forecast.refusal = Some(format!("no member has the id {id:x}: see `kvctl member list`"));
 }
 

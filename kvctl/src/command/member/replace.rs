@@ -53,16 +53,34 @@ impl ReplaceArgs {
         let connection = &context.connection;
         connection.member_remove(pb::MemberRemoveRequest { id: dead.id }).await?;
         output::line(&format!("removed {}", name_of(dead)))?;
-        let request = pb::MemberAddRequest { peer_ur_ls: urls(&self.peer_urls), is_learner: true };
-        let added = connection.member_add(request).await.map_err(|failure| {
-            let id = dead.id;
-            Failure::Verdict(format!("{id:x} is removed, but {} was not added ({failure}): run `kvctl member add {} --learner --peer-urls {}`", self.new, self.new, self.peer_urls))
+        let added = self.add(context).await.map_err(|failure| {
+            let Self { new, peer_urls, .. } = &self;
+            let then = format!("run `kvctl member add {new} --learner --peer-urls {peer_urls}`");
+            Failure::Verdict(format!("{:x} is removed, but {new} was not added ({failure}): {then}", dead.id))
         })?;
         let id = added.member.as_ref().map_or(0, |member| member.id);
         output::line(&format!("added {} ({id:x}) as a learner; start it now with\n", self.new))?;
         output::line(&start_lines(&self.new, &self.peer_urls, &added))?;
         output::line("")?;
         self.promote_when_ready(context, id).await
+    }
+
+    /// Adds the learner. A cluster takes no member while its own have not been connected for some seconds.
+    async fn add(&self, context: &Context) -> Result<pb::MemberAddResponse, Failure> {
+        let request = pb::MemberAddRequest { peer_ur_ls: urls(&self.peer_urls), is_learner: true };
+        let until = Instant::now() + self.wait;
+        let mut ticks = interval(LOOK_EVERY);
+        loop {
+            ticks.tick().await;
+            match context.connection.member_add(request.clone()).await {
+                Err(failure)
+                    if Instant::now() < until
+                        && failure
+                            .server_message()
+                            .is_some_and(|text| text.contains("unhealthy cluster")) => {}
+                other => return other,
+            }
+        }
     }
 
     /// Looks until the learner has caught up, and promotes it.
