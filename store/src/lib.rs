@@ -1,7 +1,7 @@
 //! The replicated, revisioned key/value store that takes etcd's place.
 //!
-//! Knows nothing of Kubernetes. `ids`, `record`, `command`, `event`, `timeline` and `stored` are the vocabulary; `mvcc`,
-//! `lease` and `state` are pure; `wal`, `snapshot`, `records` and `storage` are the disk; `raft` is consensus;
+//! Knows nothing of Kubernetes. `ids`, `record`, `command`, `event`, `timeline` and `stored` are the vocabulary;
+//! `mvcc`, `lease` and `state` are pure; `wal`, `snapshot`, `records` and `storage` are the disk; `raft` is consensus;
 //! `watch`, `rpc`, `http` and `serve` face clients; `member` wires the parts together and `server` runs them.
 
 pub mod activity;
