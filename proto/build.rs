@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-const PROTOS: [&str; 7] = [
+const PROTOS: [&str; 8] = [
     "etcd/kv.proto",
     "etcd/auth.proto",
     "etcd/rpc.proto",
@@ -14,6 +14,7 @@ const PROTOS: [&str; 7] = [
     "etcd/v3election.proto",
     "grpc/health.proto",
     "barque/peer.proto",
+    "barque/admin.proto",
 ];
 
 /// Messages whose server side is written by hand in `served`.
@@ -52,7 +53,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         builder =
             builder.extern_path(format!(".etcdserverpb.{message}"), format!("crate::served::{message}"));
     }
-    builder = builder.extern_path(".barque.peer.v1", "crate::peer");
+    builder =
+        builder.extern_path(".barque.peer.v1", "crate::peer").extern_path(".barque.admin", "crate::admin");
     builder.compile_fds(files)?;
     Ok(())
 }

@@ -87,6 +87,12 @@ pub(crate) struct StoreArgs {
     /// The most operations in one transaction.
     #[arg(long, env = "BARQUE_STORE_MAX_TXN_OPS", default_value_t = 128, value_name = "COUNT")]
     max_txn_ops: u64,
+    /// Kind of the tokens that users get for their passwords: `simple`.
+    #[arg(long, env = "BARQUE_STORE_AUTH_TOKEN", default_value = "simple", value_name = "KIND")]
+    auth_token: String,
+    /// How long a token is good after it was made or used last, in seconds; 0 is 300.
+    #[arg(long, env = "BARQUE_STORE_AUTH_TOKEN_TTL", default_value_t = 300, value_name = "SECONDS")]
+    auth_token_ttl: u64,
     /// How history is compacted without being asked: `periodic` or `revision`.
     #[arg(long, env = "BARQUE_STORE_AUTO_COMPACTION_MODE", default_value = "periodic", value_name = "MODE")]
     auto_compaction_mode: String,
@@ -222,6 +228,8 @@ impl StoreArgs {
             quota_backend_bytes: self.quota_backend_bytes,
             max_request_bytes: self.max_request_bytes,
             max_txn_ops: self.max_txn_ops,
+            auth_token: self.auth_token,
+            auth_token_ttl_s: self.auth_token_ttl,
             auto_compaction_mode: self.auto_compaction_mode,
             auto_compaction_retention: self.auto_compaction_retention,
             corrupt_check_time: self.corrupt_check_time,

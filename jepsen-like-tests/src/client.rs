@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
+use barque_proto::admin;
+use barque_proto::admin::admin_client::AdminClient;
 use barque_proto::etcdserverpb as pb;
+use barque_proto::etcdserverpb::auth_client::AuthClient;
 use barque_proto::etcdserverpb::cluster_client::ClusterClient;
 use barque_proto::etcdserverpb::kv_client::KvClient;
 use barque_proto::etcdserverpb::lease_client::LeaseClient;
@@ -16,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
 /// Requests that a watch stream may hold before sending waits.
 const WATCH_REQUESTS: usize = 64;
@@ -34,6 +37,10 @@ pub struct Client {
     pub cluster: ClusterClient<Channel>,
     /// Maintenance calls.
     pub maintenance: MaintenanceClient<Channel>,
+    /// Users and roles.
+    pub auth: AuthClient<Channel>,
+    /// Barque's own calls.
+    pub admin: AdminClient<Channel>,
 }
 
 impl Client {
@@ -47,7 +54,9 @@ impl Client {
             lease: LeaseClient::new(channel.clone()),
             watch: WatchClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
             cluster: ClusterClient::new(channel.clone()),
-            maintenance: MaintenanceClient::new(channel),
+            maintenance: MaintenanceClient::new(channel.clone()),
+            auth: AuthClient::new(channel.clone()),
+            admin: AdminClient::new(channel),
         }
     }
 
@@ -116,21 +125,58 @@ impl Client {
         Ok(self.maintenance.clone().hash_kv(pb::HashKvRequest { revision }).await?.into_inner())
     }
 
+    /// Who takes how much space.
+    pub async fn space(&self, request: admin::SpaceRequest) -> Result<admin::SpaceResponse, Status> {
+        Ok(self.admin.clone().space(request).await?.into_inner())
+    }
+
+    /// When revisions were made.
+    pub async fn time_of(&self, revisions: Vec<i64>) -> Result<Vec<admin::RevisionTime>, Status> {
+        Ok(self.admin.clone().time_of(admin::TimeOfRequest { revisions }).await?.into_inner().times)
+    }
+
     /// Adds a voting member that will listen at `peer_url`.
     pub async fn member_add(&self, peer_url: &str) -> Result<pb::MemberAddResponse, Status> {
         let request = pb::MemberAddRequest { peer_ur_ls: vec![peer_url.to_owned()], is_learner: false };
         Ok(self.cluster.clone().member_add(request).await?.into_inner())
     }
 
+    /// The token that a user gets for its password.
+    pub async fn log_in(&self, name: &str, password: &str) -> Result<String, Status> {
+        let request = pb::AuthenticateRequest { name: name.to_owned(), password: password.to_owned() };
+        Ok(self.auth.clone().authenticate(request).await?.into_inner().token)
+    }
+
     /// Opens a stream with one watch on it.
     pub async fn watch(&self, first: pb::WatchCreateRequest) -> Result<WatchStream, Status> {
+        self.watch_as(first, None).await
+    }
+
+    /// Opens a stream with one watch on it, in the name of a token's user.
+    pub async fn watch_as(
+        &self,
+        first: pb::WatchCreateRequest,
+        token: Option<&str>,
+    ) -> Result<WatchStream, Status> {
         let (requests, receiver) = mpsc::channel(WATCH_REQUESTS);
         let create = pb::watch_request::RequestUnion::CreateRequest(first);
         let send = requests.send(pb::WatchRequest { request_union: Some(create) });
         send.await.map_err(|_| Status::unavailable("the stream has ended"))?;
-        let answers = self.watch.clone().watch(ReceiverStream::new(receiver)).await?.into_inner();
+        let answers =
+            self.watch.clone().watch(with_token(ReceiverStream::new(receiver), token)).await?.into_inner();
         Ok(WatchStream { requests, answers })
     }
+}
+
+/// The request with the token of its user; without one, as it is.
+#[must_use]
+pub fn with_token<T>(request: T, token: Option<&str>) -> Request<T> {
+    let mut request = Request::new(request);
+    if let Some(token) = token {
+        let token = token.parse().expect("tokens are made for headers");
+        request.metadata_mut().insert("token", token);
+    }
+    request
 }
 
 /// A watch stream with any number of watches.

@@ -10,7 +10,8 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::bench::BenchArgs;
 use crate::command::{
     alarm, auth, check, compaction, defrag, del, diff, downgrade, elect, endpoint, get, history, lease, lock,
-    make_mirror, member, migrate, move_leader, put, role, shell, status, txn, undelete, user, verify, watch,
+    make_mirror, member, migrate, move_leader, put, role, shell, space, status, top, txn, undelete, user,
+    verify, watch,
 };
 use crate::connection::{Endpoint, Settings, TlsFlags, User};
 use crate::error::Failure;
@@ -84,6 +85,10 @@ pub(crate) enum Command {
     Check(check::CheckCommand),
     /// One screen about the whole cluster
     Status(status::StatusArgs),
+    /// What the members do for their clients right now
+    Top(top::TopArgs),
+    /// Which keys take how much space, with their history
+    Space(space::SpaceArgs),
     /// Compare all members' data at one revision
     Verify(verify::VerifyArgs),
     /// Every version of a key, as far back as history is kept

@@ -8,6 +8,7 @@ mod error;
 mod go_duration;
 mod output;
 mod range;
+mod time_point;
 
 use std::io;
 use std::process::ExitCode;

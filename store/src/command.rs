@@ -3,8 +3,12 @@
 //! A command carries everything that its execution needs; nothing here depends on a clock, a random
 //! number or a member's configuration. The enums are stored on disk: variants are only ever appended.
 
+pub mod auth;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+use auth::{AuthCommand, AuthError, Caller};
 
 use crate::ids::{Incarnation, LeaseId, MemberId, Revision};
 use crate::record::Record;
@@ -68,6 +72,42 @@ pub enum Command {
         /// The data directory it runs on. Another one under the same id is refused from then on.
         incarnation: Incarnation,
     },
+    /// A command of a client while rights are asked for: executed only if this user may then.
+    As {
+        /// Who.
+        caller: Caller,
+        /// What; never another `As`, nor what members do by themselves.
+        command: Box<Command>,
+    },
+    /// Users, roles, and whether they are asked for.
+    Auth(AuthCommand),
+    /// The leader saw that this revision was current at this time on its clock. Changes no key.
+    MarkTime {
+        /// The current revision then.
+        revision: Revision,
+        /// Milliseconds since 1970.
+        time_ms: i64,
+    },
+}
+
+impl Command {
+    /// The command in a caller's name; without one, as it is.
+    #[must_use]
+    pub fn by(self, caller: Option<Caller>) -> Self {
+        match caller {
+            Some(caller) => Self::As { caller, command: Box::new(self) },
+            None => self,
+        }
+    }
+
+    /// The command itself, whoever asked for it.
+    #[must_use]
+    pub fn unsigned(&self) -> &Self {
+        match self {
+            Self::As { command, .. } => command,
+            other => other,
+        }
+    }
 }
 
 /// Alarms that etcd knows.
@@ -296,6 +336,8 @@ pub enum CommandError {
     NoSpace,
     #[error("corrupt cluster")]
     Corrupt,
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// Reading history back from disk failed; the member must stop.
     #[error("history cannot be read: {0}")]
     History(String),

@@ -7,6 +7,7 @@
 use tonic::{Code, Status};
 
 use crate::command::CommandError;
+use crate::command::auth::AuthError;
 
 /// Why a request failed. The text is etcd's, without the prefix that [`StoreError::message`] adds.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -108,42 +109,6 @@ pub enum StoreError {
     #[error("no inflight downgrade job")]
     NoInflightDowngrade,
 
-    // Users and roles.
-    #[error("user name is empty")]
-    UserEmpty,
-    #[error("role name is empty")]
-    RoleEmpty,
-    #[error("authentication failed, invalid user ID or password")]
-    AuthFailed,
-    #[error("permission not given")]
-    PermissionNotGiven,
-    #[error("invalid auth management")]
-    InvalidAuthMgmt,
-    #[error("revision of auth store is old")]
-    AuthOldRevision,
-    #[error("root user does not exist")]
-    RootUserNotExist,
-    #[error("root user does not have root role")]
-    RootRoleNotExist,
-    #[error("user name already exists")]
-    UserAlreadyExist,
-    #[error("user name not found")]
-    UserNotFound,
-    #[error("role name already exists")]
-    RoleAlreadyExist,
-    #[error("role name not found")]
-    RoleNotFound,
-    #[error("role is not granted to the user")]
-    RoleNotGranted,
-    #[error("permission is not granted to the role")]
-    PermissionNotGranted,
-    #[error("authentication is not enabled")]
-    AuthNotEnabled,
-    #[error("permission denied")]
-    PermissionDenied,
-    #[error("invalid auth token")]
-    InvalidAuthToken,
-
     // The lock and election services. etcd builds them on its own client and hands these out unprefixed.
     #[error("mutex: session is expired")]
     SessionExpired,
@@ -175,12 +140,6 @@ impl StoreError {
             | E::InvalidSortOption
             | E::RequestTooLarge
             | E::MemberBadUrls
-            | E::UserEmpty
-            | E::RoleEmpty
-            | E::AuthFailed
-            | E::PermissionNotGiven
-            | E::InvalidAuthMgmt
-            | E::AuthOldRevision
             | E::WrongDowngradeVersionFormat
             | E::InvalidDowngradeTargetVersion => Code::InvalidArgument,
 
@@ -198,15 +157,6 @@ impl StoreError {
             | E::LearnerNotReady
             | E::TooManyLearners
             | E::ClusterIdMismatch
-            | E::RootUserNotExist
-            | E::RootRoleNotExist
-            | E::UserAlreadyExist
-            | E::UserNotFound
-            | E::RoleAlreadyExist
-            | E::RoleNotFound
-            | E::RoleNotGranted
-            | E::PermissionNotGranted
-            | E::AuthNotEnabled
             | E::NotLeader
             | E::NotCapable
             | E::NotSupportedForLearner
@@ -215,8 +165,7 @@ impl StoreError {
             | E::DowngradeInProcess
             | E::NoInflightDowngrade => Code::FailedPrecondition,
 
-            E::PermissionDenied => Code::PermissionDenied,
-            E::InvalidAuthToken => Code::Unauthenticated,
+            E::Command(CommandError::Auth(error)) => auth_code(*error),
 
             E::NoLeader
             | E::LeaderChanged
@@ -253,6 +202,41 @@ impl StoreError {
             | Self::MissingLeaderKey => self.to_string(),
             _ => format!("etcdserver: {self}"),
         }
+    }
+}
+
+const fn auth_code(error: AuthError) -> Code {
+    use AuthError as A;
+    match error {
+        A::UserEmpty
+        | A::RoleEmpty
+        | A::Failed
+        | A::PermissionNotGiven
+        | A::InvalidManagement
+        | A::OldRevision => Code::InvalidArgument,
+        A::RootUserNotExist
+        | A::RootRoleNotExist
+        | A::UserExists
+        | A::UserNotFound
+        | A::RoleExists
+        | A::RoleNotFound
+        | A::RoleNotGranted
+        | A::PermissionNotGranted
+        | A::NotEnabled => Code::FailedPrecondition,
+        A::PermissionDenied => Code::PermissionDenied,
+        A::InvalidToken => Code::Unauthenticated,
+    }
+}
+
+impl From<AuthError> for StoreError {
+    fn from(error: AuthError) -> Self {
+        Self::Command(error.into())
+    }
+}
+
+impl From<AuthError> for Status {
+    fn from(error: AuthError) -> Self {
+        StoreError::from(error).into()
     }
 }
 
@@ -301,6 +285,7 @@ mod tests {
     /// Every row of etcd's table of errors.
     #[test]
     fn texts_and_codes_are_etcds() {
+        use AuthError as A;
         use Code as C;
         use CommandError as Cmd;
         use StoreError as E;
@@ -315,12 +300,12 @@ mod tests {
             (E::InvalidSortOption, C::InvalidArgument, "invalid sort option"),
             (E::MemberBadUrls, C::InvalidArgument, "given member URLs are invalid"),
             (E::RequestTooLarge, C::InvalidArgument, "request is too large"),
-            (E::UserEmpty, C::InvalidArgument, "user name is empty"),
-            (E::RoleEmpty, C::InvalidArgument, "role name is empty"),
-            (E::AuthFailed, C::InvalidArgument, "authentication failed, invalid user ID or password"),
-            (E::PermissionNotGiven, C::InvalidArgument, "permission not given"),
-            (E::InvalidAuthMgmt, C::InvalidArgument, "invalid auth management"),
-            (E::AuthOldRevision, C::InvalidArgument, "revision of auth store is old"),
+            (A::UserEmpty.into(), C::InvalidArgument, "user name is empty"),
+            (A::RoleEmpty.into(), C::InvalidArgument, "role name is empty"),
+            (A::Failed.into(), C::InvalidArgument, "authentication failed, invalid user ID or password"),
+            (A::PermissionNotGiven.into(), C::InvalidArgument, "permission not given"),
+            (A::InvalidManagement.into(), C::InvalidArgument, "invalid auth management"),
+            (A::OldRevision.into(), C::InvalidArgument, "revision of auth store is old"),
             (E::WrongDowngradeVersionFormat, C::InvalidArgument, "wrong downgrade target version format"),
             (E::InvalidDowngradeTargetVersion, C::InvalidArgument, "invalid downgrade target version"),
             (Cmd::Compacted.into(), C::OutOfRange, "mvcc: required revision has been compacted"),
@@ -346,15 +331,15 @@ mod tests {
             ),
             (E::TooManyLearners, C::FailedPrecondition, "too many learner members in cluster"),
             (E::ClusterIdMismatch, C::FailedPrecondition, "cluster ID mismatch"),
-            (E::RootUserNotExist, C::FailedPrecondition, "root user does not exist"),
-            (E::RootRoleNotExist, C::FailedPrecondition, "root user does not have root role"),
-            (E::UserAlreadyExist, C::FailedPrecondition, "user name already exists"),
-            (E::UserNotFound, C::FailedPrecondition, "user name not found"),
-            (E::RoleAlreadyExist, C::FailedPrecondition, "role name already exists"),
-            (E::RoleNotFound, C::FailedPrecondition, "role name not found"),
-            (E::RoleNotGranted, C::FailedPrecondition, "role is not granted to the user"),
-            (E::PermissionNotGranted, C::FailedPrecondition, "permission is not granted to the role"),
-            (E::AuthNotEnabled, C::FailedPrecondition, "authentication is not enabled"),
+            (A::RootUserNotExist.into(), C::FailedPrecondition, "root user does not exist"),
+            (A::RootRoleNotExist.into(), C::FailedPrecondition, "root user does not have root role"),
+            (A::UserExists.into(), C::FailedPrecondition, "user name already exists"),
+            (A::UserNotFound.into(), C::FailedPrecondition, "user name not found"),
+            (A::RoleExists.into(), C::FailedPrecondition, "role name already exists"),
+            (A::RoleNotFound.into(), C::FailedPrecondition, "role name not found"),
+            (A::RoleNotGranted.into(), C::FailedPrecondition, "role is not granted to the user"),
+            (A::PermissionNotGranted.into(), C::FailedPrecondition, "permission is not granted to the role"),
+            (A::NotEnabled.into(), C::FailedPrecondition, "authentication is not enabled"),
             (E::NotLeader, C::FailedPrecondition, "not leader"),
             (E::NotCapable, C::FailedPrecondition, "not capable"),
             (E::NotSupportedForLearner, C::FailedPrecondition, "rpc not supported for learner"),
@@ -366,8 +351,8 @@ mod tests {
             ),
             (E::DowngradeInProcess, C::FailedPrecondition, "cluster has a downgrade job in progress"),
             (E::NoInflightDowngrade, C::FailedPrecondition, "no inflight downgrade job"),
-            (E::PermissionDenied, C::PermissionDenied, "permission denied"),
-            (E::InvalidAuthToken, C::Unauthenticated, "invalid auth token"),
+            (A::PermissionDenied.into(), C::PermissionDenied, "permission denied"),
+            (A::InvalidToken.into(), C::Unauthenticated, "invalid auth token"),
             (E::NoLeader, C::Unavailable, "no leader"),
             (E::LeaderChanged, C::Unavailable, "leader changed"),
             (E::Stopped, C::Unavailable, "server stopped"),

@@ -25,6 +25,21 @@ impl fmt::Display for Revision {
     }
 }
 
+/// A revision of users, roles and whether they are asked for: grows by one with each change, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AuthRevision(pub u64);
+
+impl AuthRevision {
+    /// Of a store in which no user or role was ever changed.
+    pub const FIRST: Self = Self(1);
+}
+
+impl fmt::Display for AuthRevision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A change inside a revision: the changes of one transaction share `main` and count up in `sub`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SubRevision {

@@ -34,6 +34,28 @@ pub struct Fields<'a> {
     pub lease: Option<LeaseId>,
 }
 
+/// What a version is among those of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The current one.
+    Live,
+    /// One that was superseded or deleted.
+    Old,
+    /// A deletion.
+    Tombstone,
+}
+
+/// A version of a key that is kept, as what takes space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptVersion<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// How large its value is.
+    pub value_bytes: usize,
+    /// What it is.
+    pub standing: Standing,
+}
+
 /// The bytes are not an encoded record.
 #[derive(Debug, thiserror::Error)]
 #[error("not an encoded key/value record: {0}")]

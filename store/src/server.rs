@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::raft::node::RaftTiming;
 use crate::raft::traffic::CountedService;
 use crate::rpc::backend::{ActiveAlarm, Backend as _, Limits};
+use crate::rpc::permit::LoginSettings;
 use crate::rpc::{self, Watches};
 use crate::serve::{ConnectionLimit, Front, HANDSHAKE_DEADLINE, HttpOnly, Server};
 use crate::storage::data_dir::has_identity;
@@ -95,7 +96,7 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
     let peers = Server::new(HANDSHAKE_DEADLINE);
     let peer_service = PeerServer::new(peer_service).max_decoding_message_size(PEER_MESSAGE_BYTES);
     let peer_routes = Routes::new(CountedService::new(peer_service, Arc::clone(member.peers())));
-    let front = Front::new(peer_routes, endpoints.clone(), metrics.grpc.clone());
+    let front = Front::new(peer_routes, endpoints.clone(), metrics.grpc.clone(), Arc::default());
     let limit = ConnectionLimit::new(PEER_CONNECTIONS);
     for listener in listeners.peer {
         tracing::info!(url = %listener.url, "serving members");
@@ -116,7 +117,9 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
         history: Arc::clone(member.published()) as _,
         config: WatchConfig { fragment_bytes: limits.max_request_bytes, ..WatchConfig::default() },
     };
-    let front = Front::new(rpc::routes(&member, watches), endpoints.clone(), metrics.grpc.clone());
+    let routes = rpc::routes(&member, watches);
+    let activity = Arc::clone(member.activity());
+    let front = Front::new(routes, endpoints.clone(), metrics.grpc.clone(), activity);
     let limit = ConnectionLimit::new(CLIENT_CONNECTIONS);
     for listener in listeners.client {
         tracing::info!(url = %listener.url, "serving clients");
@@ -184,6 +187,10 @@ fn settings(config: &ValidConfig, metrics: &Arc<Metrics>) -> Result<MemberSettin
             max_request_bytes: config.max_request_bytes,
             max_txn_ops: config.max_txn_ops,
             min_lease_ttl_s: min_ttl_s(election_ms),
+        },
+        logins: LoginSettings {
+            token_ttl: config.auth_token_ttl,
+            client_cert_auth: config.client_tls.client_cert_auth,
         },
         quota_bytes: config.quota_bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
         auto_compaction: config.auto_compaction,

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use barque_proto::etcdserverpb::alarm_request::AlarmAction;
+use barque_proto::etcdserverpb::auth_client::AuthClient;
 use barque_proto::etcdserverpb::kv_client::KvClient;
 use barque_proto::etcdserverpb::lease_client::LeaseClient;
 use barque_proto::etcdserverpb::maintenance_client::MaintenanceClient;
@@ -13,9 +14,9 @@ use barque_proto::etcdserverpb::request_op::Request as Op;
 use barque_proto::etcdserverpb::watch_client::WatchClient;
 use barque_proto::etcdserverpb::watch_request::RequestUnion;
 use barque_proto::etcdserverpb::{
-    AlarmRequest, AlarmType, CompactionRequest, DeleteRangeRequest, HashKvRequest, HashRequest,
-    LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest, PutRequest, RangeRequest, RequestOp,
-    SnapshotRequest, TxnRequest, WatchCreateRequest, WatchRequest, WatchResponse,
+    AlarmRequest, AlarmType, AuthRoleAddRequest, CompactionRequest, DeleteRangeRequest, HashKvRequest,
+    HashRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest, PutRequest, RangeRequest,
+    RequestOp, SnapshotRequest, TxnRequest, WatchCreateRequest, WatchRequest, WatchResponse,
 };
 use barque_store::config::{MemberConfig, ValidConfig};
 use barque_store::server::{ServerError, run};
@@ -216,6 +217,8 @@ async fn use_keys(alone: &Alone) {
 async fn use_maintenance(alone: &Alone) {
     let mut maintenance = MaintenanceClient::new(alone.channel.clone());
     maintenance.hash(HashRequest {}).await.unwrap();
+    let role = AuthRoleAddRequest { name: "role".into() };
+    AuthClient::new(alone.channel.clone()).role_add(role).await.unwrap();
     maintenance.hash_kv(HashKvRequest::default()).await.unwrap();
     let mut snapshot = maintenance.snapshot(SnapshotRequest {}).await.unwrap().into_inner();
     while snapshot.message().await.unwrap().is_some() {}
@@ -282,6 +285,7 @@ async fn every_metric_moves_with_what_it_names() {
         ("etcd_mvcc_hash_rev_duration_seconds", 1.0),
         ("etcd_disk_backend_snapshot_duration_seconds", 1.0),
         ("etcd_debugging_mvcc_db_compaction_total_duration_milliseconds", 1.0),
+        ("etcd_debugging_auth_revision", 2.0),
         ("etcd_server_has_leader", 1.0),
         ("etcd_server_is_leader", 1.0),
         ("etcd_server_leader_changes_seen_total", 1.0),

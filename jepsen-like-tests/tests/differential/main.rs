@@ -20,6 +20,7 @@
 
 mod answers;
 mod requests;
+mod users;
 mod watches;
 
 use std::time::Duration;

@@ -1,14 +1,17 @@
 //! `kvctl get`.
 
+use barque_proto::admin;
 use barque_proto::etcdserverpb as pb;
 use barque_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use clap::{Args, ValueEnum};
 
 use super::words::Raw;
 use super::{Consistency, Context};
+use crate::connection::Connection;
 use crate::error::Failure;
 use crate::output::{Answer, Format};
 use crate::range;
+use crate::time_point::{self, TimePoint};
 
 /// Arguments of `get`, also as a line of a transaction.
 #[derive(Clone, Debug, Args)]
@@ -27,6 +30,9 @@ pub(crate) struct GetArgs {
     /// As it was at this revision
     #[arg(long, value_name = "REVISION", default_value_t = 0, hide_default_value = true)]
     rev: i64,
+    /// As it was at this time, as RFC 3339, unix seconds or "10m ago", if the server keeps times
+    #[arg(long, value_name = "TIME", value_parser = time_point::parse, conflicts_with = "rev")]
+    at: Option<TimePoint>,
     /// At most so many keys
     #[arg(long, value_name = "COUNT", default_value_t = 0, hide_default_value = true)]
     limit: i64,
@@ -85,6 +91,9 @@ impl GetArgs {
     /// # Errors
     /// If bounds exclude each other.
     pub(super) fn plan(&self) -> Result<pb::RangeRequest, Failure> {
+        if self.at.is_some() {
+            return Err(Failure::Arguments("--at is not for transactions: they read what is current".into()));
+        }
         let bounds = [
             ("create", self.min_create_rev, self.max_create_rev),
             ("mod", self.min_mod_rev, self.max_mod_rev),
@@ -135,7 +144,7 @@ impl GetArgs {
         })
     }
 
-    pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+    pub(crate) async fn run(mut self, context: &Context) -> Result<(), Failure> {
         let format = context.output.format;
         if self.count_only && format != Format::Fields {
             return Err(Failure::Arguments(
@@ -145,8 +154,33 @@ impl GetArgs {
         if self.print_value_only && format != Format::Simple {
             return Err(Failure::Arguments("--print-value-only is for --write-out=simple".into()));
         }
+        if let Some(at) = self.at.take() {
+            self.rev = revision_at(&context.connection, at).await?;
+        }
         let response = context.connection.range(self.plan()?).await?;
         context.output.print(&Answer::Get { response, value_only: self.print_value_only })
+    }
+}
+
+/// The revision that was current at a time.
+async fn revision_at(connection: &Connection, at: TimePoint) -> Result<i64, Failure> {
+    match connection.revision_at(admin::RevisionAtRequest { time_ms: at.0 }).await {
+        Ok(found) => known(&found, at),
+        Err(Failure::Server(error)) if error.unimplemented => Err(Failure::Unsupported(
+            "--at: this server does not keep the times of revisions; use --rev".into(),
+        )),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn known(found: &admin::RevisionAtResponse, at: TimePoint) -> Result<i64, Failure> {
+    match (found.revision, found.since_ms) {
+        (0, 0) => Err(Failure::Verdict("--at: the server has not kept the time of any revision yet".into())),
+        (0, since_ms) => Err(Failure::Verdict(format!(
+            "--at: history does not reach back to {at}: it begins at {}",
+            TimePoint(since_ms)
+        ))),
+        (revision, _) => Ok(revision),
     }
 }
 
@@ -190,6 +224,21 @@ mod tests {
         assert_eq!(sort("a --order=ascend"), (SortOrder::None, SortTarget::Key));
         assert_eq!(sort("a --order=DESCEND --sort-by=Modify"), (SortOrder::Descend, SortTarget::Mod));
         assert_eq!(sort("a --sort-by=value --order ASCEND"), (SortOrder::Ascend, SortTarget::Value));
+    }
+
+    #[test]
+    fn a_time_is_a_revision_or_out_of_reach() {
+        let found = |revision, since_ms| {
+            let found = admin::RevisionAtResponse { revision, since_ms, ..Default::default() };
+            known(&found, TimePoint(5_000)).map_err(|failure| failure.to_string())
+        };
+        assert_eq!(found(7, 4_000), Ok(7));
+        let why = "--at: history does not reach back to 1970-01-01T00:00:05.000Z: it begins at \
+                   1970-01-01T00:00:09.000Z";
+        assert_eq!(found(0, 9_000), Err(why.to_owned()));
+        assert!(found(0, 0).unwrap_err().contains("not kept the time of any revision"));
+        assert_eq!(plan("a --at=1700000000").unwrap_err().exit_code(), 128);
+        assert!(Line::try_parse_from(["a", "--at=now", "--rev=5"]).is_err());
     }
 
     #[test]

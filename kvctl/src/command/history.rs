@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use barque_proto::admin;
 use barque_proto::etcdserverpb as pb;
 use barque_proto::mvccpb::{Event, KeyValue, event};
 use base64::Engine;
@@ -15,6 +16,7 @@ use super::words::Raw;
 use crate::connection::{Connection, WatchOptions, Watcher};
 use crate::error::Failure;
 use crate::output::go_quote::quote;
+use crate::time_point::TimePoint;
 
 /// A question for progress is not answered while a watch catches up, and is asked again.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -54,9 +56,32 @@ impl HistoryArgs {
         if self.limit > 0 && history.versions.len() > self.limit {
             history.versions.drain(..history.versions.len() - self.limit);
         }
-        let shown = Shown::of(&history, context.output.hex);
+        let mut shown = Shown::of(&history, context.output.hex);
+        shown.set_times(&times(&context.connection, &history).await?);
         context.output.report(&shown)
     }
+}
+
+/// Revisions in one question about times.
+const REVISIONS_PER_QUESTION: usize = 1000;
+
+/// When the versions were written, as far as the server can tell; nothing where it does not keep times or this user
+/// may not ask.
+async fn times(connection: &Connection, history: &History) -> Result<Vec<admin::RevisionTime>, Failure> {
+    let mut times = Vec::new();
+    for versions in history.versions.chunks(REVISIONS_PER_QUESTION) {
+        let revisions = versions.iter().map(|version| version.revision).collect();
+        match connection.time_of(admin::TimeOfRequest { revisions }).await {
+            Ok(answer) => times.extend(answer.times),
+            Err(Failure::Server(error))
+                if error.unimplemented || error.message.contains("permission denied") =>
+            {
+                return Ok(Vec::new());
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(times)
 }
 
 /// Reads the whole history of one key.
@@ -194,6 +219,12 @@ struct ShownVersion {
     create_revision: i64,
     version: i64,
     lease: i64,
+    /// Not later than this was it written, and ...
+    #[serde(skip_serializing_if = "Option::is_none")]
+    written_by: Option<String>,
+    /// ... later than this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    written_after: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<String>,
     #[serde(skip)]
@@ -211,6 +242,8 @@ impl Shown {
             create_revision: version.create_revision,
             version: version.version,
             lease: version.lease,
+            written_by: None,
+            written_after: None,
             value: version.value.as_ref().map(|value| STANDARD.encode(value)),
             text: version.value.as_deref().map(text).unwrap_or_default(),
         };
@@ -223,17 +256,30 @@ impl Shown {
     }
 }
 
+impl Shown {
+    fn set_times(&mut self, times: &[admin::RevisionTime]) {
+        let text = |ms: i64| (ms > 0).then(|| TimePoint(ms).to_string());
+        for (version, time) in self.versions.iter_mut().zip(times) {
+            version.written_by = text(time.until_ms);
+            version.written_after = text(time.after_ms);
+        }
+    }
+}
+
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.versions.len();
         writeln!(f, "{}: {count} versions since revision {}", self.title, self.since_revision)?;
         for one in &self.versions {
             let lease = if one.lease == 0 { String::new() } else { format!(" lease {:016x}", one.lease) };
+            let time = one.written_by.as_ref().map_or_else(String::new, |time| format!("  {time}"));
             match one.kind {
-                "PUT" => {
-                    writeln!(f, "{:>12}  PUT     version {}{lease}  {}", one.revision, one.version, one.text)?
-                }
-                _ => writeln!(f, "{:>12}  DELETE", one.revision)?,
+                "PUT" => writeln!(
+                    f,
+                    "{:>12}{time}  PUT     version {}{lease}  {}",
+                    one.revision, one.version, one.text
+                )?,
+                _ => writeln!(f, "{:>12}{time}  DELETE", one.revision)?,
             }
         }
         Ok(())
@@ -259,6 +305,30 @@ mod tests {
         ] {
             assert_eq!(progress_is_ordered(version), ordered, "{version}");
         }
+    }
+
+    #[test]
+    fn versions_are_shown_with_their_times_where_they_are_known() {
+        let version = |revision| Version {
+            revision,
+            create_revision: 5,
+            version: 1,
+            lease: 0,
+            value: Some(b"a".to_vec()),
+        };
+        let history =
+            History { key: b"k".to_vec(), since_revision: 1, versions: vec![version(5), version(6)] };
+        let mut shown = Shown::of(&history, false);
+        let time = |revision, after_ms, until_ms| admin::RevisionTime { revision, after_ms, until_ms };
+        shown.set_times(&[time(5, 1_000, 2_000), time(6, 2_000, 0)]);
+        assert_eq!(
+            shown.to_string(),
+            "\"k\": 2 versions since revision 1\n           5  1970-01-01T00:00:02.000Z  PUT     version 1  \"a\"\n           \
+             6  PUT     version 1  \"a\"\n"
+        );
+        let json = serde_json::to_value(&shown).unwrap();
+        assert_eq!(json["versions"][0]["written_after"], "1970-01-01T00:00:01.000Z");
+        assert!(json["versions"][1].get("written_by").is_none());
     }
 
     #[test]

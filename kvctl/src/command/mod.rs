@@ -11,6 +11,7 @@ pub(crate) mod downgrade;
 pub(crate) mod elect;
 pub(crate) mod endpoint;
 pub(crate) mod get;
+mod groups;
 pub(crate) mod history;
 pub(crate) mod lease;
 pub(crate) mod lock;
@@ -22,7 +23,9 @@ pub(crate) mod put;
 pub(crate) mod role;
 mod session;
 pub(crate) mod shell;
+pub(crate) mod space;
 pub(crate) mod status;
+pub(crate) mod top;
 pub(crate) mod txn;
 pub(crate) mod undelete;
 pub(crate) mod user;
@@ -87,6 +90,8 @@ fn has_table(command: &Command) -> bool {
         | Command::History(_)
         | Command::Diff(_)
         | Command::Undelete(_)
+        | Command::Space(_)
+        | Command::Top(_)
         | Command::Migrate(_) => true,
         _ => false,
     }
@@ -118,6 +123,8 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Verify(args) => Box::pin(args.run(context)).await,
         Command::History(args) => Box::pin(args.run(context)).await,
         Command::Diff(args) => Box::pin(args.run(context)).await,
+        Command::Space(args) => Box::pin(args.run(context)).await,
+        Command::Top(args) => Box::pin(args.run(context)).await,
         Command::Undelete(args) => Box::pin(args.run(context)).await,
         Command::Migrate(args) => Box::pin(args.run(context)).await,
         // Run without a runtime, by `main` and `run`.

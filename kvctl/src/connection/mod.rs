@@ -26,6 +26,7 @@ use tonic::{Code, Response, Status};
 pub(crate) use credentials::User;
 pub(crate) use endpoints::Endpoint;
 pub(crate) use http_get::http_get;
+pub(crate) use rpcs::Activities;
 pub(crate) use tls::TlsFlags;
 pub(crate) use watch::{WatchOptions, Watcher};
 

@@ -1,5 +1,7 @@
-//! Every unary call of etcd's API that a command makes, as a method.
+//! Every unary call that a command makes, as a method: etcd's API, and Barque's own beside it.
 
+use barque_proto::admin;
+use barque_proto::admin::admin_client::AdminClient;
 use barque_proto::etcdserverpb as pb;
 use barque_proto::etcdserverpb::auth_client::AuthClient;
 use barque_proto::etcdserverpb::cluster_client::ClusterClient;
@@ -89,6 +91,11 @@ calls! {
     ElectionClient {
         campaign(election::CampaignRequest) -> election::CampaignResponse, Yes;
     }
+    AdminClient {
+        space(admin::SpaceRequest) -> admin::SpaceResponse, Yes;
+        revision_at(admin::RevisionAtRequest) -> admin::RevisionAtResponse, Yes;
+        time_of(admin::TimeOfRequest) -> admin::TimeOfResponse, Yes;
+    }
 }
 
 impl Connection {
@@ -116,6 +123,34 @@ impl Connection {
             async move { ElectionClient::new(service).observe(request).await }
         };
         Ok(Leaders(Box::pin(self.call(Repeat::Yes, call)).await?))
+    }
+}
+
+impl Connection {
+    /// What a member does, about once a second.
+    pub(crate) async fn activity(&self, request: admin::ActivityRequest) -> Result<Activities, Failure> {
+        let call = |service| {
+            let request = request.clone();
+            async move { AdminClient::new(service).activity(request).await }
+        };
+        Ok(Activities(Box::pin(self.call(Repeat::Yes, call)).await?))
+    }
+}
+
+/// See [`Connection::activity`].
+pub(crate) struct Activities(Streaming<admin::ActivityResponse>);
+
+impl Activities {
+    /// The next answer.
+    ///
+    /// # Errors
+    /// When the stream has ended.
+    pub(crate) async fn next(&mut self) -> Result<admin::ActivityResponse, Failure> {
+        match self.0.message().await {
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => Err(Failure::Interrupted("the server ended the stream".into())),
+            Err(status) => Err(Failure::Interrupted(format!("the stream broke: {}", status.message()))),
+        }
     }
 }
 

@@ -197,6 +197,11 @@ impl From<Vec<u8>> for Rendered {
 }
 
 impl Output {
+    /// Whether what is printed is for a person who looks at it.
+    pub(crate) fn is_for_people(self) -> bool {
+        matches!(self.format, Format::Simple | Format::Table)
+    }
+
     /// The answer as text; `None` if the format does not have it.
     fn render(self, answer: &Answer) -> Option<Rendered> {
         match self.format {

@@ -46,6 +46,10 @@ pub const DEFAULT_ELECTION_TIMEOUT_MS: u64 = 1000;
 pub const MAX_ELECTION_TIMEOUT_MS: u64 = 50_000;
 /// `--snapshot-count`.
 pub const DEFAULT_SNAPSHOT_COUNT: u64 = 10_000;
+/// `--auth-token`.
+pub const DEFAULT_AUTH_TOKEN: &str = "simple";
+/// `--auth-token-ttl`, also when it is 0.
+pub const DEFAULT_AUTH_TOKEN_TTL_S: u64 = 300;
 /// `--auto-compaction-mode`.
 pub const DEFAULT_AUTO_COMPACTION_MODE: &str = "periodic";
 /// `--auto-compaction-retention` in periodic mode. etcd's is 0, which is off.
@@ -83,6 +87,10 @@ pub struct MemberConfig {
     pub max_request_bytes: u64,
     /// `--max-txn-ops`.
     pub max_txn_ops: u64,
+    /// `--auth-token`: `simple` is the only kind.
+    pub auth_token: String,
+    /// `--auth-token-ttl`: seconds; 0 is [`DEFAULT_AUTH_TOKEN_TTL_S`].
+    pub auth_token_ttl_s: u64,
     /// `--auto-compaction-mode`: `periodic` or `revision`.
     pub auto_compaction_mode: String,
     /// `--auto-compaction-retention`; `None` is one hour in periodic mode and off in revision mode.
@@ -131,6 +139,8 @@ impl Default for MemberConfig {
             quota_backend_bytes: 0,
             max_request_bytes: DEFAULT_MAX_REQUEST_BYTES,
             max_txn_ops: DEFAULT_MAX_TXN_OPS,
+            auth_token: DEFAULT_AUTH_TOKEN.into(),
+            auth_token_ttl_s: DEFAULT_AUTH_TOKEN_TTL_S,
             auto_compaction_mode: DEFAULT_AUTO_COMPACTION_MODE.into(),
             auto_compaction_retention: None,
             corrupt_check_time: DEFAULT_CORRUPT_CHECK_TIME.into(),
@@ -279,6 +289,12 @@ pub enum ConfigError {
         /// What would be right.
         least_ms: u64,
     },
+    /// Another kind of token.
+    #[error(
+        "--auth-token={0:?} must be simple, the default: tokens that every member knows, also after a restart; \
+         tokens of other kinds, such as jwt, are not supported"
+    )]
+    AuthToken(String),
     /// Neither `periodic` nor `revision`.
     #[error("--auto-compaction-mode={0:?} must be periodic or revision")]
     CompactionMode(String),

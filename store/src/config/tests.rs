@@ -41,6 +41,9 @@ fn the_defaults_are_a_cluster_of_one() {
     assert_eq!(config.quota_bytes, Some(2 << 30));
     assert_eq!(config.auto_compaction, AutoCompaction::Periodic(Duration::from_secs(3600)));
     assert_eq!(config.request_timeout(), Duration::from_secs(7));
+    assert_eq!(config.auth_token_ttl, Duration::from_secs(300));
+    let no_time = MemberConfig { auth_token_ttl_s: 0, ..MemberConfig::default() }.validate().unwrap();
+    assert_eq!(no_time.auth_token_ttl, Duration::from_secs(300));
     assert_eq!(config.warnings, Vec::<String>::new());
     let bootstrap = config.bootstrap().unwrap();
     assert_eq!(bootstrap.members.len(), 1);
@@ -202,6 +205,11 @@ fn every_mistake_is_answered_by_a_sentence() {
         ),
         (error(|c| c.max_request_bytes = 0), "--max-request-bytes=0 must be from 1 to 536870912 (bytes)"),
         (error(|c| c.max_txn_ops = 0), "--max-txn-ops=0 must be at least 1"),
+        (
+            error(|c| c.auth_token = "jwt,sign-method=RS256".into()),
+            "--auth-token=\"jwt,sign-method=RS256\" must be simple, the default: tokens that every member knows, \
+             also after a restart; tokens of other kinds, such as jwt, are not supported",
+        ),
         (error(|c| c.snapshot_count = 0), "--snapshot-count=0 must be at least 1"),
         (
             error(|c| c.auto_compaction_mode = "sometimes".into()),

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    AutoCompaction, ConfigError, DEFAULT_CLIENT_URL, DEFAULT_NAME, DEFAULT_PEER_URL, DEFAULT_QUOTA_BYTES,
-    InitialMember, MAX_ELECTION_TIMEOUT_MS, MAX_REQUEST_BYTES, MemberConfig, QUOTA_WARNING_BYTES,
-    REQUEST_WARNING_BYTES, TlsFiles, Url, go_duration::go_duration, initial_cluster, retention,
+    AutoCompaction, ConfigError, DEFAULT_AUTH_TOKEN, DEFAULT_AUTH_TOKEN_TTL_S, DEFAULT_CLIENT_URL,
+    DEFAULT_NAME, DEFAULT_PEER_URL, DEFAULT_QUOTA_BYTES, InitialMember, MAX_ELECTION_TIMEOUT_MS,
+    MAX_REQUEST_BYTES, MemberConfig, QUOTA_WARNING_BYTES, REQUEST_WARNING_BYTES, TlsFiles, Url,
+    go_duration::go_duration, initial_cluster, retention,
 };
 use crate::identity;
 use crate::ids::{ClusterId, MemberId};
@@ -49,6 +50,8 @@ pub struct ValidConfig {
     pub max_request_bytes: usize,
     /// The most operations in one transaction.
     pub max_txn_ops: usize,
+    /// How long a client's token is good after it was made or used last.
+    pub auth_token_ttl: Duration,
     /// How much history is kept.
     pub auto_compaction: AutoCompaction,
     /// How often the members' data is compared; `None` is never.
@@ -186,6 +189,11 @@ impl MemberConfig {
             ));
         }
         let corrupt_check = corrupt_check(&self.corrupt_check_time)?;
+        if self.auth_token != DEFAULT_AUTH_TOKEN {
+            return Err(ConfigError::AuthToken(self.auth_token));
+        }
+        let auth_token_ttl_s =
+            if self.auth_token_ttl_s == 0 { DEFAULT_AUTH_TOKEN_TTL_S } else { self.auth_token_ttl_s };
         let auto_compaction =
             retention::parse(&self.auto_compaction_mode, self.auto_compaction_retention.as_deref())?;
         if auto_compaction == AutoCompaction::Off {
@@ -206,6 +214,7 @@ impl MemberConfig {
             quota_bytes,
             max_request_bytes: usize::try_from(self.max_request_bytes).unwrap_or(usize::MAX),
             max_txn_ops: usize::try_from(self.max_txn_ops).unwrap_or(usize::MAX),
+            auth_token_ttl: Duration::from_secs(auth_token_ttl_s),
             auto_compaction,
             corrupt_check,
             heartbeat_interval: Duration::from_millis(self.heartbeat_interval_ms),

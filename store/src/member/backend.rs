@@ -16,6 +16,8 @@ use super::Member;
 use super::lease_clock::RenewError;
 use super::maintenance;
 use super::reads::CountedView;
+use crate::activity::Activity;
+use crate::auth::Rights;
 use crate::command::{Command, CommandError, KeyRange};
 use crate::error::StoreError;
 use crate::event::EventKind;
@@ -27,6 +29,8 @@ use crate::rpc::backend::{
     ActiveAlarm, Applied, Backend, HistoryHash, Identity, KeyEvent, KeyspaceHash, LeaseInfo, Limits,
     MemberInfo, MemberStatus, ReadView, Snapshot,
 };
+use crate::rpc::permit::Logins;
+use crate::timeline::Timeline;
 use crate::watch::History as _;
 use crate::watch::range::WatchRange;
 
@@ -77,6 +81,9 @@ fn size_of(command: &Command) -> usize {
                 crate::state::txn_puts(txn).map(|put| put.key.len() + put.value.len() + 16).sum();
             puts + 64 * (txn.compare.len() + txn.success.len() + txn.failure.len())
         }
+        Command::As { caller, command } => caller.user.len() + 16 + size_of(command),
+        // Names and ranges; rare, and seldom long.
+        Command::Auth(_) => 512,
         _ => 64,
     }
 }
@@ -132,6 +139,18 @@ impl Backend for Member {
         self.in_quarantine()
     }
 
+    fn auth_enabled(&self) -> bool {
+        self.0.published.peek().auth.is_enabled()
+    }
+
+    fn rights(&self) -> Arc<dyn Rights> {
+        self.0.published.picture()
+    }
+
+    fn logins(&self) -> &Logins {
+        &self.0.logins
+    }
+
     fn has_space_for(&self, cost_bytes: u64) -> bool {
         self.0.space.has_room_for(&self.0.published.peek().view, cost_bytes)
     }
@@ -147,7 +166,7 @@ impl Backend for Member {
     }
 
     fn view(&self) -> CountedView {
-        CountedView::new(self.0.published.peek().view.clone(), &self.0.metrics)
+        CountedView::new(&self.0.published.peek(), &self.0.metrics)
     }
 
     async fn wait_compacted(&self, revision: Revision) -> Result<(), StoreError> {
@@ -326,6 +345,14 @@ impl Backend for Member {
 
     async fn transfer_leadership(&self, to: MemberId) -> Result<(), StoreError> {
         self.0.membership.change_here(Change::MoveLeader(to.0)).await.map(|_| ())
+    }
+
+    fn activity(&self) -> &Arc<Activity> {
+        &self.0.activity
+    }
+
+    fn timeline(&self) -> Arc<Timeline> {
+        Arc::clone(&self.0.published.peek().timeline)
     }
 
     fn leader_lost(&self) -> impl Future<Output = ()> + Send + 'static {

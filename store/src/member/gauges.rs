@@ -58,6 +58,7 @@ impl Member {
         mvcc.keys.set(gauge(picture.view.live_keys() as u64));
         mvcc.current_revision.set(picture.view.revision().0);
         mvcc.compact_revision.set(picture.view.compact_revision().0);
+        metrics.server.auth_revision.set(gauge(picture.auth.revision().0));
         metrics.server.set_alarms(picture.alarms.iter().copied());
     }
 }

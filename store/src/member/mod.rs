@@ -10,6 +10,7 @@
 //! garbage            stop or Raft ends      forgets compacted history in steps
 //! snapshots          stop or Raft ends      writes snapshots, purges the log
 //! space              stop                   raises and clears the space alarm
+//! time marks         stop                   notes what was current when, while this member leads
 //! comparison         stop                   compares the members' hashes while this member leads
 //! quarantine         stop                   ends streams and the lead when this member's data is wrong
 //! failover           stop                   elects at once when the leader's process died
@@ -35,6 +36,7 @@ pub mod reads;
 pub mod snapshots;
 pub mod space;
 pub mod start;
+pub mod time_marks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +46,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::activity::Activity;
 use crate::error::StoreError;
 use crate::ids::{LeaseId, MemberId, Revision};
 use crate::metrics::Metrics;
@@ -58,6 +61,7 @@ use crate::raft::read_index::ReadBarrier;
 use crate::raft::snapshots::Snapshots;
 use crate::records::RecordWriter;
 use crate::rpc::backend::{Limits, MemberInfo};
+use crate::rpc::permit::Logins;
 use crate::state::published::Published;
 use crate::storage::data_dir::DataDir;
 use crate::watch::WatchHub;
@@ -90,11 +94,13 @@ struct Inner {
     records: Arc<RecordWriter>,
     log: LogStore,
     space: Arc<Space>,
+    activity: Arc<Activity>,
     metrics: Arc<Metrics>,
     collected: watch::Sender<Revision>,
     /// False until the others had their chance to refuse this member.
     takes_part: watch::Sender<bool>,
     limits: Limits,
+    logins: Logins,
     election_timeout: Duration,
     timeout: Duration,
     tasks: TaskTracker,

@@ -17,7 +17,8 @@ use super::lease_clock::{self, LeaseClock};
 use super::membership::Membership;
 use super::snapshots::{self, SnapshotRule};
 use super::space::{self, Space};
-use super::{Inner, Member, failover, garbage};
+use super::{Inner, Member, failover, garbage, time_marks};
+use crate::activity::Activity;
 use crate::command::Command;
 use crate::config::AutoCompaction;
 use crate::ids::{ClusterId, MemberId, Revision};
@@ -37,6 +38,7 @@ use crate::raft::snapshots::Snapshots;
 use crate::raft::state_machine::{StateMachine, Surroundings};
 use crate::raft::types::{PeerNode, log_id};
 use crate::rpc::backend::Limits;
+use crate::rpc::permit::{LoginSettings, Logins};
 use crate::state::published::Published;
 use crate::storage::data_dir::{DataDir, DataDirError, DiskIdentity};
 use crate::storage::restore::{self, RestoreError};
@@ -71,6 +73,8 @@ pub struct MemberSettings {
     pub timing: RaftTiming,
     /// Limits on requests.
     pub limits: Limits,
+    /// How clients log in.
+    pub logins: LoginSettings,
     /// Negative for none.
     pub quota_bytes: i64,
     /// What history to keep.
@@ -178,7 +182,9 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
     let encoded: Arc<[u8]> = restored.meta.membership.clone().into();
     let picture = StateMachine::picture(&restored.state, applied.as_ref(), &encoded, None);
     let published = Arc::new(Published::new(picture));
-    let hub = Arc::new(WatchHub::new(restored.state.revision(), HubLimits::default()));
+    let activity = Arc::<Activity>::default();
+    let hub = WatchHub::new(restored.state.revision(), HubLimits::default());
+    let hub = Arc::new(hub.with_activity(Arc::clone(&activity)));
     let desk = Arc::new(Desk::new(own.member, rand::random()));
     let clock = Arc::new(LeaseClock::new(Arc::clone(&settings.metrics)));
     let snapshots =
@@ -257,10 +263,12 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
         records: restored.records,
         log,
         space: Arc::new(Space::new(settings.quota_bytes)),
+        activity,
         collected: watch::Sender::new(Revision(-1)),
         takes_part: watch::Sender::new(false),
         metrics,
         limits: settings.limits,
+        logins: Logins::new(settings.logins),
         election_timeout,
         timeout,
         tasks,
@@ -384,6 +392,13 @@ impl Member {
         inner.tasks.spawn(space::run(
             Arc::clone(&inner.space),
             own,
+            Arc::clone(&inner.published),
+            inner.proposer.clone(),
+            stop(),
+        ));
+        inner.tasks.spawn(time_marks::run(
+            own,
+            inner.leader.clone(),
             Arc::clone(&inner.published),
             inner.proposer.clone(),
             stop(),

@@ -8,13 +8,14 @@ use parking_lot::Mutex;
 use prometheus::local::LocalHistogram;
 
 use super::Metrics;
+use crate::command::auth::AuthCommand;
 use crate::command::{Command, CommandError, OpOutcome, Outcome, Txn, TxnOp, TxnOutcome};
 
 /// A command that takes longer is slow (etcd: `--warning-apply-duration`).
 const SLOW: Duration = Duration::from_millis(100);
 
-/// etcd's names of what can be applied.
-const OPS: [&str; 9] = [
+/// etcd's names of what can be applied; the last one is Barque's own.
+const OPS: [&str; 21] = [
     "Put",
     "DeleteRange",
     "Txn",
@@ -24,6 +25,18 @@ const OPS: [&str; 9] = [
     "LeaseCheckpoint",
     "Alarm",
     "ClusterMemberAttrSet",
+    "AuthEnable",
+    "AuthDisable",
+    "AuthUserAdd",
+    "AuthUserDelete",
+    "AuthUserChangePassword",
+    "AuthUserGrantRole",
+    "AuthUserRevokeRole",
+    "AuthRoleAdd",
+    "AuthRoleDelete",
+    "AuthRoleGrantPermission",
+    "AuthRoleRevokePermission",
+    "MarkTime",
 ];
 
 fn op(command: &Command) -> usize {
@@ -37,6 +50,21 @@ fn op(command: &Command) -> usize {
         Command::LeaseCheckpoint { .. } => 6,
         Command::Alarm { .. } => 7,
         Command::PublishMember { .. } => 8,
+        Command::Auth(change) => match change {
+            AuthCommand::Enable { .. } => 9,
+            AuthCommand::Disable => 10,
+            AuthCommand::UserAdd { .. } => 11,
+            AuthCommand::UserDelete { .. } => 12,
+            AuthCommand::UserChangePassword { .. } => 13,
+            AuthCommand::UserGrantRole { .. } => 14,
+            AuthCommand::UserRevokeRole { .. } => 15,
+            AuthCommand::RoleAdd { .. } => 16,
+            AuthCommand::RoleDelete { .. } => 17,
+            AuthCommand::RoleGrantPermission { .. } => 18,
+            AuthCommand::RoleRevokePermission { .. } => 19,
+        },
+        Command::As { command, .. } => op(command),
+        Command::MarkTime { .. } => 20,
     }
 }
 
@@ -52,7 +80,7 @@ pub(super) struct Operations {
 
 impl Operations {
     fn count(&mut self, command: &Command, outcome: &Outcome) {
-        match (command, outcome) {
+        match (command.unsigned(), outcome) {
             (Command::Put(put), _) => {
                 self.puts += 1;
                 self.put_bytes += (put.key.len() + put.value.len()) as u64;

@@ -62,6 +62,10 @@ const METHODS: &[(&str, &str, &str)] = &[
     ("v3electionpb.Election", "Resign", "unary"),
     ("grpc.health.v1.Health", "Check", "unary"),
     ("grpc.health.v1.Health", "Watch", "server_stream"),
+    ("barque.admin.Admin", "Space", "unary"),
+    ("barque.admin.Admin", "Activity", "server_stream"),
+    ("barque.admin.Admin", "RevisionAt", "unary"),
+    ("barque.admin.Admin", "TimeOf", "unary"),
 ];
 
 /// A gRPC status code.
@@ -194,6 +198,12 @@ impl GrpcMetrics {
 }
 
 impl MethodMetrics {
+    /// Whether a call is more than one request and one answer.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        self.handling_seconds.is_none()
+    }
+
     fn handled(&self, code: Code) -> &IntCounter {
         self.by_code[usize::from(code.0)].get_or_init(|| {
             let (kind, service, method) = self.labels;

@@ -43,6 +43,8 @@ pub struct ServerMetrics {
     pub health_success: IntCounter,
     /// Health checks answered "false".
     pub health_failures: IntCounter,
+    /// The revision of users and roles.
+    pub auth_revision: IntGauge,
     /// Leases whose time was over on this member's clock, as the leader.
     pub lease_expired: IntCounter,
     apply_duration_seconds: HistogramVec,
@@ -98,6 +100,8 @@ impl ServerMetrics {
             quota_backend_bytes: r.gauge("etcd_server_quota_backend_bytes", "The quota in bytes."),
             health_success: r.counter("etcd_server_health_success", "Health checks that succeeded."),
             health_failures: r.counter("etcd_server_health_failures", "Health checks that failed."),
+            auth_revision: r
+                .gauge("etcd_debugging_auth_revision", "The current revision of users and roles."),
             lease_expired: r.counter("etcd_debugging_server_lease_expired_total", "Leases that expired."),
             apply_duration_seconds: r.histograms(
                 "etcd_server_apply_duration_seconds",

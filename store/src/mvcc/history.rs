@@ -191,9 +191,16 @@ impl History {
         self.lower_bound(start_of(revision.next()))
     }
 
-    fn position(&self, at: SubRevision) -> Option<Seq> {
+    /// The event that stands at exactly this place.
+    pub(super) fn position(&self, at: SubRevision) -> Option<Seq> {
         let seq = self.lower_bound(at);
         (self.link(seq)?.at == at).then_some(seq)
+    }
+
+    /// The key's event before an event, as long as it is in the log.
+    pub(super) fn earlier(&self, seq: Seq) -> Option<Seq> {
+        let back = u64::from(self.link(seq)?.behind.previous_back);
+        seq.checked_sub(back).filter(|to| back > 0 && *to >= self.first)
     }
 
     /// Adds an event. `record` is a tombstone when the key was deleted.

@@ -8,6 +8,7 @@
 pub mod builder;
 pub mod event;
 mod history;
+pub mod kept;
 pub mod keyspace;
 mod links;
 #[cfg(test)]

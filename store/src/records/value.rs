@@ -5,7 +5,8 @@
 //!                    4  sub-revision, big-endian              4  CRC-32C of key, flags, record (LE)
 //!                                                             R  the record: an encoded mvccpb.KeyValue
 //! key of the meta    1  0                              value   4  CRC-32C of what follows (LE)
-//!                                                              .  `Meta` in bincode 2, standard configuration
+//!                                                              .  `Meta` in bincode 2, standard configuration,
+//!                                                             then the sections of its state, if any
 //! ```
 //!
 //! Main revisions are not negative, so keys sort as sub-revisions do, and the meta key before them all.
@@ -138,6 +139,7 @@ pub fn encode_meta(meta: &Meta) -> Result<Vec<u8>, String> {
     let mut out = vec![0; 4];
     bincode::serde::encode_into_std_write(meta, &mut out, bincode::config::standard())
         .map_err(|e| e.to_string())?;
+    out.extend(meta.state.as_ref().map(StateMeta::sections).unwrap_or_default());
     let crc = crc32c::crc32c(&out[4..]);
     out[..4].copy_from_slice(&crc.to_le_bytes());
     Ok(out)
@@ -152,11 +154,15 @@ pub fn decode_meta(value: &[u8]) -> Result<Meta, String> {
     if crc32c::crc32c(encoded).to_le_bytes() != crc {
         return Err("the checksum of the meta record is wrong".to_owned());
     }
-    match bincode::serde::decode_from_slice(encoded, bincode::config::standard()) {
-        Ok((meta, used)) if used == encoded.len() => Ok(meta),
-        Ok(_) => Err("bytes are left over in the meta record".to_owned()),
-        Err(e) => Err(format!("the meta record cannot be decoded: {e}")),
+    let (mut meta, used): (Meta, usize) =
+        bincode::serde::decode_from_slice(encoded, bincode::config::standard())
+            .map_err(|e| format!("the meta record cannot be decoded: {e}"))?;
+    match (&mut meta.state, &encoded[used..]) {
+        (_, []) => {}
+        (Some(state), sections) => state.set_sections(sections)?,
+        (None, _) => return Err("bytes are left over in the meta record".to_owned()),
     }
+    Ok(meta)
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 //! functions that services call first, so that no call pays for an interceptor.
 
 use barque_proto::etcdserverpb::ResponseHeader;
-use tonic::metadata::MetadataMap;
+use tonic::Request;
 
 use super::backend::Backend;
+use super::permit::Credentials;
 use crate::command::CommandError;
 use crate::error::StoreError;
 use crate::ids::Revision;
@@ -19,12 +20,14 @@ pub enum OnLearner {
 }
 
 /// What a caller asked for beside its request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Admitted {
     /// The caller wants to be cut off when this member has no leader (`hasleader: true`).
     pub require_leader: bool,
     /// The call lives on what this member holds, and ends when that turns out to be wrong.
     pub reads_data: bool,
+    /// Who the caller says to be.
+    pub credentials: Credentials,
 }
 
 /// Checks that this member may serve a call.
@@ -32,14 +35,15 @@ pub struct Admitted {
 /// # Errors
 /// `NotSupportedForLearner`, `InvalidClientApiVersion`, `NoLeader`.
 #[inline]
-pub fn admit<B: Backend>(
+pub fn admit<B: Backend, T>(
     backend: &B,
-    metadata: &MetadataMap,
+    request: &Request<T>,
     on_learner: OnLearner,
 ) -> Result<Admitted, StoreError> {
     if on_learner == OnLearner::Refuse && backend.is_learner() {
         return Err(StoreError::NotSupportedForLearner);
     }
+    let metadata = request.metadata();
     if let Some(version) = metadata.get("client-api-version")
         && std::str::from_utf8(version.as_bytes()).is_err()
     {
@@ -49,7 +53,8 @@ pub fn admit<B: Backend>(
     if require_leader && backend.leader().is_none() {
         return Err(StoreError::NoLeader);
     }
-    Ok(Admitted { require_leader, reads_data: false })
+    let credentials = Credentials::of(metadata, request.extensions());
+    Ok(Admitted { require_leader, reads_data: false, credentials })
 }
 
 /// Checks that this member may serve a call that reads or changes what it holds.
@@ -57,12 +62,12 @@ pub fn admit<B: Backend>(
 /// # Errors
 /// As [`admit`]; `Corrupt`.
 #[inline]
-pub fn admit_to_data<B: Backend>(
+pub fn admit_to_data<B: Backend, T>(
     backend: &B,
-    metadata: &MetadataMap,
+    request: &Request<T>,
     on_learner: OnLearner,
 ) -> Result<Admitted, StoreError> {
-    let admitted = admit(backend, metadata, on_learner)?;
+    let admitted = admit(backend, request, on_learner)?;
     if backend.is_corrupt() {
         return Err(CommandError::Corrupt.into());
     }

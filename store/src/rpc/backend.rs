@@ -6,23 +6,51 @@
 //! are the implementation's business and answer the `Timeout` errors of [`StoreError`].
 
 use std::future::Future;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::Stream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::permit::Logins;
+use crate::activity::Activity;
+use crate::auth::Rights;
 use crate::command::{
     AlarmKind, Command, CommandError, KeyRange, Outcome, Range, RangeOutcome, Txn, TxnOutcome,
 };
 use crate::error::StoreError;
 use crate::ids::{ClusterId, LeaseId, MemberId, Revision};
-use crate::record::Record;
+use crate::record::{KeptVersion, Record};
+use crate::timeline::Timeline;
+
+/// All versions that are kept of the keys with a prefix, in portions: keys in ascending order, of each key the
+/// newest version first.
+pub trait KeptVersions: Send + 'static {
+    /// Tells up to `max_versions` more; whether there may be more. Blocks when history must be read from disk.
+    ///
+    /// # Errors
+    /// `History`; `Compacted` when what has to be read was compacted meanwhile.
+    fn advance(
+        &mut self,
+        max_versions: usize,
+        tell: &mut dyn FnMut(KeptVersion<'_>),
+    ) -> Result<bool, CommandError>;
+}
 
 /// A picture of the keyspace that does not change while it is held.
 pub trait ReadView: Send + Sync + 'static {
+    /// What [`ReadView::kept_versions`] answers.
+    type Kept: KeptVersions;
+
     /// The current revision in this picture.
     fn revision(&self) -> Revision;
+
+    /// The oldest revision that can be read from it; -1 when nothing was ever compacted.
+    fn compact_revision(&self) -> Revision;
+
+    /// All versions that are kept of the keys that begin with `prefix`.
+    fn kept_versions(&self, prefix: &[u8]) -> Self::Kept;
 
     /// Executes a range.
     ///
@@ -35,6 +63,9 @@ pub trait ReadView: Send + Sync + 'static {
     /// # Errors
     /// As [`ReadView::range`], from any of its ranges.
     fn read_txn(&self, txn: &Txn) -> Result<TxnOutcome, CommandError>;
+
+    /// Who may read what in this picture; `None` while rights are not asked for.
+    fn rights(&self) -> Option<&dyn Rights>;
 }
 
 /// A command that Raft committed and this member executed.
@@ -181,8 +212,17 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn is_learner(&self) -> bool;
     /// Whether this member was found to hold other data than the majority, so that it may serve none of it.
     fn is_corrupt(&self) -> bool;
+    /// Whether rights are asked for, as far as this member knows.
+    fn auth_enabled(&self) -> bool;
     /// Whether the quota allows so many more bytes. True when there is no quota.
     fn has_space_for(&self, cost_bytes: u64) -> bool;
+
+    // Users and roles.
+
+    /// Users, roles and leases in the newest picture of this member.
+    fn rights(&self) -> Arc<dyn Rights>;
+    /// The clients of this member that said who they are.
+    fn logins(&self) -> &Logins;
 
     // Keyspace.
 
@@ -319,6 +359,14 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// # Errors
     /// `TimeoutLeaderTransfer`.
     fn transfer_leadership(&self, to: MemberId) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    // What an administrator asks.
+
+    /// What this member counts of its clients' requests while somebody looks.
+    fn activity(&self) -> &Arc<Activity>;
+
+    /// Which revision was current when, as far as this member has executed.
+    fn timeline(&self) -> Arc<Timeline>;
 
     // Ends.
 

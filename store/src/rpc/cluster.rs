@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::admit::{OnLearner, admit, header};
 use super::backend::Backend;
+use super::permit::{admin, anybody, permit, permit_here};
 use super::{convert, validate};
 use crate::error::StoreError;
 use crate::ids::{MemberId, Revision};
@@ -25,9 +26,10 @@ impl<B: Backend> cluster_server::Cluster for Cluster<B> {
         &self,
         request: Request<pb::MemberAddRequest>,
     ) -> Result<Response<pb::MemberAddResponse>, Status> {
-        admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
         let request = request.into_inner();
         let peer_urls = validate::peer_urls(request.peer_ur_ls)?;
+        permit(&self.0, &admitted.credentials, admin).await?;
         let (member, members) = self.0.add_member(peer_urls, request.is_learner).await?;
         Ok(Response::new(pb::MemberAddResponse {
             header: self.header(),
@@ -40,7 +42,8 @@ impl<B: Backend> cluster_server::Cluster for Cluster<B> {
         &self,
         request: Request<pb::MemberRemoveRequest>,
     ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
-        admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
+        permit(&self.0, &admitted.credentials, admin).await?;
         let members = self.0.remove_member(MemberId(request.get_ref().id)).await?;
         Ok(Response::new(pb::MemberRemoveResponse {
             header: self.header(),
@@ -52,7 +55,8 @@ impl<B: Backend> cluster_server::Cluster for Cluster<B> {
         &self,
         request: Request<pb::MemberUpdateRequest>,
     ) -> Result<Response<pb::MemberUpdateResponse>, Status> {
-        admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
+        permit(&self.0, &admitted.credentials, admin).await?;
         let request = request.into_inner();
         let id = MemberId(request.id);
         // etcd takes any text here and leaves a member that nobody reaches; that it looks for the member
@@ -75,10 +79,11 @@ impl<B: Backend> cluster_server::Cluster for Cluster<B> {
         &self,
         request: Request<pb::MemberListRequest>,
     ) -> Result<Response<pb::MemberListResponse>, Status> {
-        admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
         if request.get_ref().linearizable {
             self.0.read_barrier().await?;
         }
+        permit_here(&self.0, &admitted.credentials, anybody).await?;
         let members = convert::members(self.0.members());
         Ok(Response::new(pb::MemberListResponse { header: self.header(), members }))
     }
@@ -87,7 +92,8 @@ impl<B: Backend> cluster_server::Cluster for Cluster<B> {
         &self,
         request: Request<pb::MemberPromoteRequest>,
     ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
-        admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
+        permit(&self.0, &admitted.credentials, admin).await?;
         let members = self.0.promote_member(MemberId(request.get_ref().id)).await?;
         Ok(Response::new(pb::MemberPromoteResponse {
             header: self.header(),

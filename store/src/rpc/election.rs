@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status};
 use super::admit::{OnLearner, admit_to_data, header};
 use super::backend::{Backend, KeyEvent, ReadView};
 use super::kv;
+use super::permit::Credentials;
 use super::queue::{self, Leaving, Queue, as_seen_through_a_client, if_created_at};
 use super::streams::until_ended;
 use crate::command::{KeyRange, OpOutcome};
@@ -36,9 +37,10 @@ impl<B: Backend> election_server::Election for Election<B> {
         &self,
         request: Request<CampaignRequest>,
     ) -> Result<Response<CampaignResponse>, Status> {
-        admit_to_data(&self.0, request.metadata(), OnLearner::Refuse)?;
-        let (leader, revision) =
-            campaign(&self.0, request.into_inner()).await.map_err(as_seen_through_a_client)?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Refuse)?;
+        let (leader, revision) = campaign(&self.0, &admitted.credentials, request.into_inner())
+            .await
+            .map_err(as_seen_through_a_client)?;
         let header = Some(header(&self.0, revision));
         Ok(Response::new(CampaignResponse { header, leader: Some(leader) }))
     }
@@ -47,16 +49,18 @@ impl<B: Backend> election_server::Election for Election<B> {
         &self,
         request: Request<ProclaimRequest>,
     ) -> Result<Response<ProclaimResponse>, Status> {
-        admit_to_data(&self.0, request.metadata(), OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Refuse)?;
         let ProclaimRequest { leader, value } = request.into_inner();
-        let revision = proclaim(&self.0, leader, value).await.map_err(as_seen_through_a_client)?;
+        let proclaimed = proclaim(&self.0, &admitted.credentials, leader, value).await;
+        let revision = proclaimed.map_err(as_seen_through_a_client)?;
         Ok(Response::new(ProclaimResponse { header: Some(header(&self.0, revision)) }))
     }
 
     async fn leader(&self, request: Request<LeaderRequest>) -> Result<Response<LeaderResponse>, Status> {
-        admit_to_data(&self.0, request.metadata(), OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Refuse)?;
         let queue = Queue::new(&request.get_ref().name);
-        let (leader, revision) = kv::range(&self.0, queue.first()).await.map_err(as_seen_through_a_client)?;
+        let read = kv::range(&self.0, &admitted.credentials, queue.first()).await;
+        let (leader, revision) = read.map_err(as_seen_through_a_client)?;
         match leader.records.first() {
             Some(leader) => Ok(Response::new(leader_response(&self.0, leader, revision))),
             None => Err(StoreError::ElectionNoLeader.into()),
@@ -67,9 +71,10 @@ impl<B: Backend> election_server::Election for Election<B> {
         &self,
         request: Request<LeaderRequest>,
     ) -> Result<Response<Self::ObserveStream>, Status> {
-        let admitted = admit_to_data(&self.0, request.metadata(), OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Refuse)?;
         let observer = Observer {
             backend: self.0.clone(),
+            credentials: admitted.credentials.clone(),
             queue: Queue::new(&request.get_ref().name),
             following: None,
             seen: VecDeque::new(),
@@ -78,13 +83,13 @@ impl<B: Backend> election_server::Election for Election<B> {
             let seen = observer.next().await.map_err(as_seen_through_a_client)?;
             Ok(Some((seen, observer)))
         });
-        Ok(Response::new(until_ended(&self.0, admitted, answers)))
+        Ok(Response::new(until_ended(&self.0, &admitted, answers)))
     }
 
     async fn resign(&self, request: Request<ResignRequest>) -> Result<Response<ResignResponse>, Status> {
-        admit_to_data(&self.0, request.metadata(), OnLearner::Refuse)?;
-        let revision =
-            resign(&self.0, request.into_inner().leader).await.map_err(as_seen_through_a_client)?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Refuse)?;
+        let resigned = resign(&self.0, &admitted.credentials, request.into_inner().leader).await;
+        let revision = resigned.map_err(as_seen_through_a_client)?;
         Ok(Response::new(ResignResponse { header: Some(header(&self.0, revision)) }))
     }
 }
@@ -92,10 +97,11 @@ impl<B: Backend> election_server::Election for Election<B> {
 /// Queues with a value and waits to be first. Answers the leader's key and the revision of queueing.
 async fn campaign<B: Backend>(
     backend: &B,
+    credentials: &Credentials,
     request: CampaignRequest,
 ) -> Result<(LeaderKey, Revision), StoreError> {
     let CampaignRequest { name, lease, value } = request;
-    let lease = queue::session(backend, lease).await?;
+    let lease = queue::session(backend, credentials, lease).await?;
     let queue = Queue::new(&name);
     let key = queue.place(lease);
     let request = if_created_at(
@@ -104,7 +110,7 @@ async fn campaign<B: Backend>(
         [queue::put(key.clone(), value.clone(), lease)],
         [queue::get(key.clone())],
     );
-    let (outcome, revision) = kv::txn(backend, request).await?;
+    let (outcome, revision) = kv::txn(backend, credentials, request).await?;
     let mut created = revision;
     let mut again = None;
     if !outcome.succeeded {
@@ -118,33 +124,38 @@ async fn campaign<B: Backend>(
         again = (own.value != value).then_some(value);
     }
     let leader = LeaderKey { name, key: key.clone(), rev: created.0, lease: lease.0 };
-    let leaving = Leaving::new(backend, key, created);
+    let leaving = Leaving::new(backend, credentials, key, created);
     // The same lease queues again with another value.
     if let Some(value) = again {
-        proclaim(backend, Some(leader.clone()), value).await?;
+        proclaim(backend, credentials, Some(leader.clone()), value).await?;
     }
-    queue.wait_for_those_before(backend, created).await?;
+    queue.wait_for_those_before(backend, credentials, created).await?;
     leaving.stay();
     Ok((leader, revision))
 }
 
 async fn proclaim<B: Backend>(
     backend: &B,
+    credentials: &Credentials,
     leader: Option<LeaderKey>,
     value: Bytes,
 ) -> Result<Revision, StoreError> {
     let LeaderKey { key, rev, lease, .. } = leader.ok_or(StoreError::MissingLeaderKey)?;
-    let lease = queue::session(backend, lease).await?;
+    let lease = queue::session(backend, credentials, lease).await?;
     let request = if_created_at(key.clone(), Revision(rev), [queue::put(key, value, lease)], None);
-    let (outcome, revision) = kv::txn(backend, request).await?;
+    let (outcome, revision) = kv::txn(backend, credentials, request).await?;
     if outcome.succeeded { Ok(revision) } else { Err(StoreError::ElectionNotLeader) }
 }
 
 /// Resigning without leading changes nothing and is no error.
-async fn resign<B: Backend>(backend: &B, leader: Option<LeaderKey>) -> Result<Revision, StoreError> {
+async fn resign<B: Backend>(
+    backend: &B,
+    credentials: &Credentials,
+    leader: Option<LeaderKey>,
+) -> Result<Revision, StoreError> {
     let LeaderKey { key, rev, .. } = leader.ok_or(StoreError::MissingLeaderKey)?;
     let request = if_created_at(key.clone(), Revision(rev), queue::delete(key), None);
-    Ok(kv::txn(backend, request).await?.1)
+    Ok(kv::txn(backend, credentials, request).await?.1)
 }
 
 fn leader_response<B: Backend>(backend: &B, leader: &Record, revision: Revision) -> LeaderResponse {
@@ -164,6 +175,7 @@ fn leader_response<B: Backend>(backend: &B, leader: &Record, revision: Revision)
 /// between two looks may be missed, the newest never.
 struct Observer<B: Backend> {
     backend: B,
+    credentials: Credentials,
     queue: Queue,
     /// The changes of the present leader's key.
     following: Option<Pin<Box<B::Events>>>,
@@ -193,9 +205,10 @@ impl<B: Backend> Observer<B> {
                     }
                 }
                 None => {
-                    let (leader, revision) = find(&self.backend, &self.queue).await?;
+                    let (leader, revision) = find(&self.backend, &self.credentials, &self.queue).await?;
                     self.seen.push_back(leader_response(&self.backend, &leader, revision));
                     let key = KeyRange { key: Bytes::copy_from_slice(leader.key()), range_end: Bytes::new() };
+                    // Who may read all of the queue may watch each of its keys.
                     self.following = Some(Box::pin(self.backend.watch(key, revision.next()).await?));
                 }
             }
@@ -204,8 +217,12 @@ impl<B: Backend> Observer<B> {
 }
 
 /// The leader, waiting for one to appear, and the revision up to which it is known.
-async fn find<B: Backend>(backend: &B, queue: &Queue) -> Result<(Record, Revision), StoreError> {
-    let (first, revision) = kv::range(backend, queue.first()).await?;
+async fn find<B: Backend>(
+    backend: &B,
+    credentials: &Credentials,
+    queue: &Queue,
+) -> Result<(Record, Revision), StoreError> {
+    let (first, revision) = kv::range(backend, credentials, queue.first()).await?;
     if let Some(leader) = first.records.into_iter().next() {
         return Ok((leader, revision));
     }

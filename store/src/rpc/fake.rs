@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
@@ -12,16 +13,21 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::backend::{
-    ActiveAlarm, Applied, Backend, HistoryHash, Identity, KeyEvent, KeyspaceHash, LeaseInfo, Limits,
-    MemberInfo, MemberStatus, ReadView, Snapshot,
+    ActiveAlarm, Applied, Backend, HistoryHash, Identity, KeptVersions, KeyEvent, KeyspaceHash, LeaseInfo,
+    Limits, MemberInfo, MemberStatus, ReadView, Snapshot,
 };
+use super::permit::{LoginSettings, Logins};
+use crate::activity::Activity;
+use crate::auth::{AuthState, Check, Rights, check};
+use crate::command::auth::AuthCommand;
 use crate::command::{
     Command, CommandError, Compare, CompareResult, CompareTarget, DeleteRange, DeleteRangeOutcome, KeyRange,
     OpOutcome, Outcome, Put, PutOutcome, Range, RangeOutcome, SortOrder, SortTarget, Txn, TxnOp, TxnOutcome,
 };
 use crate::error::StoreError;
 use crate::ids::{ClusterId, LeaseId, MemberId, Revision};
-use crate::record::{Fields, Record};
+use crate::record::{Fields, KeptVersion, Record, Standing};
+use crate::timeline::Timeline;
 
 /// The newest versions alone; everything older counts as compacted.
 #[derive(Clone)]
@@ -30,11 +36,36 @@ pub(super) struct Keyspace {
     compacted: Revision,
     records: BTreeMap<Vec<u8>, Record>,
     events: Vec<KeyEvent>,
+    /// Set in views, while rights are asked for.
+    rights: Option<Arc<Users>>,
+}
+
+/// Users, and what hangs on leases.
+#[derive(Clone, Default)]
+pub(super) struct Users {
+    auth: AuthState,
+    leased: BTreeMap<LeaseId, Vec<Vec<u8>>>,
+}
+
+impl Rights for Users {
+    fn auth(&self) -> &AuthState {
+        &self.auth
+    }
+
+    fn lease_keys(&self, lease: LeaseId) -> Box<dyn Iterator<Item = &[u8]> + '_> {
+        Box::new(self.leased.get(&lease).into_iter().flatten().map(Vec::as_slice))
+    }
 }
 
 impl Default for Keyspace {
     fn default() -> Self {
-        Self { revision: Revision(1), compacted: Revision(-1), records: BTreeMap::new(), events: vec![] }
+        Self {
+            revision: Revision(1),
+            compacted: Revision(-1),
+            records: BTreeMap::new(),
+            events: vec![],
+            rights: None,
+        }
     }
 }
 
@@ -149,9 +180,42 @@ impl Keyspace {
     }
 }
 
+/// The newest versions are all there is.
+pub(super) struct Kept(std::vec::IntoIter<Record>);
+
+impl KeptVersions for Kept {
+    fn advance(
+        &mut self,
+        max_versions: usize,
+        tell: &mut dyn FnMut(KeptVersion<'_>),
+    ) -> Result<bool, CommandError> {
+        for record in self.0.by_ref().take(max_versions) {
+            let fields = record.fields();
+            let value_bytes = fields.value.len();
+            tell(KeptVersion { key: fields.key, value_bytes, standing: Standing::Live });
+        }
+        Ok(self.0.len() > 0)
+    }
+}
+
 impl ReadView for Keyspace {
+    type Kept = Kept;
+
+    fn rights(&self) -> Option<&dyn Rights> {
+        self.rights.as_deref().map(|users| users as &dyn Rights)
+    }
+
     fn revision(&self) -> Revision {
         self.revision
+    }
+
+    fn compact_revision(&self) -> Revision {
+        self.compacted
+    }
+
+    fn kept_versions(&self, prefix: &[u8]) -> Kept {
+        let kept: Vec<_> = self.records.values().filter(|r| r.key().starts_with(prefix)).cloned().collect();
+        Kept(kept.into_iter())
     }
 
     fn range(&self, range: &Range) -> Result<RangeOutcome, CommandError> {
@@ -191,6 +255,8 @@ impl ReadView for Keyspace {
 struct State {
     keyspace: Mutex<Keyspace>,
     leases: Mutex<BTreeMap<LeaseId, i64>>,
+    auth: Mutex<AuthState>,
+    logins: Logins,
     alarms: Mutex<Vec<ActiveAlarm>>,
     members: Mutex<Vec<MemberInfo>>,
     revision: watch::Sender<Revision>,
@@ -201,6 +267,8 @@ struct State {
     leader_lost: CancellationToken,
     serving: CancellationToken,
     tasks: TaskTracker,
+    activity: Arc<Activity>,
+    timeline: Mutex<Arc<Timeline>>,
     leads: AtomicBool,
     has_leader: AtomicBool,
     is_learner: AtomicBool,
@@ -228,6 +296,11 @@ impl Fake {
         Self(Arc::new(State {
             keyspace: Mutex::default(),
             leases: Mutex::default(),
+            auth: Mutex::default(),
+            logins: Logins::new(LoginSettings {
+                token_ttl: Duration::from_secs(300),
+                client_cert_auth: true,
+            }),
             alarms: Mutex::default(),
             members: Mutex::new(vec![member(OWN), member(OTHER), member(LEARNER)]),
             revision: watch::Sender::new(Revision(1)),
@@ -238,6 +311,8 @@ impl Fake {
             shutdown,
             leader_lost: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            activity: Arc::default(),
+            timeline: Mutex::default(),
             leads: AtomicBool::new(true),
             has_leader: AtomicBool::new(true),
             is_learner: AtomicBool::new(false),
@@ -262,8 +337,29 @@ impl Fake {
         self.0.is_learner.store(true, Ordering::SeqCst);
     }
 
+    pub(super) fn set_timeline(&self, timeline: Timeline) {
+        *self.0.timeline.lock() = Arc::new(timeline);
+    }
+
     pub(super) fn fill_up(&self) {
         self.0.has_space.store(false, Ordering::SeqCst);
+    }
+
+    /// Changes users or roles without asking who does.
+    pub(super) fn change_users(&self, change: &AuthCommand) {
+        self.0.auth.lock().execute(change).unwrap();
+    }
+
+    /// Has a command executed without asking who wants it.
+    pub(super) fn propose_now(&self, command: Command) {
+        self.execute(command).unwrap();
+    }
+
+    /// A token, as the user would get it for its password.
+    pub(super) fn token_of(&self, user: &str) -> String {
+        let auth = self.0.auth.lock().clone();
+        let credentials = auth.user(user).unwrap().credentials;
+        self.0.logins.sessions.issue(&auth, credentials).unwrap()
     }
 
     /// Everything that was proposed so far.
@@ -282,8 +378,26 @@ impl Fake {
         revision.wait_for(|_| condition(&self.0.keyspace.lock())).await.unwrap();
     }
 
+    fn users(&self, keyspace: &Keyspace) -> Users {
+        let mut leased: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for record in keyspace.records.values() {
+            if let Some(lease) = record.fields().lease {
+                leased.entry(lease).or_default().push(record.key().to_vec());
+            }
+        }
+        Users { auth: self.0.auth.lock().clone(), leased }
+    }
+
     fn execute(&self, command: Command) -> Result<Applied, CommandError> {
         let mut keyspace = self.0.keyspace.lock();
+        let users = self.users(&keyspace);
+        if users.auth.is_enabled() {
+            match &command {
+                Command::As { caller, command } => Check::new(&users, caller).command(command)?,
+                command => check::nobody(command)?,
+            }
+        }
+        let command = command.unsigned().clone();
         let next = keyspace.revision.next();
         let changes = keyspace.events.len();
         let mut leases = self.0.leases.lock();
@@ -330,9 +444,15 @@ impl Fake {
                 alarms.extend(raise.then_some(alarm));
                 Outcome::Done
             }
-            Command::LeaseExpire { .. } | Command::LeaseCheckpoint { .. } | Command::PublishMember { .. } => {
-                unreachable!("not a client's command")
+            Command::Auth(change) => {
+                self.0.auth.lock().execute(&change)?;
+                Outcome::Done
             }
+            Command::LeaseExpire { .. }
+            | Command::LeaseCheckpoint { .. }
+            | Command::PublishMember { .. }
+            | Command::MarkTime { .. }
+            | Command::As { .. } => unreachable!("not a client's command"),
         };
         if keyspace.events.len() > changes {
             keyspace.revision = next;
@@ -378,6 +498,18 @@ impl Backend for Fake {
         self.0.is_learner.load(Ordering::SeqCst)
     }
 
+    fn auth_enabled(&self) -> bool {
+        self.0.auth.lock().is_enabled()
+    }
+
+    fn rights(&self) -> Arc<dyn Rights> {
+        Arc::new(self.users(&self.0.keyspace.lock()))
+    }
+
+    fn logins(&self) -> &Logins {
+        &self.0.logins
+    }
+
     fn has_space_for(&self, _: u64) -> bool {
         self.0.has_space.load(Ordering::SeqCst)
     }
@@ -393,7 +525,9 @@ impl Backend for Fake {
     }
 
     fn view(&self) -> Keyspace {
-        self.0.keyspace.lock().clone()
+        let mut view = self.0.keyspace.lock().clone();
+        view.rights = self.auth_enabled().then(|| Arc::new(self.users(&view)));
+        view
     }
 
     async fn wait_compacted(&self, _: Revision) -> Result<(), StoreError> {
@@ -523,6 +657,14 @@ impl Backend for Fake {
     async fn transfer_leadership(&self, _: MemberId) -> Result<(), StoreError> {
         self.set_leads(false);
         Ok(())
+    }
+
+    fn activity(&self) -> &Arc<Activity> {
+        &self.0.activity
+    }
+
+    fn timeline(&self) -> Arc<Timeline> {
+        Arc::clone(&self.0.timeline.lock())
     }
 
     fn serving(&self) -> CancellationToken {

@@ -21,7 +21,7 @@ impl<B: Backend> health_server::Health for Health<B> {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
-        admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        admit(&self.0, &request, OnLearner::Refuse)?;
         if !request.get_ref().service.is_empty() {
             return Err(Status::not_found("unknown service"));
         }
@@ -34,7 +34,7 @@ impl<B: Backend> health_server::Health for Health<B> {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let admitted = admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
         let now = if request.get_ref().service.is_empty() {
             ServingStatus::Serving
         } else {
@@ -42,7 +42,7 @@ impl<B: Backend> health_server::Health for Health<B> {
         };
         // Nothing else ever changes: the stream stays open until the member stops.
         let answers = stream::iter([Ok(answer(now))]).chain(stream::pending());
-        Ok(Response::new(until_ended(&self.0, admitted, answers)))
+        Ok(Response::new(until_ended(&self.0, &admitted, answers)))
     }
 }
 

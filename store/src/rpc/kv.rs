@@ -9,6 +9,8 @@ use tonic::{Request, Response, Status};
 use super::admit::{OnLearner, admit_to_data, header};
 use super::backend::{ActiveAlarm, Applied, Backend, ReadView};
 use super::chunks::Chunks;
+use super::counting::{Chunk, Counting};
+use super::permit::{Credentials, catch_up, check_view, propose};
 use super::streams::until_ended;
 use super::{convert, validate};
 use crate::command::{
@@ -28,8 +30,12 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         &self,
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<served::RangeResponse>, Status> {
-        admit_to_data(&self.0, request.metadata(), on_learner(request.get_ref()))?;
-        let (outcome, revision) = range(&self.0, request.into_inner()).await?;
+        let admitted = admit_to_data(&self.0, &request, on_learner(request.get_ref()))?;
+        let counting = Counting::begin(&self.0, &request, &admitted.credentials);
+        let (outcome, revision) = range(&self.0, &admitted.credentials, request.into_inner()).await?;
+        if let Some(counting) = counting {
+            counting.end(&self.0, &outcome);
+        }
         Ok(Response::new(convert::range_response(header(&self.0, revision), outcome)))
     }
 
@@ -37,19 +43,29 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         &self,
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<Self::RangeStreamStream>, Status> {
-        let admitted = admit_to_data(&self.0, request.metadata(), OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Refuse)?;
+        let counting = Counting::begin(&self.0, &request, &admitted.credentials);
         let request = request.into_inner();
         validate::range(&request)?;
         validate::range_stream(&request).map_err(|error| Status::unimplemented(error.to_string()))?;
-        if !request.serializable {
+        if request.serializable {
+            catch_up(&self.0, &admitted.credentials).await?;
+        } else {
             self.0.read_barrier().await?;
         }
         let target_bytes = self.0.limits().max_request_bytes;
-        let chunks = Chunks::new(self.0.view(), convert::range(request), target_bytes);
+        let (view, range) = (self.0.view(), convert::range(request));
+        check_view(&self.0, &view, &admitted.credentials, |check| check.read(&range.range))?;
+        let chunks = Chunks::new(view, range, target_bytes);
         let backend = self.0.clone();
+        let mut first = true;
         let answers = stream::try_unfold(chunks, move |mut chunks| {
             let chunk = chunks.next().map(|chunk| {
                 let mut range_response = chunk?;
+                if let Some(counting) = &counting {
+                    counting.end(&backend, &Chunk { first, records: &range_response.kvs });
+                    first = false;
+                }
                 if let Some(told) = &mut range_response.header {
                     *told = header(&backend, Revision(told.revision));
                 }
@@ -57,12 +73,16 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
             });
             std::future::ready(chunk.map_err(Status::from))
         });
-        Ok(Response::new(until_ended(&self.0, admitted, answers)))
+        Ok(Response::new(until_ended(&self.0, &admitted, answers)))
     }
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<served::PutResponse>, Status> {
-        admit_to_data(&self.0, request.metadata(), OnLearner::Refuse)?;
-        let (outcome, revision) = put(&self.0, request.into_inner()).await?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Refuse)?;
+        let counting = Counting::begin(&self.0, &request, &admitted.credentials);
+        let (outcome, revision) = put(&self.0, &admitted.credentials, request.into_inner()).await?;
+        if let Some(counting) = counting {
+            counting.end(&self.0, &outcome);
+        }
         Ok(Response::new(convert::put_response(header(&self.0, revision), outcome)))
     }
 
@@ -70,14 +90,22 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         &self,
         request: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<served::DeleteRangeResponse>, Status> {
-        admit_to_data(&self.0, request.metadata(), OnLearner::Refuse)?;
-        let (outcome, revision) = delete_range(&self.0, request.into_inner()).await?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Refuse)?;
+        let counting = Counting::begin(&self.0, &request, &admitted.credentials);
+        let (outcome, revision) = delete_range(&self.0, &admitted.credentials, request.into_inner()).await?;
+        if let Some(counting) = counting {
+            counting.end(&self.0, &outcome);
+        }
         Ok(Response::new(convert::delete_range_response(header(&self.0, revision), outcome)))
     }
 
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<served::TxnResponse>, Status> {
-        admit_to_data(&self.0, request.metadata(), OnLearner::Refuse)?;
-        let (outcome, revision) = txn(&self.0, request.into_inner()).await?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Refuse)?;
+        let counting = Counting::begin(&self.0, &request, &admitted.credentials);
+        let (outcome, revision) = txn(&self.0, &admitted.credentials, request.into_inner()).await?;
+        if let Some(counting) = counting {
+            counting.end(&self.0, &outcome);
+        }
         Ok(Response::new(convert::txn_response(header(&self.0, revision), outcome)))
     }
 
@@ -85,10 +113,10 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         &self,
         request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
-        admit_to_data(&self.0, request.metadata(), OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Refuse)?;
         let pb::CompactionRequest { revision, physical } = request.into_inner();
         let revision = Revision(revision);
-        self.0.propose(Command::Compact { revision }).await?;
+        propose(&self.0, &admitted.credentials, Command::Compact { revision }).await?;
         if physical {
             self.0.wait_compacted(revision).await?;
         }
@@ -105,21 +133,29 @@ fn on_learner(request: &pb::RangeRequest) -> OnLearner {
 
 pub(super) async fn range<B: Backend>(
     backend: &B,
+    credentials: &Credentials,
     request: pb::RangeRequest,
 ) -> Result<(RangeOutcome, Revision), StoreError> {
     validate::range(&request)?;
-    if !request.serializable {
+    if request.serializable {
+        catch_up(backend, credentials).await?;
+    } else {
         backend.read_barrier().await?;
     }
-    let view = backend.view();
-    Ok((view.range(&convert::range(request))?, view.revision()))
+    let (view, range) = (backend.view(), convert::range(request));
+    check_view(backend, &view, credentials, |check| check.read(&range.range))?;
+    Ok((view.range(&range)?, view.revision()))
 }
 
-async fn put<B: Backend>(backend: &B, request: pb::PutRequest) -> Result<(PutOutcome, Revision), StoreError> {
+async fn put<B: Backend>(
+    backend: &B,
+    credentials: &Credentials,
+    request: pb::PutRequest,
+) -> Result<(PutOutcome, Revision), StoreError> {
     ensure_space(backend, validate::put_cost_bytes(&request)).await?;
     validate::put(&request)?;
     validate::size(&request, backend.limits().max_request_bytes)?;
-    match backend.propose(Command::Put(convert::put(request))).await? {
+    match propose(backend, credentials, Command::Put(convert::put(request))).await? {
         Applied { outcome: Outcome::Put(outcome), revision } => Ok((outcome, revision)),
         _ => Err(other_kind()),
     }
@@ -127,11 +163,12 @@ async fn put<B: Backend>(backend: &B, request: pb::PutRequest) -> Result<(PutOut
 
 pub(super) async fn delete_range<B: Backend>(
     backend: &B,
+    credentials: &Credentials,
     request: pb::DeleteRangeRequest,
 ) -> Result<(DeleteRangeOutcome, Revision), StoreError> {
     validate::delete_range(&request)?;
     validate::size(&request, backend.limits().max_request_bytes)?;
-    match backend.propose(Command::DeleteRange(convert::delete_range(request))).await? {
+    match propose(backend, credentials, Command::DeleteRange(convert::delete_range(request))).await? {
         Applied { outcome: Outcome::DeleteRange(outcome), revision } => Ok((outcome, revision)),
         _ => Err(other_kind()),
     }
@@ -139,20 +176,24 @@ pub(super) async fn delete_range<B: Backend>(
 
 pub(super) async fn txn<B: Backend>(
     backend: &B,
+    credentials: &Credentials,
     request: pb::TxnRequest,
 ) -> Result<(TxnOutcome, Revision), StoreError> {
     ensure_space(backend, validate::txn_cost_bytes(&request)).await?;
     let limits = backend.limits();
     validate::txn(&request, limits.max_txn_ops)?;
     if validate::is_read_only(&request) {
-        if !validate::is_serializable(&request) {
+        if validate::is_serializable(&request) {
+            catch_up(backend, credentials).await?;
+        } else {
             backend.read_barrier().await?;
         }
-        let view = backend.view();
-        return Ok((view.read_txn(&convert::txn(request))?, view.revision()));
+        let (view, txn) = (backend.view(), convert::txn(request));
+        check_view(backend, &view, credentials, |check| check.txn(&txn))?;
+        return Ok((view.read_txn(&txn)?, view.revision()));
     }
     validate::size(&request, limits.max_request_bytes)?;
-    match backend.propose(Command::Txn(convert::txn(request))).await? {
+    match propose(backend, credentials, Command::Txn(convert::txn(request))).await? {
         Applied { outcome: Outcome::Txn(outcome), revision } => Ok((outcome, revision)),
         _ => Err(other_kind()),
     }

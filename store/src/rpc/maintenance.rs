@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::admit::{OnLearner, admit, admit_to_data, header};
 use super::backend::{ActiveAlarm, Backend, ReadView};
+use super::permit::{admin, anybody, permit, permit_here};
 use super::snapshot;
 use super::streams::until_ended;
 use super::{CLUSTER_VERSION, STORAGE_VERSION, VERSION, convert, validate};
@@ -30,11 +31,17 @@ impl<B: Backend> maintenance_server::Maintenance for Maintenance<B> {
     type SnapshotStream = BoxStream<'static, Result<pb::SnapshotResponse, Status>>;
 
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
-        admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
         let request = request.into_inner();
         let action = AlarmAction::try_from(request.action).map_err(|_| StoreError::UnknownMethod)?;
         let kind = alarm_kind(request.alarm)?;
         let member = MemberId(request.member_id);
+        let caller = if action == AlarmAction::Get {
+            permit_here(&self.0, &admitted.credentials, anybody).await?;
+            None
+        } else {
+            permit(&self.0, &admitted.credentials, admin).await?
+        };
         let alarms = match (action, kind) {
             (AlarmAction::Get, kind) => {
                 self.0.read_barrier().await?;
@@ -43,7 +50,7 @@ impl<B: Backend> maintenance_server::Maintenance for Maintenance<B> {
             // As in etcd, "no alarm" can neither be raised nor cleared.
             (_, None) => Vec::new(),
             (AlarmAction::Activate, Some(kind)) => {
-                self.0.propose(Command::Alarm { raise: true, member, kind }).await?;
+                self.0.propose(Command::Alarm { raise: true, member, kind }.by(caller)).await?;
                 vec![ActiveAlarm { member, kind }]
             }
             (AlarmAction::Deactivate, Some(kind)) => {
@@ -51,7 +58,7 @@ impl<B: Backend> maintenance_server::Maintenance for Maintenance<B> {
                 let cleared = alarms(&self.0, |alarm| {
                     alarm.kind == kind && (alarm.member == member || member == MemberId(0))
                 });
-                self.0.propose(Command::Alarm { raise: false, member, kind }).await?;
+                self.0.propose(Command::Alarm { raise: false, member, kind }.by(caller)).await?;
                 cleared
             }
         };
@@ -65,7 +72,8 @@ impl<B: Backend> maintenance_server::Maintenance for Maintenance<B> {
         &self,
         request: Request<pb::StatusRequest>,
     ) -> Result<Response<pb::StatusResponse>, Status> {
-        admit(&self.0, request.metadata(), OnLearner::Serve)?;
+        let admitted = admit(&self.0, &request, OnLearner::Serve)?;
+        permit_here(&self.0, &admitted.credentials, anybody).await?;
         let status = self.0.status();
         let leader = self.0.leader();
         let mut errors = Vec::new();
@@ -96,13 +104,15 @@ impl<B: Backend> maintenance_server::Maintenance for Maintenance<B> {
         &self,
         request: Request<pb::DefragmentRequest>,
     ) -> Result<Response<pb::DefragmentResponse>, Status> {
-        admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
+        permit_here(&self.0, &admitted.credentials, admin).await?;
         // etcd answers without a header.
         Ok(Response::new(pb::DefragmentResponse { header: None }))
     }
 
     async fn hash(&self, request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
-        admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
+        permit_here(&self.0, &admitted.credentials, admin).await?;
         let hashed = self.0.hash().await?;
         Ok(Response::new(pb::HashResponse {
             header: Some(header(&self.0, hashed.revision)),
@@ -114,7 +124,8 @@ impl<B: Backend> maintenance_server::Maintenance for Maintenance<B> {
         &self,
         request: Request<pb::HashKvRequest>,
     ) -> Result<Response<pb::HashKvResponse>, Status> {
-        admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
+        permit_here(&self.0, &admitted.credentials, admin).await?;
         let hashed = self.0.hash_kv(Revision(request.get_ref().revision)).await?;
         Ok(Response::new(pb::HashKvResponse {
             header: Some(header(&self.0, hashed.revision)),
@@ -128,16 +139,18 @@ impl<B: Backend> maintenance_server::Maintenance for Maintenance<B> {
         &self,
         request: Request<pb::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        let admitted = admit_to_data(&self.0, request.metadata(), OnLearner::Serve)?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Serve)?;
+        permit_here(&self.0, &admitted.credentials, admin).await?;
         let snapshot = self.0.snapshot().await?;
-        Ok(Response::new(until_ended(&self.0, admitted, snapshot::messages(snapshot))))
+        Ok(Response::new(until_ended(&self.0, &admitted, snapshot::messages(snapshot))))
     }
 
     async fn move_leader(
         &self,
         request: Request<pb::MoveLeaderRequest>,
     ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
-        admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
+        permit_here(&self.0, &admitted.credentials, admin).await?;
         if self.0.leader() != Some(self.0.identity().member) {
             return Err(StoreError::NotLeader.into());
         }
@@ -154,7 +167,8 @@ impl<B: Backend> maintenance_server::Maintenance for Maintenance<B> {
         &self,
         request: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
-        admit(&self.0, request.metadata(), OnLearner::Refuse)?;
+        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
+        permit_here(&self.0, &admitted.credentials, admin).await?;
         downgrade(request.get_ref())?;
         Ok(Response::new(pb::DowngradeResponse {
             header: self.header(),

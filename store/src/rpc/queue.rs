@@ -10,6 +10,7 @@ use futures::StreamExt;
 use tonic::{Code, Status};
 
 use super::backend::{Backend, KeyEvent};
+use super::permit::Credentials;
 use super::{kv, lease};
 use crate::command::KeyRange;
 use crate::error::StoreError;
@@ -28,11 +29,15 @@ pub(super) fn as_seen_through_a_client(error: StoreError) -> Status {
 }
 
 /// The lease under which a caller queues: its own, or a new one.
-pub(super) async fn session<B: Backend>(backend: &B, lease: i64) -> Result<LeaseId, StoreError> {
+pub(super) async fn session<B: Backend>(
+    backend: &B,
+    credentials: &Credentials,
+    lease: i64,
+) -> Result<LeaseId, StoreError> {
     if lease != 0 {
         return Ok(LeaseId(lease));
     }
-    Ok(lease::grant(backend, 0, SESSION_TTL_S).await?.id)
+    Ok(lease::grant(backend, credentials, 0, SESSION_TTL_S).await?.id)
 }
 
 /// A queue.
@@ -87,12 +92,14 @@ impl Queue {
     pub(super) async fn wait_for_those_before<B: Backend>(
         &self,
         backend: &B,
+        credentials: &Credentials,
         revision: Revision,
     ) -> Result<(), StoreError> {
         loop {
             let request = self.last_created_up_to(Revision(revision.0 - 1));
-            let (outcome, now) = kv::range(backend, request).await?;
+            let (outcome, now) = kv::range(backend, credentials, request).await?;
             let Some(last) = outcome.records.first() else { return Ok(()) };
+            // Who may read all of the queue may watch each of its keys.
             wait_for_delete(backend, Bytes::copy_from_slice(last.key()), now.next()).await?;
         }
     }
@@ -119,13 +126,14 @@ async fn wait_for_delete<B: Backend>(backend: &B, key: Bytes, from: Revision) ->
 /// Gives up a place in a queue when it is dropped: the caller went away or waiting failed.
 pub(super) struct Leaving<B: Backend> {
     backend: B,
+    credentials: Credentials,
     place: Option<(Bytes, Revision)>,
 }
 
 impl<B: Backend> Leaving<B> {
     /// `key` was created at `revision`.
-    pub(super) fn new(backend: &B, key: Bytes, revision: Revision) -> Self {
-        Self { backend: backend.clone(), place: Some((key, revision)) }
+    pub(super) fn new(backend: &B, credentials: &Credentials, key: Bytes, revision: Revision) -> Self {
+        Self { backend: backend.clone(), credentials: credentials.clone(), place: Some((key, revision)) }
     }
 
     /// The place is to be kept.
@@ -139,11 +147,11 @@ impl<B: Backend> Drop for Leaving<B> {
         let Some((key, revision)) = self.place.take() else { return };
         // Without a runtime the whole member is gone, and the lease will end the place.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let backend = self.backend.clone();
+        let (backend, credentials) = (self.backend.clone(), self.credentials.clone());
         self.backend.tasks().spawn_on(
             async move {
                 let request = if_created_at(key.clone(), revision, delete(key), None);
-                if let Err(error) = kv::txn(&backend, request).await {
+                if let Err(error) = kv::txn(&backend, &credentials, request).await {
                     tracing::warn!(%error, "a place in a queue is kept until its lease ends");
                 }
             },

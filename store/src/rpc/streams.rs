@@ -15,7 +15,7 @@ use crate::error::StoreError;
 /// The answers of `inner`, until it ends or the call must end. Answers that are ready go first.
 pub fn until_ended<B, T, S>(
     backend: &B,
-    admitted: Admitted,
+    admitted: &Admitted,
     inner: S,
 ) -> BoxStream<'static, Result<T, Status>>
 where

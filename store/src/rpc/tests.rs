@@ -1,9 +1,10 @@
 //! The services over a real channel on the loopback, with the fake member behind them.
 
+mod admin;
+
 use std::sync::Arc;
 
 use barque_proto::etcdserverpb as pb;
-use barque_proto::etcdserverpb::auth_client::AuthClient;
 use barque_proto::etcdserverpb::cluster_client::ClusterClient;
 use barque_proto::etcdserverpb::compare::TargetUnion;
 use barque_proto::etcdserverpb::kv_client::KvClient;
@@ -34,9 +35,9 @@ use crate::ids::Revision;
 use crate::watch::{History, HubLimits, WatchConfig, WatchHub};
 
 /// A fake member that serves, and a channel to it. The server ends with this value.
-struct Member {
-    fake: Fake,
-    channel: Channel,
+pub(super) struct Member {
+    pub(super) fake: Fake,
+    pub(super) channel: Channel,
     _server: JoinSet<Result<(), tonic::transport::Error>>,
 }
 
@@ -67,7 +68,7 @@ fn no_watches() -> Watches {
 }
 
 impl Member {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let fake = Fake::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -435,15 +436,6 @@ async fn calls_that_require_a_leader_fail_without_one() {
 
     member.fake.shutdown().cancel();
     assert_eq!(error(patient.message().await), (Code::Unavailable, "etcdserver: server stopped".to_owned()));
-}
-
-#[tokio::test]
-async fn users_and_roles_are_not_there() {
-    let member = Member::start().await;
-    let mut auth = AuthClient::new(member.channel.clone());
-    let (code, text) = error(auth.auth_status(pb::AuthStatusRequest {}).await);
-    assert_eq!((code, &text[..]), (Code::Unimplemented, "this store has no users and roles yet"));
-    assert_eq!(error(auth.auth_enable(pb::AuthEnableRequest {}).await).0, Code::Unimplemented);
 }
 
 #[tokio::test]

@@ -2,15 +2,21 @@
 
 use std::sync::Arc;
 
-use barque_proto::etcdserverpb::{ResponseHeader, WatchRequest};
+use barque_proto::etcdserverpb::watch_request::RequestUnion;
+use barque_proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRequest};
 use barque_proto::served::WatchResponse;
 use barque_proto::server::etcd::watch_server;
+use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::admit::{OnLearner, admit_to_data, header};
 use super::backend::Backend;
+use super::counting::client_of;
+use super::permit::{Credentials, permit_here, watch_refusal};
 use super::streams::until_ended;
+use crate::command::KeyRange;
+use crate::error::StoreError;
 use crate::ids::Revision;
 use crate::watch::{HeaderSource, History, WatchConfig, WatchHub, WatchStream};
 
@@ -30,12 +36,14 @@ impl<B: Backend> HeaderSource for Headers<B> {
     }
 }
 
-struct Session {
+struct Session<B> {
+    backend: B,
+    credentials: Credentials,
     engine: WatchStream,
     requests: Streaming<WatchRequest>,
 }
 
-impl Session {
+impl<B: Backend> Session<B> {
     /// The next answer. Requests are taken while answers wait, and not taken while too many wait.
     async fn next(&mut self) -> Option<Result<WatchResponse, Status>> {
         loop {
@@ -46,12 +54,29 @@ impl Session {
                 answer = self.engine.next() => return answer.map(Ok),
             };
             match request {
-                Some(Ok(request)) => self.engine.request(request),
+                Some(Ok(request)) => self.request(request).await,
                 Some(Err(status)) => return Some(Err(status)),
                 // etcd ends the stream when its client closes its side.
                 None => return None,
             }
         }
+    }
+
+    /// What a client may watch is asked when a watch begins; one that has begun goes on (etcd: the same).
+    async fn request(&mut self, request: WatchRequest) {
+        if let Some(RequestUnion::CreateRequest(create)) = &request.request_union
+            && let Err(error) = self.may_create(create).await
+        {
+            return self.engine.deny(create, &watch_refusal(error));
+        }
+        self.engine.request(request);
+    }
+
+    async fn may_create(&self, create: &WatchCreateRequest) -> Result<(), StoreError> {
+        // The smallest key stands for none.
+        let key = if create.key.is_empty() { Bytes::from_static(&[0]) } else { create.key.clone() };
+        let range = KeyRange { key, range_end: create.range_end.clone() };
+        permit_here(&self.backend, &self.credentials, |check| check.read(&range)).await
     }
 }
 
@@ -63,14 +88,21 @@ impl<B: Backend> watch_server::Watch for Watch<B> {
         &self,
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let admitted = admit_to_data(&self.backend, request.metadata(), OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.backend, &request, OnLearner::Refuse)?;
         let headers: Arc<dyn HeaderSource> = Arc::new(Headers(self.backend.clone()));
-        let engine = WatchStream::new(Arc::clone(&self.hub), Arc::clone(&self.history), headers, self.config);
-        let session = Session { engine, requests: request.into_inner() };
+        let mut engine =
+            WatchStream::new(Arc::clone(&self.hub), Arc::clone(&self.history), headers, self.config);
+        engine.set_client(client_of(&self.backend, &request, &admitted.credentials));
+        let session = Session {
+            backend: self.backend.clone(),
+            credentials: admitted.credentials.clone(),
+            engine,
+            requests: request.into_inner(),
+        };
         let answers = stream::unfold(session, |mut session| async move {
             let answer = session.next().await?;
             Some((answer, session))
         });
-        Ok(Response::new(until_ended(&self.backend, admitted, answers)))
+        Ok(Response::new(until_ended(&self.backend, &admitted, answers)))
     }
 }

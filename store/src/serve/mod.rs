@@ -9,6 +9,7 @@ mod gather;
 #[cfg(test)]
 mod hpack_encoder;
 mod lenient;
+mod named;
 
 use std::convert::Infallible;
 use std::io;
@@ -30,9 +31,11 @@ use tokio_util::task::TaskTracker;
 
 use self::gather::Gather;
 
-pub use self::front::{CountedBody, Front, FrontBody, FrontFuture, HttpOnly, is_grpc};
+pub use self::front::{CountedBody, Front, FrontBody, FrontFuture, HttpOnly, PerConnection, is_grpc};
 use self::lenient::Lenient;
+use self::named::Named;
 use crate::listen::Listener;
+use crate::tls::ClientName;
 
 /// A connection must have shaken hands, or in the clear have said a first byte, within this time.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -111,7 +114,10 @@ impl Server {
     /// Serves a listener until shutdown.
     pub fn serve<S, B>(&self, listener: Listener, service: S, limit: ConnectionLimit)
     where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+            + PerConnection
+            + Send
+            + 'static,
         S::Future: Send + 'static,
         B: hyper::body::Body + Send + 'static,
         B::Data: Send,
@@ -126,7 +132,10 @@ impl Server {
 
     async fn accept<S, B>(&self, listener: Listener, service: S, limit: ConnectionLimit)
     where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+            + PerConnection
+            + Send
+            + 'static,
         S::Future: Send + 'static,
         B: hyper::body::Body + Send + 'static,
         B::Data: Send,
@@ -135,7 +144,7 @@ impl Server {
         let builder = Arc::new(http_settings(Tracked(self.tasks.clone())));
         loop {
             let Ok(permit) = Arc::clone(&limit.0).acquire_owned().await else { return };
-            let (stream, _) = match listener.socket.accept().await {
+            let (stream, peer) = match listener.socket.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) if of_one_connection(&error) => continue,
                 Err(error) => {
@@ -147,7 +156,7 @@ impl Server {
             let connection = Connection {
                 server: self.clone(),
                 builder: Arc::clone(&builder),
-                service: service.clone(),
+                service: service.of(peer),
                 _permit: permit,
             };
             let tls = listener.tls.clone();
@@ -194,7 +203,7 @@ where
         let mut byte = [0; 1];
         let first_byte = tokio::time::timeout(self.server.handshake_deadline, stream.peek(&mut byte));
         match self.server.drain.run_until_cancelled(first_byte).await {
-            Some(Ok(Ok(1))) => self.http(stream).await,
+            Some(Ok(Ok(1))) => self.http(stream, None).await,
             _ => tracing::debug!("a connection said nothing"),
         }
     }
@@ -204,7 +213,12 @@ where
         let acceptor = tokio_rustls::TlsAcceptor::from(tls.current());
         let handshake = tokio::time::timeout(self.server.handshake_deadline, acceptor.accept(stream));
         match self.server.drain.run_until_cancelled(handshake).await {
-            Some(Ok(Ok(stream))) => self.http(stream).await,
+            Some(Ok(Ok(stream))) => {
+                // Only what was verified gets here.
+                let certificates = stream.get_ref().1.peer_certificates();
+                let name = certificates.and_then(|chain| ClientName::of(chain.first()?));
+                self.http(stream, name).await;
+            }
             // A probe that only connects is no news.
             Some(Ok(Err(error))) if error.kind() == io::ErrorKind::UnexpectedEof => {}
             Some(Ok(Err(error))) => tracing::warn!(?peer, "TLS handshake refused: {error}"),
@@ -213,8 +227,9 @@ where
         }
     }
 
-    async fn http(self, io: impl AsyncRead + AsyncWrite + Unpin + 'static) {
-        let connection = pin!(self.builder.serve_connection(TokioIo::new(Lenient::new(io)), self.service));
+    async fn http(self, io: impl AsyncRead + AsyncWrite + Unpin + 'static, name: Option<ClientName>) {
+        let service = Named::new(self.service, name);
+        let connection = pin!(self.builder.serve_connection(TokioIo::new(Lenient::new(io)), service));
         let mut connection = Gather::new(connection);
         let ended = tokio::select! {
             ended = &mut connection => ended,

@@ -4,9 +4,10 @@
 //!
 //! ```text
 //! header    8  magic "BRQSNAP\0"
-//!           4  format version, 1
+//!           4  format version, 1 or 2
 //!           4  length M of the manifest
-//!           M  manifest: `Manifest` in bincode 2, standard configuration
+//!           M  manifest: `Manifest` in bincode 2, standard configuration; in version 2 followed by the
+//!              sections of its state (`StateMeta::sections`)
 //!           4  CRC-32C of everything before
 //! block     4  length P of the payload, never 0
 //!           4  number of items in it, never 0
@@ -26,7 +27,8 @@
 //!
 //! A block is closed when its payload reaches [`BLOCK_BYTES`], so only one large record makes a much larger
 //! one. The block number inside the checksum catches blocks that changed places. Items may come in any
-//! order. Version 1 is never changed; what needs another shape gets another version.
+//! order. Version 1 is never changed; what needs another shape gets another version. A state without
+//! sections is written as version 1, which every version of this program reads.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -36,8 +38,10 @@ use crate::record::Record;
 use crate::stored::{StateMeta, StoredVersion};
 use crate::varint::{put_varint, varint};
 
-/// The version this program writes and reads.
+/// Without sections behind the manifest.
 pub const VERSION: u32 = 1;
+/// With them.
+pub const VERSION_WITH_SECTIONS: u32 = 2;
 /// Payload at which a block is closed.
 pub const BLOCK_BYTES: usize = 256 * 1024;
 /// Bytes before the manifest.
@@ -112,13 +116,16 @@ pub enum FormatError {
 /// # Errors
 /// When the manifest has no encoding or 4 GiB or more of it.
 pub fn encode_header(manifest: &Manifest) -> Result<Vec<u8>, FormatError> {
-    let encoded = bincode::serde::encode_to_vec(manifest, bincode::config::standard())
+    let mut encoded = bincode::serde::encode_to_vec(manifest, bincode::config::standard())
         .map_err(|e| FormatError::Manifest(e.to_string()))?;
+    let sections = manifest.state.sections();
+    encoded.extend_from_slice(&sections);
+    let version = if sections.is_empty() { VERSION } else { VERSION_WITH_SECTIONS };
     let len =
         u32::try_from(encoded.len()).map_err(|_| FormatError::Manifest("it is too large".to_owned()))?;
     let mut out = Vec::with_capacity(HEADER_LEN + encoded.len() + 4);
     out.extend_from_slice(MAGIC);
-    out.extend_from_slice(&VERSION.to_le_bytes());
+    out.extend_from_slice(&version.to_le_bytes());
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(&encoded);
     let crc = crc32c::crc32c(&out);
@@ -135,7 +142,7 @@ pub fn decode_header(header: &[u8; HEADER_LEN]) -> Result<u32, FormatError> {
         return Err(FormatError::Magic);
     }
     match number_u32(&header[8..]) {
-        VERSION => Ok(number_u32(&header[12..])),
+        VERSION | VERSION_WITH_SECTIONS => Ok(number_u32(&header[12..])),
         other => Err(FormatError::Version(other)),
     }
 }
@@ -151,11 +158,14 @@ pub fn decode_manifest(with_header_and_crc: &[u8]) -> Result<Manifest, FormatErr
         return Err(FormatError::ManifestChecksum);
     }
     let encoded = &covered[HEADER_LEN..];
-    let (manifest, used) = bincode::serde::decode_from_slice(encoded, bincode::config::standard())
-        .map_err(|e| FormatError::Manifest(e.to_string()))?;
-    if used != encoded.len() {
-        return Err(FormatError::Manifest("bytes are left over".to_owned()));
+    let (mut manifest, used): (Manifest, usize) =
+        bincode::serde::decode_from_slice(encoded, bincode::config::standard())
+            .map_err(|e| FormatError::Manifest(e.to_string()))?;
+    let sections = &encoded[used..];
+    if sections.is_empty() != (number_u32(&covered[8..]) == VERSION) {
+        return Err(FormatError::Manifest("what follows it does not fit the format version".to_owned()));
     }
+    manifest.state.set_sections(sections).map_err(FormatError::Manifest)?;
     Ok(manifest)
 }
 
@@ -332,9 +342,14 @@ fn unzigzag(value: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ids::AuthRevision;
+    use crate::stored::StoredAuth;
+    use crate::timeline::{Mark, Timeline};
 
     proptest! {
         #[test]
@@ -367,6 +382,32 @@ mod tests {
         file.extend_from_slice(&Footer::encode_counts(1, 1));
         let hex: String = file.iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(hex, GOLDEN);
+    }
+
+    #[test]
+    fn users_and_marks_of_time_make_version_2() {
+        let with = |revision, time_ms| {
+            let auth = StoredAuth { revision: AuthRevision(revision), ..StoredAuth::default() };
+            let mut timeline = Timeline::default();
+            // A mark at 0 is none.
+            timeline.mark(Mark { revision: Revision(5), time_ms });
+            let state =
+                StateMeta { auth: Arc::new(auth), timeline: Arc::new(timeline), ..StateMeta::default() };
+            Manifest { cluster: ClusterId(1), member: MemberId(2), written_at_ms: 3, state }
+        };
+        let sections = VERSION_WITH_SECTIONS;
+        for (revision, time_ms, version) in [(1, 0, VERSION), (9, 0, sections), (1, 9, sections), (9, 9, sections)] {
+            let manifest = with(revision, time_ms);
+            let mut file = encode_header(&manifest).unwrap();
+            assert_eq!(number_u32(&file[8..]), version);
+            assert_eq!(decode_manifest(&file).as_ref(), Ok(&manifest));
+            // The version and what follows the manifest must fit.
+            file[8] = 3 - file[8];
+            let end = file.len() - 4;
+            let crc = crc32c::crc32c(&file[..end]);
+            file[end..].copy_from_slice(&crc.to_le_bytes());
+            assert!(matches!(decode_manifest(&file), Err(FormatError::Manifest(_))));
+        }
     }
 
     const GOLDEN: &str = "425251534e415000010000000c0000000102030004000a0000000000240418b9080000000100000074\

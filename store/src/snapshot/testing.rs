@@ -1,5 +1,7 @@
 //! Versions and manifests for the tests of snapshots and records.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::format::Manifest;
@@ -7,6 +9,7 @@ use crate::command::AlarmKind;
 use crate::ids::{ClusterId, Incarnation, LeaseId, MemberId, Revision, SubRevision};
 use crate::record::{Fields, Record};
 use crate::stored::{PublishedMember, StateMeta, StoredVersion};
+use crate::timeline::{Mark, Timeline};
 
 pub(crate) fn state(index: u64) -> StateMeta {
     StateMeta {
@@ -24,7 +27,16 @@ pub(crate) fn state(index: u64) -> StateMeta {
             incarnation: Incarnation(9),
         }],
         removed: vec![MemberId(4)],
+        auth: Arc::default(),
+        timeline: Arc::new(timeline()),
     }
+}
+
+fn timeline() -> Timeline {
+    let mut timeline = Timeline::default();
+    timeline.mark(Mark { revision: Revision(3), time_ms: 1_700_000_000_000 });
+    timeline.mark(Mark { revision: Revision(4), time_ms: 1_700_000_001_000 });
+    timeline
 }
 
 pub(super) fn manifest(index: u64) -> Manifest {

@@ -8,7 +8,10 @@ pub mod members;
 pub mod published;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use crate::auth::{AuthState, Check, Rights, check};
+use crate::command::auth::AuthError;
 use crate::command::{AlarmKind, Command, CommandError, Outcome, Put, Txn, TxnOp};
 use crate::event::{Event, look_before_revisions};
 use crate::ids::{LeaseId, MemberId, Revision};
@@ -16,6 +19,7 @@ use crate::lease::table::LeaseTable;
 use crate::mvcc::keyspace::{Garbage, Keyspace};
 use crate::mvcc::view::View;
 use crate::stored::{PublishedMember, StateMeta};
+use crate::timeline::{Mark, Timeline};
 use members::MemberTable;
 
 /// Alarms that are raised.
@@ -30,6 +34,8 @@ pub struct State {
     leases: LeaseTable,
     alarms: Alarms,
     members: MemberTable,
+    auth: Arc<AuthState>,
+    timeline: Arc<Timeline>,
     effects: Effects,
 }
 
@@ -82,6 +88,8 @@ impl State {
             leases,
             alarms: meta.alarms.iter().copied().collect(),
             members: MemberTable::new(meta.members.iter().cloned(), meta.removed.iter().copied()),
+            auth: Arc::new(AuthState::restore(Arc::clone(&meta.auth))),
+            timeline: Arc::clone(&meta.timeline),
             effects: Effects::default(),
         }
     }
@@ -92,8 +100,11 @@ impl State {
     /// # Errors
     /// When the command changes nothing because it may not. `History` means that this member is broken.
     pub fn apply(&mut self, term: u64, command: &Command) -> Result<Outcome, CommandError> {
-        self.check_alarms(command)?;
-        let outcome = match command {
+        self.check_alarms(command.unsigned())?;
+        if self.auth.is_enabled() {
+            self.check_rights(command)?;
+        }
+        let outcome = match command.unsigned() {
             Command::Put(put) => Outcome::Put(self.keyspace.execute_put(&mut self.leases, put)?),
             Command::DeleteRange(delete) => {
                 Outcome::DeleteRange(self.keyspace.execute_delete_range(&mut self.leases, delete)?)
@@ -101,6 +112,7 @@ impl State {
             Command::Txn(txn) => Outcome::Txn(self.keyspace.execute_txn(&mut self.leases, txn)?),
             Command::Compact { revision } => {
                 self.keyspace.compact(*revision)?;
+                Arc::make_mut(&mut self.timeline).compact(*revision);
                 self.effects.compacted = Some(*revision);
                 Outcome::Done
             }
@@ -145,6 +157,20 @@ impl State {
                 self.effects.members_or_alarms |= self.members.publish(member);
                 Outcome::Done
             }
+            Command::Auth(change) => {
+                Arc::make_mut(&mut self.auth).execute(change)?;
+                Outcome::Done
+            }
+            // Nobody makes one inside another.
+            Command::As { .. } => return Err(AuthError::PermissionDenied.into()),
+            Command::MarkTime { revision, time_ms } => {
+                // One that nobody has yet cannot have been seen.
+                if *revision <= self.keyspace.revision() {
+                    let mark = Mark { revision: *revision, time_ms: *time_ms };
+                    Arc::make_mut(&mut self.timeline).mark(mark);
+                }
+                Outcome::Done
+            }
         };
         self.collect_events();
         Ok(outcome)
@@ -175,13 +201,27 @@ impl State {
         self.effects.members_or_alarms |= self.alarms.len() != before;
     }
 
+    /// What the caller has no right to, as of this place in the log.
+    fn check_rights(&self, command: &Command) -> Result<(), AuthError> {
+        match command {
+            Command::As { caller, command } => Check::new(self, caller).command(command),
+            command => check::nobody(command),
+        }
+    }
+
     /// What may not be done while an alarm is raised (etcd: `Maintenance.Alarm`). That one member is corrupt
     /// stops that member alone, which is not for the state to do: it must stay the same everywhere.
     fn check_alarms(&self, command: &Command) -> Result<(), CommandError> {
         if self.alarms.is_empty() {
             return Ok(());
         }
-        let own_business = matches!(command, Command::Alarm { .. } | Command::PublishMember { .. });
+        let own_business = matches!(
+            command,
+            Command::Alarm { .. }
+                | Command::PublishMember { .. }
+                | Command::Auth(_)
+                | Command::MarkTime { .. }
+        );
         let raised = |kind| self.alarms.iter().any(|&(_, k)| k == kind);
         if !own_business && self.alarms.contains(&(EVERYBODY, AlarmKind::Corrupt)) {
             return Err(CommandError::Corrupt);
@@ -236,6 +276,18 @@ impl State {
         &self.members
     }
 
+    /// Users and roles; a pointer.
+    #[must_use]
+    pub fn auth(&self) -> &Arc<AuthState> {
+        &self.auth
+    }
+
+    /// Which revision was current when; a pointer.
+    #[must_use]
+    pub fn timeline(&self) -> &Arc<Timeline> {
+        &self.timeline
+    }
+
     /// Forgets compacted history, at most about `max_events` of it.
     pub fn collect_garbage(&mut self, max_events: usize) -> Garbage {
         self.keyspace.collect_garbage(max_events)
@@ -244,6 +296,16 @@ impl State {
     /// Disk has all history up to this revision, so memory may let go of the oldest.
     pub fn set_persisted(&mut self, upto: Revision) {
         self.keyspace.set_persisted(upto);
+    }
+}
+
+impl Rights for State {
+    fn auth(&self) -> &AuthState {
+        &self.auth
+    }
+
+    fn lease_keys(&self, lease: LeaseId) -> Box<dyn Iterator<Item = &[u8]> + '_> {
+        Box::new(self.leases.keys(lease))
     }
 }
 
@@ -271,11 +333,108 @@ pub fn txn_puts(txn: &Txn) -> Box<dyn Iterator<Item = &Put> + '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mvcc::keyspace::Config;
+    use crate::command::auth::{Access, AuthCommand, Caller, Password, Permission, TokenKey};
+    use crate::command::{KeyRange, Put};
+    use crate::ids::AuthRevision;
+    use crate::mvcc::builder::KeyspaceBuilder;
+    use crate::mvcc::keyspace::{Config, NEVER_COMPACTED};
+
+    fn empty() -> State {
+        let meta = StateMeta {
+            revision: Revision::EMPTY,
+            compact_revision: NEVER_COMPACTED,
+            ..StateMeta::default()
+        };
+        let keyspace = KeyspaceBuilder::new(meta.revision, meta.compact_revision, Config::default(), None);
+        State::restore(keyspace.finish(), &meta)
+    }
+
+    fn put(key: &'static str) -> Command {
+        Command::Put(Put { key: key.into(), ..Put::default() })
+    }
+
+    /// `root`, and `u` who may write what begins with `a`; rights are asked for.
+    fn guarded() -> State {
+        let mut state = empty();
+        let s = str::to_owned;
+        let range = KeyRange { key: "a".into(), range_end: "b".into() };
+        let permission = Permission { access: Access::Write, range };
+        for change in [
+            AuthCommand::UserAdd { name: s("root"), password: Password::Unset },
+            AuthCommand::UserGrantRole { user: s("root"), role: s("root") },
+            AuthCommand::UserAdd { name: s("u"), password: Password::Unset },
+            AuthCommand::RoleAdd { name: s("r") },
+            AuthCommand::RoleGrantPermission { role: s("r"), permission },
+            AuthCommand::UserGrantRole { user: s("u"), role: s("r") },
+            AuthCommand::Enable { token_key: TokenKey([0; 32]) },
+        ] {
+            state.apply(1, &Command::Auth(change)).unwrap();
+        }
+        state
+    }
+
+    fn by(state: &State, user: &str) -> Option<Caller> {
+        Some(Caller { user: user.to_owned(), revision: state.auth().revision() })
+    }
+
+    fn denied<T>(error: AuthError) -> Result<T, CommandError> {
+        Err(CommandError::Auth(error))
+    }
+
+    #[test]
+    fn a_write_has_the_rights_of_its_place_in_the_log() {
+        let mut state = guarded();
+        let before = by(&state, "u");
+        assert!(state.apply(1, &put("a").by(before.clone())).is_ok());
+        assert_eq!(state.apply(1, &put("b").by(before.clone())), denied(AuthError::PermissionDenied));
+        assert_eq!(state.apply(1, &put("a")), denied(AuthError::UserEmpty));
+
+        let revoke = AuthCommand::UserRevokeRole { user: "u".to_owned(), role: "r".to_owned() };
+        let revision = state.revision();
+        assert!(state.apply(1, &Command::Auth(revoke).by(by(&state, "root"))).is_ok());
+        // It was on its way when the right was revoked.
+        assert_eq!(state.apply(1, &put("a").by(before.clone())), denied(AuthError::OldRevision));
+        let now = by(&state, "u");
+        assert_eq!(state.apply(1, &put("a").by(now)), denied(AuthError::PermissionDenied));
+        assert_eq!(state.revision(), revision);
+
+        assert!(state.apply(1, &Command::Auth(AuthCommand::Disable).by(by(&state, "root"))).is_ok());
+        assert!(state.apply(1, &put("a").by(before)).is_ok());
+        assert!(state.apply(1, &put("b")).is_ok());
+    }
+
+    #[test]
+    fn what_members_do_by_themselves_needs_no_user() {
+        let mut state = guarded();
+        let lease = LeaseId(7);
+        assert!(state.apply(1, &Command::LeaseGrant { id: lease, ttl_s: 1 }.by(by(&state, "u"))).is_ok());
+        assert_eq!(state.apply(1, &Command::LeaseRevoke { id: lease }), denied(AuthError::UserEmpty));
+        assert!(state.apply(1, &Command::LeaseExpire { term: 1, ids: vec![lease] }).is_ok());
+        assert!(!state.leases().exists(lease));
+        assert!(state.apply(1, &put("a").by(by(&state, "root"))).is_ok());
+        assert!(state.apply(1, &Command::Compact { revision: Revision(2) }).is_ok());
+        let asked = Command::Compact { revision: Revision(2) }.by(by(&state, "u"));
+        assert_eq!(state.apply(1, &asked), denied(AuthError::PermissionDenied));
+    }
+
+    #[test]
+    fn users_and_roles_are_restored() {
+        let state = guarded();
+        let meta = StateMeta { auth: Arc::clone(state.auth().stored()), ..StateMeta::default() };
+        let mut read = StateMeta::default();
+        read.set_sections(&meta.sections()).unwrap();
+        assert_eq!(read, meta);
+        let keyspace =
+            KeyspaceBuilder::new(Revision::EMPTY, NEVER_COMPACTED, Config::default(), None).finish();
+        let mut restored = State::restore(keyspace, &read);
+        assert_eq!(restored.auth().revision(), AuthRevision(7));
+        assert!(restored.apply(1, &put("a").by(by(&restored, "u"))).is_ok());
+        assert_eq!(restored.apply(1, &put("a")), denied(AuthError::UserEmpty));
+    }
 
     #[test]
     fn wrong_data_of_one_member_stops_nobody_else_and_doubt_stops_all() {
-        let mut state = State::restore(Keyspace::new(Config::default(), None), &StateMeta::default());
+        let mut state = empty();
         let put = Command::Put(Put { key: "a".into(), ..Put::default() });
         let alarm = |raise, member| Command::Alarm { raise, member, kind: AlarmKind::Corrupt };
         state.apply(1, &alarm(true, MemberId(2))).unwrap();
@@ -289,7 +448,7 @@ mod tests {
 
     #[test]
     fn the_alarms_of_a_removed_member_end() {
-        let mut state = State::restore(Keyspace::new(Config::default(), None), &StateMeta::default());
+        let mut state = empty();
         for member in [MemberId(2), MemberId(3)] {
             state.apply(1, &Command::Alarm { raise: true, member, kind: AlarmKind::Corrupt }).unwrap();
         }

@@ -9,12 +9,14 @@ use tokio::sync::watch;
 
 use super::members::MemberTable;
 use super::{Alarms, EVERYBODY};
+use crate::auth::{AuthState, Rights};
 use crate::command::{AlarmKind, CommandError};
 use crate::event::{Event, look_before_revisions};
-use crate::ids::{MemberId, Revision};
+use crate::ids::{LeaseId, MemberId, Revision};
 use crate::lease::table::LeaseTable;
 use crate::mvcc::view::View;
 use crate::stored::StateMeta;
+use crate::timeline::Timeline;
 use crate::watch::History;
 
 /// Events read before their bytes are looked at.
@@ -31,6 +33,10 @@ pub struct Picture {
     pub alarms: Arc<Alarms>,
     /// What members told about themselves.
     pub members: Arc<MemberTable>,
+    /// Users and roles.
+    pub auth: Arc<AuthState>,
+    /// Which revision was current when.
+    pub timeline: Arc<Timeline>,
     /// The membership with its log id, encoded.
     pub membership: Arc<[u8]>,
     /// Term of the last applied log entry.
@@ -70,7 +76,19 @@ impl Picture {
             alarms: self.alarms.iter().copied().collect(),
             members: self.members.published().cloned().collect(),
             removed: self.members.removed().collect(),
+            auth: Arc::clone(self.auth.stored()),
+            timeline: Arc::clone(&self.timeline),
         }
+    }
+}
+
+impl Rights for Picture {
+    fn auth(&self) -> &AuthState {
+        &self.auth
+    }
+
+    fn lease_keys(&self, lease: LeaseId) -> Box<dyn Iterator<Item = &[u8]> + '_> {
+        Box::new(self.leases.keys(lease))
     }
 }
 

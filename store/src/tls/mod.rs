@@ -5,6 +5,7 @@
 //! used never replace ones that could: the old certificate stays and the log says why.
 //! Keys never reach a log or an error.
 
+mod client_name;
 mod connector;
 mod files;
 mod reload;
@@ -17,6 +18,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use thiserror::Error;
 
+pub use self::client_name::ClientName;
 pub use self::connector::{ConnectError, PeerConnector, PeerStream};
 use self::files::Material;
 use self::reload::Reloading;

@@ -23,6 +23,7 @@ use super::hub::{Listener, Taken, WatchHub};
 use super::range::WatchRange;
 use super::stats::add;
 use super::watchers::{AnswerSizes, Audience, NO_WATCH, Watcher, Watchers};
+use crate::activity::ClientId;
 use crate::command::CommandError;
 use crate::event::Event;
 use crate::ids::Revision;
@@ -134,6 +135,12 @@ impl WatchStream {
             ended: HashSet::new(),
             closed: false,
         }
+    }
+
+    /// Says whose stream it is. Once.
+    pub fn set_client(&mut self, client: ClientId) {
+        // A second name would be of another stream, and is not believed.
+        let _ = self.listener.client.set(client);
     }
 
     /// How many watches there are.
@@ -494,6 +501,8 @@ impl WatchStream {
     }
 
     fn report_slow(&mut self) {
+        let at = self.watchers.furthest_behind().map_or(0, |revision| revision.0);
+        self.listener.history_at.store(at, Ordering::Relaxed);
         let slow = self.watchers.catching_up();
         if slow != self.slow_reported {
             add(&self.hub.stats().slow_watchers, slow as i64 - self.slow_reported as i64);
