@@ -95,7 +95,6 @@ async fn etcdctl_manages_users_and_is_held_to_their_rights() {
             &["auth", "disable"],
             &["member", "remove", "1"],
             &["compaction", "2"],
-            &["alarm", "disarm"],
             &["defrag"],
             &["snapshot", "save", cluster.scratch().join("no").to_str().unwrap()],
         ] {
@@ -308,7 +307,7 @@ async fn the_name_in_a_certificate_is_that_of_the_user() {
     assert_eq!(root.run(&["user", "list"]).await.ok(), "reader\nroot\n");
     assert_eq!(reader.run(&["get", "r", "--print-value-only"]).await.ok(), "value\n");
     for (etcdctl, command) in
-        [(&reader, &["put", "r", "x"][..]), (&reader, &["user", "list"]), (&stranger, &["get", "r"])]
+        [(&reader, &["put", "r", "x"][..]), (&reader, &["user", "list"][..]), (&stranger, &["get", "r"][..])]
     {
         let printed = etcdctl.run(command).await;
         assert!(printed.code != 0 && printed.err.contains("permission denied"), "{command:?}: {printed:?}");
