@@ -43,8 +43,8 @@ const STORE: &[(&str, &[&str])] = &[
     (
         "rpc",
         &[
-            "ids", "record", "command", "timeline", "auth", "error", "grouping", "activity", "tls", "metrics",
-            "watch",
+            "ids", "record", "command", "timeline", "auth", "error", "grouping", "activity", "tls",
+            "metrics", "watch",
         ],
     ),
     ("lease", &["ids", "command", "mvcc"]),
@@ -65,8 +65,8 @@ const STORE: &[(&str, &[&str])] = &[
         "member",
         &[
             "ids", "record", "command", "event", "timeline", "stored", "auth", "error", "activity", "config",
-            "tls", "metrics", "watch", "rpc", "lease", "mvcc", "state", "wal", "snapshot", "records", "storage",
-            "raft",
+            "tls", "metrics", "watch", "rpc", "lease", "mvcc", "state", "wal", "snapshot", "records",
+            "storage", "raft",
         ],
     ),
     (

@@ -27,7 +27,7 @@ impl DefragArgs {
             let took = go_duration::format(start.elapsed());
             match done {
                 Ok(_) => {
-                    output::line(&format!("Finished defragmenting etcd member[{endpoint}]. took {took}"))?
+                    output::line(&format!("Finished defragmenting etcd member[{endpoint}]. took {took}"))?;
                 }
                 Err(failure) => {
                     eprintln!("Failed to defragment etcd member[{endpoint}]. took {took}. ({failure})");

@@ -142,9 +142,9 @@ impl Lines {
         self.field(&format!("{prefix}Value"), quote(&kv.value));
         let name = format!("{prefix}Lease");
         if self.hex {
-            self.field(&name, format_args!("{:016x}", kv.lease))
+            self.field(&name, format_args!("{:016x}", kv.lease));
         } else {
-            self.field(&name, kv.lease)
+            self.field(&name, kv.lease);
         }
     }
 

@@ -68,7 +68,7 @@ impl<K: Clone + Eq + Hash, T: Tally> Sketch<K, T> {
             None => {
                 let Some(&(count, place)) = self.order.first() else { return };
                 let own = own(item);
-                self.places.remove(&self.followed[place].item);
+                self.places.remove::<K>(&self.followed[place].item);
                 self.places.insert(own.clone(), place);
                 self.followed[place] = Followed { item: own, count, overcount: count, tally: T::default() };
                 place

@@ -164,8 +164,9 @@ mod tests {
     #[test]
     fn the_majority_of_voters_is_right() {
         let differ = |ids: &[u64]| Verdict::Differ(members(ids));
-        // Voters, hashes as (member, hash), what follows.
-        let table: [(&[u64], &[(u64, u32)], Verdict); 11] = [
+        /// Voters, hashes as (member, hash), what follows.
+        type Row<'a> = (&'a [u64], &'a [(u64, u32)], Verdict);
+        let table: [Row<'_>; 11] = [
             (&[1, 2, 3], &[(1, 7), (2, 7), (3, 7)], Verdict::Equal),
             (&[1, 2, 3], &[(1, 7), (2, 7), (3, 8)], differ(&[3])),
             (&[1, 2, 3], &[(1, 8), (2, 7), (3, 7)], differ(&[1])),

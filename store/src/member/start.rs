@@ -210,7 +210,7 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
     let network = Network::new(Arc::clone(&peers), Arc::clone(&handle), Arc::clone(&snapshots));
     let log = LogStore::new(wal);
     let config = node::config(&settings.token, settings.timing)?;
-    let raft = node::start(own.member, config, network, log.clone(), state_machine).await?;
+    let raft = Box::pin(node::start(own.member, config, network, log.clone(), state_machine)).await?;
     raft.runtime_config().elect(false);
     let _ = handle.set(raft.clone());
 

@@ -396,7 +396,9 @@ mod tests {
             Manifest { cluster: ClusterId(1), member: MemberId(2), written_at_ms: 3, state }
         };
         let sections = VERSION_WITH_SECTIONS;
-        for (revision, time_ms, version) in [(1, 0, VERSION), (9, 0, sections), (1, 9, sections), (9, 9, sections)] {
+        for (revision, time_ms, version) in
+            [(1, 0, VERSION), (9, 0, sections), (1, 9, sections), (9, 9, sections)]
+        {
             let manifest = with(revision, time_ms);
             let mut file = encode_header(&manifest).unwrap();
             assert_eq!(number_u32(&file[8..]), version);

@@ -61,6 +61,9 @@ struct Watched {
     slowest_client: String,
 }
 
+/// The first key of a range and its end.
+type Range = (Vec<u8>, Vec<u8>);
+
 /// All members' answers, added up.
 #[derive(Debug, Default)]
 pub(super) struct Screen {
@@ -72,8 +75,8 @@ pub(super) struct Screen {
     by_prefix: BTreeMap<Vec<u8>, Rates>,
     clients: Vec<((String, String), Rates)>,
     by_client: BTreeMap<(String, String), Rates>,
-    ranges: Vec<((Vec<u8>, Vec<u8>), Watched)>,
-    by_range: BTreeMap<(Vec<u8>, Vec<u8>), Watched>,
+    ranges: Vec<(Range, Watched)>,
+    by_range: BTreeMap<Range, Watched>,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
