@@ -91,7 +91,7 @@ impl Keys {
 
 impl RoleCommand {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let connection = &context.connection;
+        let connection = &context.connection.patient();
         let answer = match self {
             Self::Add { role } => {
                 let response = connection.role_add(pb::AuthRoleAddRequest { name: role.clone() }).await?;

@@ -119,7 +119,8 @@ fn new_user(
 
 impl UserCommand {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let connection = &context.connection;
+        // Passwords are hashed slowly on purpose.
+        let connection = &context.connection.patient();
         let answer = match self {
             Self::Add { user, asking, new_user_password, no_password } => {
                 let request =
