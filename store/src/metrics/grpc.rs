@@ -264,7 +264,13 @@ mod tests {
     fn the_table_is_the_contracts() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto/proto/");
         let mut found = Vec::new();
-        for file in ["etcd/rpc.proto", "etcd/v3lock.proto", "etcd/v3election.proto", "grpc/health.proto"] {
+        for file in [
+            "etcd/rpc.proto",
+            "etcd/v3lock.proto",
+            "etcd/v3election.proto",
+            "grpc/health.proto",
+            "barque/admin.proto",
+        ] {
             let text = std::fs::read_to_string(format!("{folder}{file}")).unwrap();
             let line =
                 |prefix: &str| text.lines().find_map(|l| l.trim().strip_prefix(prefix).map(str::to_owned));
