@@ -43,7 +43,7 @@ async fn put(client: &Client, key: &'static str, value: &'static str) -> i64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn known_data_has_known_numbers_on_every_member() {
-    let mut cluster = Cluster::start(Flavor::Barque, 3, Options::default().fast_elections()).await.unwrap();
+    let mut cluster = Cluster::start(Flavor::Barque, 3, Options::default()).await.unwrap();
     let client = cluster.client(0);
     for value in ["1", "22", "333"] {
         put(&client, "/app/deep", value).await;
@@ -113,7 +113,7 @@ async fn known_data_has_known_numbers_on_every_member() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn top_sees_a_hot_prefix_its_client_and_its_watch() {
-    let cluster = Cluster::start(Flavor::Barque, 3, Options::default().fast_elections()).await.unwrap();
+    let cluster = Cluster::start(Flavor::Barque, 3, Options::default()).await.unwrap();
     let client = cluster.client(0);
     let create =
         etcd::WatchCreateRequest { key: "/hot/".into(), range_end: "/hot0".into(), ..Default::default() };
@@ -186,7 +186,7 @@ async fn the_past_is_seen(cluster: &Cluster, indexes: &[usize], expected: &[(i64
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_value_of_a_time_is_found_also_after_a_leader_change_and_restarts() {
     // Snapshots often enough that members start from them.
-    let options = Options::default().fast_elections().flag("--snapshot-count", 20);
+    let options = Options::default().flag("--snapshot-count", 20);
     let mut cluster = Cluster::start(Flavor::Barque, 3, options).await.unwrap();
     let client = cluster.client(0);
     let first = put(&client, "k", "one").await;
@@ -248,7 +248,7 @@ async fn the_value_of_a_time_is_found_also_after_a_leader_change_and_restarts() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_cluster_proposes_nothing() {
-    let mut cluster = Cluster::start(Flavor::Barque, 3, Options::default().fast_elections()).await.unwrap();
+    let mut cluster = Cluster::start(Flavor::Barque, 3, Options::default()).await.unwrap();
     let client = cluster.client(0);
     // Every member tells its name once, some time after its start.
     let told = eventually("all members' names", PATIENCE, || async {
@@ -272,7 +272,7 @@ async fn an_idle_cluster_proposes_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn etcd_is_told_of_as_far_as_it_goes() {
-    let cluster = Cluster::start(Flavor::Etcd, 1, Options::default().fast_elections()).await.unwrap();
+    let cluster = Cluster::start(Flavor::Etcd, 1, Options::default()).await.unwrap();
     let kvctl = Etcdctl::kvctl(&cluster.endpoints());
     for count in 0..40 {
         kvctl.run(&["put", &format!("/a/{count:02}"), "12345"]).await.ok();
