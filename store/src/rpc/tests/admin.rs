@@ -65,7 +65,8 @@ async fn activity_is_told_while_somebody_looks() {
     assert!(member.kv().txn(txn).await.unwrap().into_inner().succeeded);
     let expected = pb::Traffic { reads: 1, read_bytes: 0, writes: 3, written_bytes: 5 + 5 + 7 };
     // How many answers it takes depends on when the requests came.
-    let (mut total, mut hot, mut prefixes) = (pb::Traffic::default(), pb::Traffic::default(), BTreeSet::new());
+    let (mut total, mut hot, mut prefixes) =
+        (pb::Traffic::default(), pb::Traffic::default(), BTreeSet::new());
     let mut clients = BTreeSet::new();
     while total.reads + total.writes < 4 {
         let answer = told.message().await.unwrap().unwrap();
