@@ -45,7 +45,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let servers = out.join("servers");
     std::fs::create_dir_all(&servers)?;
-    let mut builder = tonic_prost_build::configure().build_client(false).bytes(".").out_dir(servers);
+    let mut builder = tonic_prost_build::configure()
+        .build_client(false)
+        .bytes(".")
+        .codec_path("crate::codec::SizedCodec")
+        .out_dir(servers);
     for (proto, rust) in PACKAGES {
         builder = builder.extern_path(proto, rust);
     }

@@ -56,6 +56,7 @@ mod barque {
 }
 pub use barque::admin;
 
+pub mod codec;
 pub mod served;
 
 /// The server traits of every service.

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use bytes::Bytes;
+use barque_proto::served::Encoded;
 use triomphe::ThinArc;
 
 use crate::ids::{LeaseId, Revision};
@@ -141,10 +141,11 @@ impl Record {
         &self.0.slice
     }
 
-    /// The encoded `mvccpb.KeyValue`, sharing this record's memory.
+    /// The encoded `mvccpb.KeyValue` for an answer, sharing this record's memory.
     #[must_use]
-    pub fn to_bytes(&self) -> Bytes {
-        Bytes::from_owner(self.clone())
+    #[inline]
+    pub fn into_encoded(self) -> Encoded {
+        Encoded(self.0)
     }
 
     /// The same version without its value: what a `keys_only` range answers.

@@ -331,7 +331,7 @@ impl Member {
             Arc::new(self.clone()),
             Arc::clone(&inner.contact),
             Arc::new(SnapshotReceiver::new(inner.snapshots.dir.clone(), inner.metrics.disk.clone())),
-            inner.timeout,
+            inner.barrier.clone(),
             inner.takes_part.subscribe(),
             inner.tasks.clone(),
             inner.stop.clone(),

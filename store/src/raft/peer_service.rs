@@ -26,7 +26,7 @@ use super::network::{Claim, Expected, LAST_LOG_METADATA, TERM_METADATA};
 use super::node::RaftHandle;
 use super::peers::Peers;
 use super::proposer::refusal;
-use super::read_index::local_index;
+use super::read_index::ReadBarrier;
 use super::snapshot_transfer::SnapshotReceiver;
 use super::traffic::Transfer;
 use super::types::{Batch, Callback, LogId, Vote};
@@ -98,7 +98,7 @@ pub struct PeerService {
     backend: Arc<dyn PeerBackend>,
     contact: Arc<LeaderContact>,
     receiver: Arc<SnapshotReceiver>,
-    read_timeout: Duration,
+    barrier: ReadBarrier,
     takes_part: watch::Receiver<bool>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -116,12 +116,12 @@ impl PeerService {
         backend: Arc<dyn PeerBackend>,
         contact: Arc<LeaderContact>,
         receiver: Arc<SnapshotReceiver>,
-        read_timeout: Duration,
+        barrier: ReadBarrier,
         takes_part: watch::Receiver<bool>,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        Self { raft, log, peers, backend, contact, receiver, read_timeout, takes_part, tasks, stop }
+        Self { raft, log, peers, backend, contact, receiver, barrier, takes_part, tasks, stop }
     }
 
     /// Waits until this member takes part.
@@ -311,7 +311,7 @@ impl PeerRpc for PeerService {
     ) -> Result<Response<wire::ReadIndexReply>, Status> {
         self.taking_part().await?;
         self.peers.admit(&request)?;
-        let index = local_index(&self.raft, self.read_timeout).await;
+        let index = self.barrier.index().await;
         let index =
             index.ok_or_else(|| Status::unavailable("this member could not confirm that it leads"))?;
         Ok(self.peers.response(wire::ReadIndexReply { log_id: Some(wire::LogId { term: 0, index }) }))

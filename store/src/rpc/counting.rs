@@ -4,6 +4,7 @@
 
 use barque_proto::etcdserverpb as pb;
 use barque_proto::etcdserverpb::request_op::Request as Op;
+use barque_proto::served;
 use bytes::Bytes;
 use tonic::Request;
 
@@ -73,12 +74,12 @@ impl Operations<RangeOutcome> for pb::RangeRequest {
 /// A chunk of a streamed range, by its encoded records. Only the first one is a request.
 pub(super) struct Chunk<'a> {
     pub(super) first: bool,
-    pub(super) records: &'a [Bytes],
+    pub(super) records: &'a [served::Encoded],
 }
 
 impl Operations<Chunk<'_>> for pb::RangeRequest {
     fn operations(&self, answer: &Chunk<'_>, to: &mut Vec<(Bytes, Traffic)>) {
-        let bytes = answer.records.iter().map(Bytes::len).sum();
+        let bytes = answer.records.iter().map(|record| record.0.slice.len()).sum();
         let traffic = Traffic { reads: u64::from(answer.first), ..Traffic::read(bytes) };
         to.push((self.key.clone(), traffic));
     }

@@ -36,16 +36,28 @@ impl<B: Backend> HeaderSource for Headers<B> {
     }
 }
 
+/// Answers that wait are given away so many in a row before the next request is looked for, which needs a lock of
+/// the connection.
+const ANSWERS_IN_A_ROW: usize = 64;
+
 struct Session<B> {
     backend: B,
     credentials: Credentials,
     engine: WatchStream,
     requests: Streaming<WatchRequest>,
+    in_a_row: usize,
 }
 
 impl<B: Backend> Session<B> {
     /// The next answer. Requests are taken while answers wait, and not taken while too many wait.
     async fn next(&mut self) -> Option<Result<WatchResponse, Status>> {
+        if self.in_a_row < ANSWERS_IN_A_ROW
+            && let Some(answer) = self.engine.waiting_answer()
+        {
+            self.in_a_row += 1;
+            return Some(Ok(answer));
+        }
+        self.in_a_row = 0;
         loop {
             let accepts = self.engine.accepts_requests();
             let request = tokio::select! {
@@ -93,12 +105,14 @@ impl<B: Backend> watch_server::Watch for Watch<B> {
         let mut engine =
             WatchStream::new(Arc::clone(&self.hub), Arc::clone(&self.history), headers, self.config);
         engine.set_client(client_of(&self.backend, &request, &admitted.credentials));
-        let session = Session {
+        // Boxed, because it is moved with each answer.
+        let session = Box::new(Session {
             backend: self.backend.clone(),
             credentials: admitted.credentials.clone(),
             engine,
             requests: request.into_inner(),
-        };
+            in_a_row: 0,
+        });
         let answers = stream::unfold(session, |mut session| async move {
             let answer = session.next().await?;
             Some((answer, session))

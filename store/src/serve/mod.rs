@@ -4,6 +4,7 @@
 //! All belong to a [`Server`] and end with it. Never knows what is served.
 
 mod authority;
+mod cork;
 mod front;
 mod gather;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::cork::{Sending, cork};
 use self::gather::Gather;
 
 pub use self::front::{CountedBody, Front, FrontBody, FrontFuture, HttpOnly, PerConnection, is_grpc};
@@ -229,12 +231,13 @@ where
 
     async fn http(self, io: impl AsyncRead + AsyncWrite + Unpin + 'static, name: Option<ClientName>) {
         let service = Named::new(self.service, name);
-        let connection = pin!(self.builder.serve_connection(TokioIo::new(Lenient::new(io)), service));
-        let mut connection = Gather::new(connection);
+        let (corked, cork) = cork(Lenient::new(io));
+        let connection = pin!(self.builder.serve_connection(TokioIo::new(corked), service));
+        let mut connection = Gather::new(Sending { connection, cork });
         let ended = tokio::select! {
             ended = &mut connection => ended,
             () = self.server.drain.cancelled() => {
-                connection.inner().graceful_shutdown();
+                connection.inner().connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     ended = &mut connection => ended,
                     () = self.server.cut.cancelled() => Ok(()),

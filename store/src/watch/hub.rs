@@ -70,12 +70,24 @@ struct Ring {
     bytes: usize,
 }
 
+/// A stream with watches of one range.
+#[derive(Debug)]
+struct Listening {
+    listener: Arc<Listener>,
+    watches: usize,
+}
+
 #[derive(Debug, Default)]
 struct Group {
-    /// A stream is in here once for each of its watches.
-    listeners: Vec<Arc<Listener>>,
+    listeners: Vec<Listening>,
     /// The batch that last concerned this group.
     stamp: u64,
+}
+
+impl Group {
+    fn listeners(&self) -> impl Iterator<Item = &Listener> {
+        self.listeners.iter().map(|listening| &*listening.listener)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -175,13 +187,13 @@ impl WatchHub {
             let first = ring.published.next();
             ring.push(Batch { first, last: revision, events: shared, bytes }, self.limits);
             for &group in &*concerned {
-                for listener in &groups[group].listeners {
+                for Listening { listener, .. } in &groups[group].listeners {
                     listener.mark_at(first);
                 }
             }
             drop(ring);
             for &group in &*concerned {
-                for listener in &groups[group].listeners {
+                for Listening { listener, .. } in &groups[group].listeners {
                     listener.notify.notify_one();
                 }
             }
@@ -207,11 +219,11 @@ impl WatchHub {
         let mut ring = self.ring.write();
         let first = ring.published.next();
         ring.clear(revision);
-        for listener in registry.groups.iter().flat_map(|group| &group.listeners) {
+        for Listening { listener, .. } in registry.groups.iter().flat_map(|group| &group.listeners) {
             listener.mark_at(first);
         }
         drop(ring);
-        for listener in registry.groups.iter().flat_map(|group| &group.listeners) {
+        for Listening { listener, .. } in registry.groups.iter().flat_map(|group| &group.listeners) {
             listener.notify.notify_one();
         }
         for (_, listener) in registry.waiting.drain(..) {
@@ -232,7 +244,12 @@ impl WatchHub {
         if registry.groups.len() <= group {
             registry.groups.resize_with(group + 1, Group::default);
         }
-        registry.groups[group].listeners.push(listener.clone());
+        let listeners = &mut registry.groups[group].listeners;
+        // From the back: a stream's watches are made one after the other.
+        match listeners.iter_mut().rev().find(|l| Arc::ptr_eq(&l.listener, listener)) {
+            Some(listening) => listening.watches += 1,
+            None => listeners.push(Listening { listener: listener.clone(), watches: 1 }),
+        }
         // No batch can come in between: publishing needs the registry.
         (group, self.ring.read().published)
     }
@@ -241,8 +258,11 @@ impl WatchHub {
         let mut registry = self.registry.lock();
         for group in groups {
             let listeners = &mut registry.groups[group].listeners;
-            if let Some(at) = listeners.iter().position(|l| Arc::ptr_eq(l, listener)) {
-                listeners.swap_remove(at);
+            if let Some(at) = listeners.iter().rposition(|l| Arc::ptr_eq(&l.listener, listener)) {
+                listeners[at].watches -= 1;
+                if listeners[at].watches == 0 {
+                    listeners.swap_remove(at);
+                }
                 registry.matcher.remove(group);
             }
         }

@@ -198,10 +198,7 @@ impl WatchStream {
     /// loss. Needs a Tokio runtime with a timer.
     pub async fn next(&mut self) -> Option<WatchResponse> {
         loop {
-            if let Some(answer) = self.ready.pop_front() {
-                let stats = self.hub.stats();
-                add(&stats.pending_events, -(answer.events.len() as i64));
-                stats.events.fetch_add(answer.events.len() as u64, Ordering::Relaxed);
+            if let Some(answer) = self.waiting_answer() {
                 return Some(answer);
             }
             if self.closed {
@@ -221,6 +218,17 @@ impl WatchStream {
                 self.wait().await;
             }
         }
+    }
+
+    /// The next answer, if it is there already.
+    pub fn waiting_answer(&mut self) -> Option<WatchResponse> {
+        let answer = self.ready.pop_front()?;
+        if !answer.events.is_empty() {
+            let stats = self.hub.stats();
+            add(&stats.pending_events, -(answer.events.len() as i64));
+            stats.events.fetch_add(answer.events.len() as u64, Ordering::Relaxed);
+        }
+        Some(answer)
     }
 
     /// The newest revision that a client can know of.

@@ -56,7 +56,7 @@ impl WatchHub {
             let published = self.ring.read().published;
             let end = registry.groups.len().min(next + PORTION_GROUPS);
             for group in (next..end).filter(|group| !seen.contains(group)) {
-                if registry.groups[group].listeners.iter().any(|listener| listener.behind(published) > 0) {
+                if registry.groups[group].listeners().any(|listener| listener.behind(published) > 0) {
                     behind.extend(registry.state(group, published));
                 }
             }
@@ -85,7 +85,7 @@ fn keep_furthest(states: &mut Vec<RangeState>, top: usize) {
 impl Registry {
     fn state(&self, group: GroupId, published: Revision) -> Option<RangeState> {
         let (range, watches) = self.matcher.group(group)?;
-        let slowest = self.groups[group].listeners.iter().max_by_key(|listener| listener.behind(published));
+        let slowest = self.groups[group].listeners().max_by_key(|listener| listener.behind(published));
         let revisions_behind = slowest.map_or(0, |listener| listener.behind(published));
         let client = slowest.and_then(|listener| listener.client.get()).filter(|_| revisions_behind > 0);
         Some(RangeState {
