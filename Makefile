@@ -3,17 +3,18 @@
 
 CARGO ?= cargo
 
-# cc is what Rust links with; protoc builds the crate etcd-client, which only tests use; etcd and etcdctl are the
-# references that the tests compare with.
-PACKAGES := build-essential etcd-server etcd-client protobuf-compiler
+# cc is what Rust links with; protoc and its standard protos build the crate etcd-client, which only tests use; etcd
+# and etcdctl are the references that the tests compare with.
+PACKAGES := build-essential etcd-server etcd-client protobuf-compiler libprotobuf-dev
 
-.PHONY: up test bench fmt verify packages lint binary
+.PHONY: up test bench fmt verify packages lint binary programs
 
 # Three members on this machine and one put/get through them. They run until Ctrl-C in a terminal, or with HOLD=1.
-up: binary
+up: PACKAGES := build-essential
+up: packages binary
 	$(CARGO) run --locked --quiet --package jepsen-like-tests --bin three-members
 
-test: packages lint binary
+test: packages lint programs
 	$(CARGO) test --locked --workspace
 
 # The same client against etcd and against Barque, three members each, in turns.
@@ -35,9 +36,13 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
-# The tests start this program; cargo does not build it for them by itself.
 binary:
 	$(CARGO) build --locked --package barque
+
+# The tests start the programs; cargo does not build those of other packages for them. With the whole workspace and all
+# targets, as in `lint` and `test`, the dependencies have the same features and are built once.
+programs:
+	$(CARGO) build --locked --workspace --all-targets
 
 # Installing etcd-server must not start an etcd of its own: policy-rc.d forbids it meanwhile, where there is none yet.
 packages:

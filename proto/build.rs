@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-const PROTOS: [&str; 7] = [
+const PROTOS: [&str; 8] = [
     "etcd/kv.proto",
     "etcd/auth.proto",
     "etcd/rpc.proto",
@@ -14,6 +14,7 @@ const PROTOS: [&str; 7] = [
     "etcd/v3election.proto",
     "grpc/health.proto",
     "barque/peer.proto",
+    "barque/admin.proto",
 ];
 
 /// Messages whose server side is written by hand in `served`.
@@ -44,7 +45,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let servers = out.join("servers");
     std::fs::create_dir_all(&servers)?;
-    let mut builder = tonic_prost_build::configure().build_client(false).bytes(".").out_dir(servers);
+    let mut builder = tonic_prost_build::configure()
+        .build_client(false)
+        .bytes(".")
+        .codec_path("crate::codec::SizedCodec")
+        .out_dir(servers);
     for (proto, rust) in PACKAGES {
         builder = builder.extern_path(proto, rust);
     }
@@ -52,7 +57,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         builder =
             builder.extern_path(format!(".etcdserverpb.{message}"), format!("crate::served::{message}"));
     }
-    builder = builder.extern_path(".barque.peer.v1", "crate::peer");
+    builder =
+        builder.extern_path(".barque.peer.v1", "crate::peer").extern_path(".barque.admin", "crate::admin");
     builder.compile_fds(files)?;
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! A running member: its runtime, its ports, and the signals that end it.
 
+use std::num::NonZero;
+
 use anyhow::Context;
 use barque_store::config::ValidConfig;
 use barque_store::server;
@@ -10,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 /// Runs until SIGTERM or SIGINT. A second signal does not wait for the end.
 pub(crate) fn run_store(config: ValidConfig) -> anyhow::Result<()> {
     allow_all_open_files();
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(worker_threads(cores))
         .enable_all()
         .thread_name("barque")
         .build()
@@ -34,6 +38,12 @@ pub(crate) fn run_store(config: ValidConfig) -> anyhow::Result<()> {
             shutdown.cancel();
         }
     })
+}
+
+/// A second worker on a machine with two cores costs more than it gives: a write passes through a dozen tasks, and
+/// each that wakes on the other worker is a switch of threads. The log's thread and the kernel want a core as well.
+fn worker_threads(cores: usize) -> usize {
+    if cores <= 2 { 1 } else { cores }
 }
 
 /// Each connection is an open file, and the usual soft limit of 1024 is there for programs that use `select`.

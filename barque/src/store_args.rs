@@ -105,6 +105,16 @@ pub(crate) struct StoreArgs {
         allow_hyphen_values = true
     )]
     auto_compaction_retention: Option<String>,
+    /// How often the leader compares the data of all members, and shuts out a minority that differs: a time such
+    /// as 5m; 0 is never.
+    #[arg(
+        long,
+        alias = "experimental-corrupt-check-time",
+        env = "BARQUE_STORE_CORRUPT_CHECK_TIME",
+        default_value = "5m",
+        value_name = "TIME"
+    )]
+    corrupt_check_time: String,
     /// Time between two heartbeats of the leader, in milliseconds.
     #[arg(long, env = "BARQUE_STORE_HEARTBEAT_INTERVAL", default_value_t = 100, value_name = "MS")]
     heartbeat_interval: u64,
@@ -222,6 +232,7 @@ impl StoreArgs {
             auth_token_ttl_s: self.auth_token_ttl,
             auto_compaction_mode: self.auto_compaction_mode,
             auto_compaction_retention: self.auto_compaction_retention,
+            corrupt_check_time: self.corrupt_check_time,
             heartbeat_interval_ms: self.heartbeat_interval,
             election_timeout_ms: self.election_timeout,
             snapshot_count: self.snapshot_count,

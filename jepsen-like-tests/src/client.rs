@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use barque_proto::admin;
+use barque_proto::admin::admin_client::AdminClient;
 use barque_proto::etcdserverpb as pb;
 use barque_proto::etcdserverpb::auth_client::AuthClient;
 use barque_proto::etcdserverpb::cluster_client::ClusterClient;
@@ -37,6 +39,8 @@ pub struct Client {
     pub maintenance: MaintenanceClient<Channel>,
     /// Users and roles.
     pub auth: AuthClient<Channel>,
+    /// Barque's own calls.
+    pub admin: AdminClient<Channel>,
 }
 
 impl Client {
@@ -51,7 +55,8 @@ impl Client {
             watch: WatchClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
             cluster: ClusterClient::new(channel.clone()),
             maintenance: MaintenanceClient::new(channel.clone()),
-            auth: AuthClient::new(channel),
+            auth: AuthClient::new(channel.clone()),
+            admin: AdminClient::new(channel),
         }
     }
 
@@ -118,6 +123,16 @@ impl Client {
     /// The member's hash of the keyspace at `revision` (0: the newest).
     pub async fn hash_kv(&self, revision: i64) -> Result<pb::HashKvResponse, Status> {
         Ok(self.maintenance.clone().hash_kv(pb::HashKvRequest { revision }).await?.into_inner())
+    }
+
+    /// Who takes how much space.
+    pub async fn space(&self, request: admin::SpaceRequest) -> Result<admin::SpaceResponse, Status> {
+        Ok(self.admin.clone().space(request).await?.into_inner())
+    }
+
+    /// When revisions were made.
+    pub async fn time_of(&self, revisions: Vec<i64>) -> Result<Vec<admin::RevisionTime>, Status> {
+        Ok(self.admin.clone().time_of(admin::TimeOfRequest { revisions }).await?.into_inner().times)
     }
 
     /// Adds a voting member that will listen at `peer_url`.

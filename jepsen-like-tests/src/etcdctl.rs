@@ -1,13 +1,15 @@
-//! Runs Debian's `etcdctl` as a user would.
+//! Runs Debian's `etcdctl`, or `kvctl`, as a user would.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
+
+use crate::cluster::built_binary;
 
 /// No command of a test takes longer, except for those that say so.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -29,14 +31,15 @@ impl Printed {
     /// # Panics
     /// When it has not.
     pub fn ok(self) -> String {
-        assert_eq!(self.code, 0, "etcdctl failed: {}{}", self.out, self.err);
+        assert_eq!(self.code, 0, "the command failed: {}{}", self.out, self.err);
         self.out
     }
 }
 
-/// `etcdctl` with the global flags that lead to a cluster.
+/// `etcdctl` or `kvctl` with the global flags that lead to a cluster.
 #[derive(Clone, Debug)]
 pub struct Etcdctl {
+    program: PathBuf,
     global: Vec<String>,
 }
 
@@ -44,7 +47,17 @@ impl Etcdctl {
     /// Speaks with these endpoints.
     #[must_use]
     pub fn to(endpoints: &[String]) -> Self {
-        Self { global: vec![format!("--endpoints={}", endpoints.join(","))] }
+        Self::by("etcdctl".into(), endpoints)
+    }
+
+    /// The same with `kvctl`: `$KVCTL_BIN`, or the binary of this build.
+    #[must_use]
+    pub fn kvctl(endpoints: &[String]) -> Self {
+        Self::by(built_binary("KVCTL_BIN", "kvctl"), endpoints)
+    }
+
+    fn by(program: PathBuf, endpoints: &[String]) -> Self {
+        Self { program, global: vec![format!("--endpoints={}", endpoints.join(","))] }
     }
 
     /// Uses TLS with this authority.
@@ -70,7 +83,7 @@ impl Etcdctl {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("etcdctl");
+        let mut command = Command::new(&self.program);
         command.env("ETCDCTL_API", "3").args(&self.global).args(arguments).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -83,12 +96,13 @@ impl Etcdctl {
 
     /// Runs one command that reads `input` and may take as long as `patience`.
     pub async fn run_with(&self, arguments: &[&str], input: &str, patience: Duration) -> Printed {
-        let mut child = self.command(arguments).spawn().unwrap_or_else(missing);
+        let mut child = self.command(arguments).spawn().unwrap_or_else(|why| self.missing(&why));
         let mut stdin = child.stdin.take().expect("stdin is piped");
-        stdin.write_all(input.as_bytes()).await.expect("etcdctl reads what it is given");
+        // A command that fails early does not read its input.
+        let _ = stdin.write_all(input.as_bytes()).await;
         drop(stdin);
         let output = timeout(patience, child.wait_with_output()).await;
-        let output = output.unwrap_or_else(|_| panic!("etcdctl {arguments:?} still runs after {patience:?}"));
+        let output = output.unwrap_or_else(|_| panic!("{arguments:?} still runs after {patience:?}"));
         let output = output.expect("a child can be waited for");
         Printed {
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -100,14 +114,15 @@ impl Etcdctl {
     /// Starts a command that goes on until it is stopped, such as `watch` or `lock`.
     #[must_use]
     pub fn open(&self, arguments: &[&str]) -> OpenCommand {
-        let mut child = self.command(arguments).spawn().unwrap_or_else(missing);
+        let mut child = self.command(arguments).spawn().unwrap_or_else(|why| self.missing(&why));
         let out = child.stdout.take().expect("stdout is piped");
         OpenCommand { child, lines: BufReader::new(out).lines() }
     }
-}
 
-fn missing<T>(why: io::Error) -> T {
-    panic!("cannot run etcdctl: {why} (`apt-get install etcd-client`)")
+    fn missing<T>(&self, why: &io::Error) -> T {
+        let program = self.program.display();
+        panic!("cannot run {program}: {why} (`apt-get install etcd-client`, `cargo build -p kvctl`)")
+    }
 }
 
 /// A command that still runs; dropping it ends it.
@@ -118,9 +133,21 @@ pub struct OpenCommand {
 }
 
 impl OpenCommand {
+    /// Writes a line to its standard input.
+    pub async fn write_line(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().expect("stdin is piped");
+        stdin.write_all(format!("{line}\n").as_bytes()).await.expect("the command reads its input");
+    }
+
+    /// Waits for its end, which somebody else brings about, and returns the exit code.
+    pub async fn ended(mut self) -> i32 {
+        let ended = timeout(PATIENCE, self.child.wait()).await.expect("the command ends by itself");
+        ended.expect("a child can be waited for").code().unwrap_or(-1)
+    }
+
     /// The next line it prints, or `None` when `patience` runs out or it has ended.
     pub async fn line(&mut self, patience: Duration) -> Option<String> {
-        timeout(patience, self.lines.next_line()).await.ok()?.expect("etcdctl prints text")
+        timeout(patience, self.lines.next_line()).await.ok()?.expect("it prints text")
     }
 
     /// The next `count` lines; fails when they do not come.
@@ -129,19 +156,21 @@ impl OpenCommand {
         while lines.len() < count {
             match self.line(PATIENCE).await {
                 Some(line) => lines.push(line),
-                None => panic!("etcdctl printed {lines:?}; {} more lines were expected", count - lines.len()),
+                None => panic!("it printed {lines:?}; {} more lines were expected", count - lines.len()),
             }
         }
         lines
     }
 
     /// Interrupts it (SIGINT, as Ctrl-C does) and waits for its end.
-    pub async fn interrupt(mut self) {
+    /// Returns the exit code; -1 when the signal ended it.
+    pub async fn interrupt(mut self) -> i32 {
         let id = self.child.id().and_then(|id| i32::try_from(id).ok());
         if let Some(pid) = id.and_then(rustix::process::Pid::from_raw) {
-            rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("etcdctl is our child");
+            rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it is our child");
         }
         let ended = timeout(PATIENCE, self.child.wait()).await;
-        ended.expect("etcdctl ends when interrupted").expect("a child can be waited for");
+        let status = ended.expect("it ends when interrupted").expect("a child can be waited for");
+        status.code().unwrap_or(-1)
     }
 }

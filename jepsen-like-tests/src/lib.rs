@@ -9,3 +9,4 @@ pub mod cluster;
 pub mod deadline;
 pub mod etcdctl;
 pub mod load;
+pub mod memory;

@@ -5,10 +5,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use jepsen_like_tests::client::Client;
-use jepsen_like_tests::cluster::{Cluster, Flavor, Options};
+use jepsen_like_tests::cluster::{Cluster, Flavor, Options, http_get};
 use jepsen_like_tests::deadline::{PATIENCE, eventually};
-use jepsen_like_tests::load::{Load, Memories, check, history};
+use jepsen_like_tests::load::{Acknowledged, Load, Memories, PREFIX, check, history};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 const WRITERS: usize = 4;
@@ -30,6 +33,12 @@ async fn everybody_agrees(cluster: &mut Cluster, memories: &Memories) {
             "hash at revision {revision} on {}",
             cluster.name(index)
         );
+    }
+    // Nobody lost anything, so nobody may have been taken for somebody who did.
+    for index in 0..cluster.len() {
+        let log = cluster.log(index);
+        let refused = log.lines().find(|line| line.contains("rolled back"));
+        assert_eq!(refused, None, "{} refuses a member that has everything", cluster.name(index));
     }
     println!("{} writes were acknowledged, {} are in the history", memories.acknowledged.len(), first.len());
 }
@@ -165,4 +174,108 @@ async fn a_paused_leader_answers_nothing_stale_and_ends_no_lease() {
         sleep(Duration::from_millis(500)).await;
     }
     assert_eq!(survivor.get("leased").await.unwrap().as_deref(), Some(&b"kept"[..]));
+}
+
+/// What one client of the member that falls behind was told.
+#[derive(Default)]
+struct Told {
+    acknowledged: Vec<Acknowledged>,
+    unanswered: Vec<String>,
+}
+
+/// Writes one value after the other through one member, each once, until `enough` were acknowledged after the
+/// signal. It waits for as long as the member lets it.
+async fn write_patiently(
+    client: Client,
+    writer: usize,
+    mut signal: watch::Receiver<bool>,
+    enough: usize,
+) -> Told {
+    let mut told = Told::default();
+    let mut since = 0;
+    for number in 0.. {
+        let (key, value) = (format!("{PREFIX}behind/{writer}"), format!("behind-{writer}-{number}"));
+        match client.put(key.clone(), value.clone()).await {
+            Ok(answer) => {
+                let revision = answer.header.unwrap().revision;
+                told.acknowledged.push(Acknowledged { key: key.into(), value: value.into(), revision });
+                since += usize::from(*signal.borrow_and_update());
+            }
+            Err(status) => told.unanswered.push(status.message().to_owned()),
+        }
+        if since >= enough {
+            break;
+        }
+    }
+    told
+}
+
+/// A member is paused with writes of its clients on their way to the leader, and gets a snapshot that contains
+/// them: it can neither tell their clients that they were done nor do them again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_on_their_way_of_a_member_that_gets_a_snapshot_are_done_once() {
+    if !Flavor::under_test().is_barque() {
+        println!("skipped: etcd keeps 5000 entries for followers, however large they are");
+        return;
+    }
+    // Clients wait for 5 s and two election timeouts: longer than the pause.
+    let options = Options::default()
+        .flag("--heartbeat-interval", 500)
+        .flag("--election-timeout", 10_000)
+        .flag("--snapshot-count", 100);
+    let mut cluster = Cluster::start(Flavor::under_test(), 3, options).await.unwrap();
+    let leader = cluster.leader().await.unwrap();
+    let behind = (leader + 1) % 3;
+    let signal = watch::Sender::new(false);
+    let mut writers = JoinSet::new();
+    for writer in 0..4 {
+        writers.spawn(write_patiently(cluster.client(behind), writer, signal.subscribe(), 20));
+    }
+    let through_leader = cluster.client(leader);
+    let begun = eventually("writes through the member", PATIENCE, || async {
+        let found =
+            through_leader.get(format!("{PREFIX}behind/3")).await.map_err(|status| status.to_string())?;
+        found.map(drop).ok_or_else(|| "none yet".to_owned())
+    });
+    begun.await.unwrap();
+    cluster.pause(behind).unwrap();
+
+    // Megabytes, of which the leader keeps a fraction in its log.
+    let mut load = JoinSet::new();
+    for writer in 0..8 {
+        let client = cluster.client(leader);
+        load.spawn(async move {
+            let mut acknowledged = Vec::new();
+            for number in 0..50 {
+                let key = Bytes::from(format!("{PREFIX}{writer}/{}", number % 5));
+                let value = Bytes::from(format!("{writer}-{number}-{}", "y".repeat(32 << 10)));
+                let answer = client.put(key.clone(), value.clone()).await.unwrap();
+                acknowledged.push(Acknowledged { key, value, revision: answer.header.unwrap().revision });
+            }
+            acknowledged
+        });
+    }
+    let mut memories = Memories::default();
+    while let Some(writes) = load.join_next().await {
+        memories.acknowledged.extend(writes.unwrap());
+    }
+    signal.send_replace(true);
+    cluster.resume(behind).unwrap();
+    let mut unanswered = Vec::new();
+    while let Some(told) = writers.join_next().await {
+        let told = told.unwrap();
+        memories.acknowledged.extend(told.acknowledged);
+        unanswered.extend(told.unanswered);
+    }
+    let metrics = http_get(cluster.client_port(behind), "/metrics").await.unwrap().body;
+    let received = metrics
+        .lines()
+        .any(|line| line.starts_with("etcd_network_snapshot_receive_success") && !line.ends_with(" 0"));
+    assert!(received, "it caught up, but not by a snapshot");
+    println!("unanswered: {unanswered:?}");
+    assert!(!unanswered.is_empty(), "no write was on its way");
+    for error in &unanswered {
+        assert_eq!(error, "etcdserver: request timed out, possibly due to connection lost");
+    }
+    everybody_agrees(&mut cluster, &memories).await;
 }

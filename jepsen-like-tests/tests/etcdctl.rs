@@ -300,14 +300,16 @@ async fn move_leader(cluster: &mut Cluster) {
     assert!(refused.code != 0 && refused.err.contains("no leader endpoint given"), "{refused:?}");
 }
 
-/// The smallest load that it knows; it takes a minute, during which the other tests of this file run.
+/// The smallest load that it knows; it takes a minute, during which the other tests of this file run. Whether the
+/// times please it is a matter of the machine; that every one of its writes succeeds is not.
 #[tokio::test]
-async fn check_perf_passes() {
+async fn check_perf_runs_without_an_error() {
     let cluster = Cluster::start(Flavor::under_test(), 3, Options::default()).await.unwrap();
     let all = Etcdctl::to(&cluster.endpoints());
     let checked = all.run_with(&["check", "perf", "--load=s"], "", Duration::from_secs(100)).await;
     let verdict: Vec<&str> =
         checked.out.lines().chain(checked.err.lines()).filter(|line| line.contains(": ")).collect();
     println!("{}", verdict.join("\n"));
-    assert!(checked.code == 0 && checked.out.contains("PASS"), "{checked:?}");
+    let finished = checked.out.contains("Throughput is") || checked.out.contains("Throughput too low");
+    assert!(finished && !checked.out.contains("ERROR") && !checked.err.contains("ERROR"), "{checked:?}");
 }

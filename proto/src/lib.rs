@@ -1,4 +1,5 @@
-//! The contracts on the wire: etcd's v3 API, the members' own protocol, the gRPC health check.
+//! The contracts on the wire: etcd's v3 API, the administrator's own calls, the members' own protocol, the gRPC
+//! health check.
 //!
 //! Holds messages, clients and server traits and nothing else; never any behaviour.
 
@@ -46,6 +47,16 @@ pub mod peer {
     tonic::include_proto!("barque.peer.v1");
 }
 
+/// Nested as its name is: what it takes from other packages is found by that.
+mod barque {
+    /// What an administrator asks of one member beyond etcd's API: messages and client.
+    pub mod admin {
+        tonic::include_proto!("barque.admin");
+    }
+}
+pub use barque::admin;
+
+pub mod codec;
 pub mod served;
 
 /// The server traits of every service.
@@ -64,5 +75,8 @@ pub mod server {
     }
     pub mod peer {
         tonic::include_proto!("servers/barque.peer.v1");
+    }
+    pub mod admin {
+        tonic::include_proto!("servers/barque.admin");
     }
 }

@@ -4,17 +4,55 @@
 //! field are encoded alike. Here every record is bytes that were encoded once, when it was written,
 //! so that a list or a watch never encodes a record again. Never used for decoding foreign input.
 
-use bytes::Bytes;
+use bytes::{Buf, BufMut, Bytes};
+use prost::DecodeError;
+use prost::encoding::{DecodeContext, WireType, skip_field};
+use triomphe::ThinArc;
 
 use crate::etcdserverpb::ResponseHeader;
+
+/// A record as it is stored: an encoded `mvccpb.KeyValue`, shared and never copied but into the answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded(pub ThinArc<(), u8>);
+
+impl Default for Encoded {
+    fn default() -> Self {
+        Self(ThinArc::from_header_and_slice((), &[]))
+    }
+}
+
+impl prost::Message for Encoded {
+    fn encode_raw(&self, buf: &mut impl BufMut) {
+        buf.put_slice(&self.0.slice);
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.0.slice.len()
+    }
+
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buf: &mut impl Buf,
+        ctx: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        // Servers only send these messages.
+        skip_field(wire_type, tag, buf, ctx)
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
 
 /// `etcdserverpb.RangeResponse`; `kvs` are encoded `mvccpb.KeyValue`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct RangeResponse {
     #[prost(message, optional, tag = "1")]
     pub header: Option<ResponseHeader>,
-    #[prost(bytes = "bytes", repeated, tag = "2")]
-    pub kvs: Vec<Bytes>,
+    #[prost(message, repeated, tag = "2")]
+    pub kvs: Vec<Encoded>,
     #[prost(bool, tag = "3")]
     pub more: bool,
     #[prost(int64, tag = "4")]
@@ -33,8 +71,8 @@ pub struct RangeStreamResponse {
 pub struct PutResponse {
     #[prost(message, optional, tag = "1")]
     pub header: Option<ResponseHeader>,
-    #[prost(bytes = "bytes", optional, tag = "2")]
-    pub prev_kv: Option<Bytes>,
+    #[prost(message, optional, tag = "2")]
+    pub prev_kv: Option<Encoded>,
 }
 
 /// `etcdserverpb.DeleteRangeResponse`; `prev_kvs` are encoded `mvccpb.KeyValue`.
@@ -44,8 +82,8 @@ pub struct DeleteRangeResponse {
     pub header: Option<ResponseHeader>,
     #[prost(int64, tag = "2")]
     pub deleted: i64,
-    #[prost(bytes = "bytes", repeated, tag = "3")]
-    pub prev_kvs: Vec<Bytes>,
+    #[prost(message, repeated, tag = "3")]
+    pub prev_kvs: Vec<Encoded>,
 }
 
 /// `etcdserverpb.TxnResponse`.

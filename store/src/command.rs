@@ -81,6 +81,13 @@ pub enum Command {
     },
     /// Users, roles, and whether they are asked for.
     Auth(AuthCommand),
+    /// The leader saw that this revision was current at this time on its clock. Changes no key.
+    MarkTime {
+        /// The current revision then.
+        revision: Revision,
+        /// Milliseconds since 1970.
+        time_ms: i64,
+    },
 }
 
 impl Command {

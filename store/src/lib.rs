@@ -1,14 +1,16 @@
 //! The replicated, revisioned key/value store that takes etcd's place.
 //!
-//! Knows nothing of Kubernetes. `ids`, `record`, `command`, `event` and `stored` are the vocabulary; `mvcc`,
-//! `lease` and `state` are pure; `wal`, `snapshot`, `records` and `storage` are the disk; `raft` is consensus;
+//! Knows nothing of Kubernetes. `ids`, `record`, `command`, `event`, `timeline` and `stored` are the vocabulary;
+//! `mvcc`, `lease` and `state` are pure; `wal`, `snapshot`, `records` and `storage` are the disk; `raft` is consensus;
 //! `watch`, `rpc`, `http` and `serve` face clients; `member` wires the parts together and `server` runs them.
 
+pub mod activity;
 pub mod auth;
 pub mod command;
 pub mod config;
 pub mod error;
 pub mod event;
+pub mod grouping;
 pub mod http;
 pub mod identity;
 pub mod ids;
@@ -28,6 +30,8 @@ mod socket;
 pub mod state;
 pub mod storage;
 pub mod stored;
+pub mod timeline;
 pub mod tls;
+mod varint;
 pub mod wal;
 pub mod watch;

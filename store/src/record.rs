@@ -4,15 +4,18 @@
 //! written, and never changed: lists, watches, snapshots and disk all use the same bytes.
 
 use std::fmt;
-use std::sync::Arc;
 
-use bytes::Bytes;
+use barque_proto::served::Encoded;
+use triomphe::ThinArc;
 
 use crate::ids::{LeaseId, Revision};
+use crate::varint::{put_varint, varint};
 
 /// An immutable version of a key. Cloning copies a pointer.
+///
+/// The length stands with the bytes: tree and history hold millions of records, and pay one word for each.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Record(Arc<[u8]>);
+pub struct Record(ThinArc<(), u8>);
 
 /// What a record holds, borrowed from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +32,28 @@ pub struct Fields<'a> {
     pub value: &'a [u8],
     /// The lease the key is attached to.
     pub lease: Option<LeaseId>,
+}
+
+/// What a version is among those of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The current one.
+    Live,
+    /// One that was superseded or deleted.
+    Old,
+    /// A deletion.
+    Tombstone,
+}
+
+/// A version of a key that is kept, as what takes space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptVersion<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// How large its value is.
+    pub value_bytes: usize,
+    /// What it is.
+    pub standing: Standing,
 }
 
 /// The bytes are not an encoded record.
@@ -56,7 +81,7 @@ impl Record {
         put_number(&mut out, VERSION, fields.version);
         put_bytes(&mut out, VALUE, fields.value);
         put_number(&mut out, LEASE, fields.lease.map_or(0, |l| l.0));
-        Self(out.into())
+        Self::of(&out)
     }
 
     /// The record of a deletion: the key and the revision that deleted it.
@@ -78,24 +103,29 @@ impl Record {
     /// When the bytes are not such a record.
     pub fn decode(encoded: &[u8]) -> Result<Self, RecordError> {
         parse(encoded)?;
-        Ok(Self(encoded.into()))
+        Ok(Self::of(encoded))
+    }
+
+    fn of(encoded: &[u8]) -> Self {
+        Self(ThinArc::from_header_and_slice((), encoded))
     }
 
     /// All fields.
     #[must_use]
     pub fn fields(&self) -> Fields<'_> {
-        parse(&self.0).expect("a record holds only bytes that were encoded or checked at its making")
+        parse(self.encoded()).expect("a record holds only bytes that were encoded or checked at its making")
     }
 
     /// The key; cheaper than [`Record::fields`].
     #[must_use]
     #[inline]
     pub fn key(&self) -> &[u8] {
-        if self.0.first() != Some(&KEY) {
+        let encoded = self.encoded();
+        if encoded.first() != Some(&KEY) {
             return &[];
         }
-        let (len, at) = varint(&self.0, 1).expect("checked at its making");
-        &self.0[at..at + len as usize]
+        let (len, at) = varint(encoded, 1).expect("checked at its making");
+        &encoded[at..at + len as usize]
     }
 
     /// The revision of this version.
@@ -106,14 +136,16 @@ impl Record {
 
     /// The encoded `mvccpb.KeyValue`.
     #[must_use]
+    #[inline]
     pub fn encoded(&self) -> &[u8] {
-        &self.0
+        &self.0.slice
     }
 
-    /// The encoded `mvccpb.KeyValue`, sharing this record's memory.
+    /// The encoded `mvccpb.KeyValue` for an answer, sharing this record's memory.
     #[must_use]
-    pub fn to_bytes(&self) -> Bytes {
-        Bytes::from_owner(self.clone())
+    #[inline]
+    pub fn into_encoded(self) -> Encoded {
+        Encoded(self.0)
     }
 
     /// The same version without its value: what a `keys_only` range answers.
@@ -125,7 +157,7 @@ impl Record {
 
 impl AsRef<[u8]> for Record {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        self.encoded()
     }
 }
 
@@ -133,14 +165,6 @@ impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.fields().fmt(f)
     }
-}
-
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push((value as u8) | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }
 
 fn put_number(out: &mut Vec<u8>, tag: u8, value: i64) {
@@ -156,20 +180,6 @@ fn put_bytes(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
         put_varint(out, value.len() as u64);
         out.extend_from_slice(value);
     }
-}
-
-#[inline]
-fn varint(from: &[u8], mut at: usize) -> Option<(u64, usize)> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let byte = *from.get(at)?;
-        at += 1;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Some((value, at));
-        }
-    }
-    None
 }
 
 fn parse(from: &[u8]) -> Result<Fields<'_>, RecordError> {
@@ -219,6 +229,11 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
+
+    #[test]
+    fn a_record_is_one_word_wherever_it_is_held() {
+        assert_eq!(size_of::<Option<Record>>(), size_of::<usize>());
+    }
 
     proptest! {
         #[test]

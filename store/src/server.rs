@@ -22,7 +22,7 @@ use crate::member::start::{MemberSettings, StartError, Started, start};
 use crate::metrics::Metrics;
 use crate::raft::node::RaftTiming;
 use crate::raft::traffic::CountedService;
-use crate::rpc::backend::{Backend as _, Limits};
+use crate::rpc::backend::{ActiveAlarm, Backend as _, Limits};
 use crate::rpc::permit::LoginSettings;
 use crate::rpc::{self, Watches};
 use crate::serve::{ConnectionLimit, Front, HANDSHAKE_DEADLINE, HttpOnly, Server};
@@ -96,13 +96,20 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
     let peers = Server::new(HANDSHAKE_DEADLINE);
     let peer_service = PeerServer::new(peer_service).max_decoding_message_size(PEER_MESSAGE_BYTES);
     let peer_routes = Routes::new(CountedService::new(peer_service, Arc::clone(member.peers())));
-    let front = Front::new(peer_routes, endpoints.clone(), metrics.grpc.clone());
+    let front = Front::new(peer_routes, endpoints.clone(), metrics.grpc.clone(), Arc::default());
     let limit = ConnectionLimit::new(PEER_CONNECTIONS);
     for listener in listeners.peer {
         tracing::info!(url = %listener.url, "serving members");
         peers.serve(listener, front.clone(), limit.clone());
     }
-    member.take_part(&settings).await?;
+    tokio::select! {
+        taken = member.take_part(&settings) => taken?,
+        () = stop.cancelled() => {
+            member.stop().await;
+            peers.shutdown(Duration::ZERO).await;
+            return Ok(());
+        }
+    }
 
     let clients = Server::new(HANDSHAKE_DEADLINE);
     let watches = Watches {
@@ -110,7 +117,9 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
         history: Arc::clone(member.published()) as _,
         config: WatchConfig { fragment_bytes: limits.max_request_bytes, ..WatchConfig::default() },
     };
-    let front = Front::new(rpc::routes(&member, watches), endpoints.clone(), metrics.grpc.clone());
+    let routes = rpc::routes(&member, watches);
+    let activity = Arc::clone(member.activity());
+    let front = Front::new(routes, endpoints.clone(), metrics.grpc.clone(), activity);
     let limit = ConnectionLimit::new(CLIENT_CONNECTIONS);
     for listener in listeners.client {
         tracing::info!(url = %listener.url, "serving clients");
@@ -185,6 +194,7 @@ fn settings(config: &ValidConfig, metrics: &Arc<Metrics>) -> Result<MemberSettin
         },
         quota_bytes: config.quota_bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
         auto_compaction: config.auto_compaction,
+        corrupt_check: config.corrupt_check,
         snapshots: SnapshotRule {
             entries: config.snapshot_count,
             keep_log_bytes: config
@@ -226,7 +236,9 @@ impl HealthSource for Health {
     }
 
     fn alarms(&self) -> Vec<AlarmKind> {
-        self.0.alarms().into_iter().map(|alarm| alarm.kind).collect()
+        // Another member's data is no reason to send nobody here.
+        let concerns = |alarm: &ActiveAlarm| alarm.kind != AlarmKind::Corrupt || self.0.is_corrupt();
+        self.0.alarms().into_iter().filter(concerns).map(|alarm| alarm.kind).collect()
     }
 
     fn has_leader(&self) -> bool {

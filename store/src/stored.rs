@@ -3,17 +3,20 @@
 //! Shapes only. The snapshot file and the record store write them; the state machine is rebuilt from them.
 
 mod auth;
+pub mod sections;
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::auth::{StoredAuth, StoredUser};
+use sections::{SectionReader, SectionWriter};
 
 use crate::command::AlarmKind;
 use crate::event::{Event, EventKind};
 use crate::ids::{Incarnation, LeaseId, MemberId, Revision, SubRevision};
 use crate::record::Record;
+use crate::timeline::Timeline;
 
 /// One version of a key as disk keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,28 +56,47 @@ pub struct StateMeta {
     pub members: Vec<PublishedMember>,
     /// Ids of members that were removed; they never come back.
     pub removed: Vec<MemberId>,
-    /// Users and roles. Not part of the encoding of this struct: it is written as [`StateMeta::auth_section`], so
-    /// that what was written before there were any can still be read.
+    /// Users and roles. Like what follows not part of the encoding of this struct, but one of
+    /// [`StateMeta::sections`], so that what was written before there were any can still be read.
     #[serde(skip)]
     pub auth: Arc<StoredAuth>,
+    /// Which revision was current when.
+    #[serde(skip)]
+    pub timeline: Arc<Timeline>,
+}
+
+/// Numbers of the sections of a [`StateMeta`]. A new one takes the next number; none is ever given again.
+mod section {
+    pub(super) const AUTH: u16 = 7;
+    pub(super) const TIMELINE: u16 = 8;
 }
 
 impl StateMeta {
-    /// What is written behind the encoded struct: nothing when there are neither users nor roles.
+    /// What is written behind the encoded struct; nothing when all of it is empty.
     #[must_use]
-    pub fn auth_section(&self) -> Vec<u8> {
-        if *self.auth == StoredAuth::default() { Vec::new() } else { self.auth.encode() }
+    pub fn sections(&self) -> Vec<u8> {
+        let mut out = SectionWriter::default();
+        if *self.auth != StoredAuth::default() {
+            out.put(section::AUTH, &self.auth.encode()).expect("users and roles are far smaller than 4 GiB");
+        }
+        if *self.timeline != Timeline::default() {
+            out.put(section::TIMELINE, &*self.timeline).expect("marks are numbers, and not many");
+        }
+        out.finish()
     }
 
-    /// Takes what [`StateMeta::auth_section`] made.
+    /// Takes what [`StateMeta::sections`] made.
     ///
     /// # Errors
     /// When it is something else; a sentence that says what.
-    pub fn set_auth_section(&mut self, bytes: &[u8]) -> Result<(), String> {
-        if !bytes.is_empty() {
-            self.auth = Arc::new(StoredAuth::decode(bytes)?);
+    pub fn set_sections(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let mut from = SectionReader::new(bytes).map_err(|error| error.to_string())?;
+        let auth: Vec<u8> = from.take(section::AUTH).map_err(|error| error.to_string())?;
+        if !auth.is_empty() {
+            self.auth = Arc::new(StoredAuth::decode(&auth)?);
         }
-        Ok(())
+        self.timeline = Arc::new(from.take(section::TIMELINE).map_err(|error| error.to_string())?);
+        from.finish().map_err(|error| error.to_string())
     }
 }
 

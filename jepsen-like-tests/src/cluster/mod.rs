@@ -16,7 +16,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 pub use health::{HttpAnswer, http_get};
-pub use options::{Flavor, Options, TlsFiles, barque_binary};
+pub use options::{Flavor, Options, TlsFiles, barque_binary, built_binary};
 
 use crate::client::Client;
 use crate::deadline::{PATIENCE, TooLate, eventually};

@@ -47,12 +47,18 @@ impl Flavor {
 /// `$BARQUE_BIN`, or the binary that this build put beside (or above) the running one.
 #[must_use]
 pub fn barque_binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("BARQUE_BIN") {
+    built_binary("BARQUE_BIN", "barque")
+}
+
+/// `$variable`, or the binary `name` that this build put beside (or above) the running one.
+#[must_use]
+pub fn built_binary(variable: &str, name: &str) -> PathBuf {
+    if let Some(path) = std::env::var_os(variable) {
         return PathBuf::from(path);
     }
     let this = std::env::current_exe().expect("a running program has a path");
-    let near = this.ancestors().skip(1).take(2).map(|dir| dir.join("barque"));
-    near.into_iter().find(|path| path.is_file()).unwrap_or_else(|| PathBuf::from("barque"))
+    let near = this.ancestors().skip(1).take(2).map(|dir| dir.join(name));
+    near.into_iter().find(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(name))
 }
 
 /// Paths of PEM files with which every member serves clients and peers.

@@ -181,6 +181,7 @@ impl<'a> Check<'a> {
             Command::LeaseExpire { .. }
             | Command::LeaseCheckpoint { .. }
             | Command::PublishMember { .. }
+            | Command::MarkTime { .. }
             | Command::As { .. } => Err(AuthError::PermissionDenied),
         }
     }

@@ -3,6 +3,7 @@
 //! Pure: never reads a file, the environment, the clock or the network. Where the words come from (flags,
 //! environment) is the binary's business.
 
+mod go_duration;
 mod initial_cluster;
 mod retention;
 mod url;
@@ -54,6 +55,9 @@ pub const DEFAULT_AUTO_COMPACTION_MODE: &str = "periodic";
 /// `--auto-compaction-retention` in periodic mode. etcd's is 0, which is off.
 pub const DEFAULT_AUTO_COMPACTION_RETENTION: &str = "1h";
 
+/// `--corrupt-check-time`. etcd's is 0, which is off.
+pub const DEFAULT_CORRUPT_CHECK_TIME: &str = "5m";
+
 /// The words a member was started with, each named by the flag of etcd that carries it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberConfig {
@@ -91,6 +95,8 @@ pub struct MemberConfig {
     pub auto_compaction_mode: String,
     /// `--auto-compaction-retention`; `None` is one hour in periodic mode and off in revision mode.
     pub auto_compaction_retention: Option<String>,
+    /// `--corrupt-check-time`: a time such as `5m`; `0` or `0s` is never.
+    pub corrupt_check_time: String,
     /// `--heartbeat-interval`.
     pub heartbeat_interval_ms: u64,
     /// `--election-timeout`.
@@ -137,6 +143,7 @@ impl Default for MemberConfig {
             auth_token_ttl_s: DEFAULT_AUTH_TOKEN_TTL_S,
             auto_compaction_mode: DEFAULT_AUTO_COMPACTION_MODE.into(),
             auto_compaction_retention: None,
+            corrupt_check_time: DEFAULT_CORRUPT_CHECK_TIME.into(),
             heartbeat_interval_ms: DEFAULT_HEARTBEAT_INTERVAL_MS,
             election_timeout_ms: DEFAULT_ELECTION_TIMEOUT_MS,
             snapshot_count: DEFAULT_SNAPSHOT_COUNT,
@@ -297,6 +304,9 @@ pub enum ConfigError {
          compaction"
     )]
     RetentionTime(String),
+    /// Not a time.
+    #[error("--corrupt-check-time={0:?} must be a time such as 30s or 5m, or 0 for no check")]
+    CorruptCheckTime(String),
     /// Not a number of revisions.
     #[error(
         "--auto-compaction-retention={0:?} must be a number of revisions such as 1000 with \

@@ -228,6 +228,10 @@ fn every_mistake_is_answered_by_a_sentence() {
             "--auto-compaction-retention=\"1h\" must be a number of revisions such as 1000 with \
              --auto-compaction-mode=revision, or 0 for no compaction",
         ),
+        (
+            error(|c| c.corrupt_check_time = "often".into()),
+            "--corrupt-check-time=\"often\" must be a time such as 30s or 5m, or 0 for no check",
+        ),
         (error(|_| ()), "no error"),
         (error(|c| c.election_timeout_ms = 500), "no error"),
     ];
@@ -269,6 +273,11 @@ fn quotas_and_warnings() {
     assert_eq!(quota(5).quota_bytes, Some(5));
     assert_eq!(quota(8 << 30).warnings, Vec::<String>::new());
     assert_eq!(quota((8 << 30) + 1).warnings.len(), 1);
+    let check = |text: &str| {
+        MemberConfig { corrupt_check_time: text.into(), ..three() }.validate().unwrap().corrupt_check
+    };
+    assert_eq!(three().validate().unwrap().corrupt_check, Some(Duration::from_secs(300)));
+    assert_eq!((check("0"), check("0s"), check("90s")), (None, None, Some(Duration::from_secs(90))));
     let off = MemberConfig { auto_compaction_retention: Some("0".into()), ..three() }.validate().unwrap();
     assert_eq!(off.warnings, ["automatic compaction is off: history grows until a client compacts it"]);
 }

@@ -7,7 +7,7 @@ use super::{
     AutoCompaction, ConfigError, DEFAULT_AUTH_TOKEN, DEFAULT_AUTH_TOKEN_TTL_S, DEFAULT_CLIENT_URL,
     DEFAULT_NAME, DEFAULT_PEER_URL, DEFAULT_QUOTA_BYTES, InitialMember, MAX_ELECTION_TIMEOUT_MS,
     MAX_REQUEST_BYTES, MemberConfig, QUOTA_WARNING_BYTES, REQUEST_WARNING_BYTES, TlsFiles, Url,
-    initial_cluster, retention,
+    go_duration::go_duration, initial_cluster, retention,
 };
 use crate::identity;
 use crate::ids::{ClusterId, MemberId};
@@ -54,6 +54,8 @@ pub struct ValidConfig {
     pub auth_token_ttl: Duration,
     /// How much history is kept.
     pub auto_compaction: AutoCompaction,
+    /// How often the members' data is compared; `None` is never.
+    pub corrupt_check: Option<Duration>,
     /// Between two heartbeats of a leader.
     pub heartbeat_interval: Duration,
     /// Without a heartbeat for this long, a member stands for election.
@@ -186,6 +188,7 @@ impl MemberConfig {
                 "--quota-backend-bytes={bytes} is above {QUOTA_WARNING_BYTES}: all keys are held in memory"
             ));
         }
+        let corrupt_check = corrupt_check(&self.corrupt_check_time)?;
         if self.auth_token != DEFAULT_AUTH_TOKEN {
             return Err(ConfigError::AuthToken(self.auth_token));
         }
@@ -213,6 +216,7 @@ impl MemberConfig {
             max_txn_ops: usize::try_from(self.max_txn_ops).unwrap_or(usize::MAX),
             auth_token_ttl: Duration::from_secs(auth_token_ttl_s),
             auto_compaction,
+            corrupt_check,
             heartbeat_interval: Duration::from_millis(self.heartbeat_interval_ms),
             election_timeout: Duration::from_millis(self.election_timeout_ms),
             snapshot_count: self.snapshot_count,
@@ -264,6 +268,14 @@ impl ValidConfig {
                 .collect(),
         })
     }
+}
+
+/// How often members are compared; `0` needs no unit.
+fn corrupt_check(text: &str) -> Result<Option<Duration>, ConfigError> {
+    let text = text.trim();
+    let interval = if text == "0" { Some(Duration::ZERO) } else { go_duration(text) };
+    let interval = interval.ok_or_else(|| ConfigError::CorruptCheckTime(text.into()))?;
+    Ok((!interval.is_zero()).then_some(interval))
 }
 
 fn number(flag: &'static str, value: u64, right: &'static str) -> ConfigError {

@@ -17,7 +17,7 @@ pub trait HealthSource: Send + Sync + 'static {
     fn serializable_read(&self) -> impl Future<Output = Result<(), String>> + Send;
     /// Reads one key as it is in the whole cluster now.
     fn linearizable_read(&self) -> impl Future<Output = Result<(), String>> + Send;
-    /// The alarms that are raised, of any member.
+    /// The alarms that are raised and concern this member; `Corrupt` only when it is about its own data.
     fn alarms(&self) -> Vec<AlarmKind>;
     /// Whether a leader is known.
     fn has_leader(&self) -> bool;

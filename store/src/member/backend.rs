@@ -1,6 +1,5 @@
 //! A member as the client services see it: the one implementation of `rpc::Backend`.
 
-use openraft::async_runtime::WatchReceiver as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,11 +16,13 @@ use super::Member;
 use super::lease_clock::RenewError;
 use super::maintenance;
 use super::reads::CountedView;
+use crate::activity::Activity;
 use crate::auth::Rights;
 use crate::command::{Command, CommandError, KeyRange};
 use crate::error::StoreError;
 use crate::event::EventKind;
 use crate::ids::{LeaseId, MemberId, Revision};
+use crate::raft::observe;
 use crate::raft::proposals::ProposeError;
 use crate::raft::read_index::ReadError;
 use crate::rpc::backend::{
@@ -29,6 +30,7 @@ use crate::rpc::backend::{
     MemberInfo, MemberStatus, ReadView, Snapshot,
 };
 use crate::rpc::permit::Logins;
+use crate::timeline::Timeline;
 use crate::watch::History as _;
 use crate::watch::range::WatchRange;
 
@@ -133,6 +135,10 @@ impl Backend for Member {
         self.0.leader.borrow().is_learner
     }
 
+    fn is_corrupt(&self) -> bool {
+        self.in_quarantine()
+    }
+
     fn auth_enabled(&self) -> bool {
         self.0.published.peek().auth.is_enabled()
     }
@@ -174,7 +180,7 @@ impl Backend for Member {
             WatchRange::from_request(&range.key, &range.range_end).map_err(|_| StoreError::WatchCanceled)?;
         let published = Arc::clone(&self.0.published);
         let applied = published.applied();
-        let stop = self.0.drain.clone();
+        let stop = self.serving();
         let state = (published, applied, range, from, stop);
         let events = futures::stream::try_unfold(
             state,
@@ -207,6 +213,7 @@ impl Backend for Member {
                         continue;
                     }
                     tokio::select! {
+                        // That this member may not serve any more is said by the next thing it is asked for.
                         () = stop.cancelled() => return Err(StoreError::Stopped),
                         changed = applied.changed() => changed.map_err(|_| StoreError::Stopped)?,
                     }
@@ -305,8 +312,7 @@ impl Backend for Member {
     }
 
     fn status(&self) -> MemberStatus {
-        let raft_index =
-            self.0.raft.data_metrics().borrow_watched().local_committed.map_or(0, |id| id.index());
+        let raft_index = observe::committed_index(&self.0.raft);
         let picture = self.0.published.peek();
         MemberStatus {
             raft_index: raft_index.max(picture.applied_index),
@@ -341,6 +347,14 @@ impl Backend for Member {
         self.0.membership.change_here(Change::MoveLeader(to.0)).await.map(|_| ())
     }
 
+    fn activity(&self) -> &Arc<Activity> {
+        &self.0.activity
+    }
+
+    fn timeline(&self) -> Arc<Timeline> {
+        Arc::clone(&self.0.published.peek().timeline)
+    }
+
     fn leader_lost(&self) -> impl Future<Output = ()> + Send + 'static {
         let member = self.clone();
         async move {
@@ -353,6 +367,10 @@ impl Backend for Member {
                 tokio::time::sleep(limit.saturating_sub(since).max(Duration::from_millis(50))).await;
             }
         }
+    }
+
+    fn serving(&self) -> CancellationToken {
+        CancellationToken::clone(&self.0.serving.load())
     }
 
     fn shutdown(&self) -> &CancellationToken {

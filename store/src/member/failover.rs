@@ -1,9 +1,11 @@
-//! A dead leader is noticed at once, not after the election timeout.
+//! A dead leader is noticed at once, not after the election timeout, and so is a cluster that was stopped whole.
 //!
 //! When the process of a leader dies, the kernel closes its connections and refuses new ones. A follower
 //! whose stream of entries from the leader broke, and which nobody answers at the leader's address, gives
 //! up its own lease on that leader and stands for election. Safety does not rest on this: a leader that
 //! lives is protected by those followers that still hear it, because they refuse the pre-vote.
+//!
+//! For the same reason a member that comes back may ask for votes at once: where there is a leader, it gets none.
 
 use openraft::async_runtime::WatchReceiver as _;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::ids::MemberId;
 use crate::raft::leadership::{LeaderStatus, LeaderWatch};
 use crate::raft::node::RaftHandle;
+use crate::raft::observe;
 use crate::raft::peer_service::LeaderContact;
 use crate::raft::peers::Peers;
 
@@ -68,14 +71,35 @@ async fn elect(raft: &RaftHandle, own: MemberId, lost: &LeaderStatus, leader: &m
     }
 }
 
+/// Stands for election after a restart, until there is a leader.
+pub async fn elect_after_restart(
+    raft: RaftHandle,
+    own: MemberId,
+    contact: Arc<LeaderContact>,
+    mut leader: LeaderWatch,
+    stop: CancellationToken,
+) {
+    // The leader that the saved vote names may be long gone.
+    let saved = LeaderStatus { leader: None, ..leader.borrow_and_update().clone() };
+    let turn = turn_of(&raft, own, &saved);
+    for attempt in 0..ATTEMPTS {
+        let pause = if attempt == 0 { STAGGER * turn } else { STAGGER * 4 };
+        let elected = leader.wait_for(|now| now.term > saved.term && now.leader.is_some());
+        let elected = tokio::select! {
+            () = stop.cancelled() => return,
+            elected = tokio::time::timeout(pause, elected) => elected.is_ok(),
+        };
+        if elected {
+            return;
+        }
+        if contact.was_heard() || raft.trigger().elect(true).await.is_err() {
+            return;
+        }
+    }
+}
+
 /// This member's place among the voters that are left.
 fn turn_of(raft: &RaftHandle, own: MemberId, lost: &LeaderStatus) -> u32 {
-    let metrics = raft.server_metrics();
-    let metrics = metrics.borrow_watched();
-    let before = metrics
-        .membership_config
-        .voter_ids()
-        .filter(|id| lost.leader != Some(MemberId(*id)) && *id < own.0)
-        .count();
+    let before = observe::voters(raft).into_iter().filter(|id| lost.leader != Some(*id) && *id < own).count();
     u32::try_from(before).unwrap_or(ATTEMPTS)
 }

@@ -1,13 +1,13 @@
 //! What a scrape of the metrics finds by looking, so that nobody has to follow it meanwhile: sizes,
 //! revisions, leadership, queues. Only looks; nothing here waits or blocks.
 
-use openraft::async_runtime::WatchReceiver as _;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 
 use super::{Inner, Member};
 use crate::ids::MemberId;
 use crate::metrics::{Metrics, catch_up};
+use crate::raft::observe;
 use crate::rpc::backend::Backend as _;
 
 impl Member {
@@ -44,11 +44,8 @@ impl Member {
         server.proposals_committed.set(gauge(told.raft_index));
         server.proposals_applied.set(gauge(told.raft_applied_index));
         server.proposals_pending.set(gauge(self.proposals_pending() as u64));
-        let members: BTreeSet<MemberId> = {
-            let server = self.0.raft.server_metrics();
-            let server = server.borrow_watched();
-            server.membership_config.nodes().map(|(&id, _)| MemberId(id)).collect()
-        };
+        let members: BTreeSet<MemberId> =
+            observe::nodes(&self.0.raft).into_iter().map(|node| node.id).collect();
         self.0.peers.tell_known(&members);
     }
 

@@ -10,7 +10,7 @@ use futures::stream::{BoxStream, StreamExt as _};
 use prometheus::Histogram;
 
 use crate::error::StoreError;
-use crate::raft::state_machine::Snapshots;
+use crate::raft::snapshots::Snapshots;
 use crate::rpc::backend::Snapshot;
 use crate::snapshot::SnapshotWriter;
 use crate::state::published::Picture;

@@ -3,7 +3,6 @@
 //! Whether a step is safe is decided in `quorum`. A new voter starts as a learner and gets its vote by
 //! itself once it has caught up, so that an unstarted or unreachable member never counts for the quorum.
 
-use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,6 +20,7 @@ use crate::error::StoreError;
 use crate::ids::MemberId;
 use crate::raft::leadership::LeaderWatch;
 use crate::raft::node::{RaftHandle, transfer_leadership};
+use crate::raft::observe;
 use crate::raft::peers::Peers;
 use crate::raft::types::PeerNode;
 use crate::state::published::Published;
@@ -191,37 +191,25 @@ impl Membership {
     /// Who is a member, and how each one is.
     fn standing(&self) -> Vec<Standing> {
         let picture = self.published.picture();
-        let server = self.raft.server_metrics();
-        let server = server.borrow_watched();
-        let data = self.raft.data_metrics();
-        let data = data.borrow_watched();
         let longest = self.election_timeout * UNHEALTHY_TIMEOUTS;
-        let heard = |id: u64| {
-            id == self.peers.own().member.0
-                || data.heartbeat.as_ref().is_some_and(|followers| {
-                    followers.get(&id).copied().flatten().is_some_and(|at| at.elapsed() < longest)
-                })
-        };
-        let voters: BTreeSet<_> = server.membership_config.voter_ids().collect();
-        server
-            .membership_config
-            .nodes()
-            .map(|(&id, node)| Standing {
-                id: MemberId(id),
-                voter: voters.contains(&id),
-                started: picture.members.get(MemberId(id)).is_some(),
-                healthy: heard(id),
-                peer_urls: node.peer_urls.clone(),
-            })
-            .collect()
+        let heard_ago = observe::heard_ago(&self.raft);
+        let heard = |id| heard_ago.get(&id).is_some_and(|ago| *ago < longest);
+        let own = self.peers.own().member;
+        let standing =
+            observe::nodes(&self.raft).into_iter().map(|observe::Node { id, voter, peer }| Standing {
+                id,
+                voter,
+                started: picture.members.get(id).is_some(),
+                healthy: id == own || heard(id),
+                peer_urls: peer.peer_urls,
+            });
+        standing.collect()
     }
 
     fn caught_up(&self, id: MemberId) -> bool {
-        let data = self.raft.data_metrics();
-        let data = data.borrow_watched();
-        let last = data.last_log.map_or(0, |id| id.index());
-        let matched = data.replication.as_ref().and_then(|followers| followers.get(&id.0).copied().flatten());
-        matched.is_some_and(|matched| matched.index() * 100 >= last * READY_PERCENT)
+        let last = observe::last_log_index(&self.raft);
+        let matched = observe::progress(&self.raft).and_then(|followers| followers.get(&id).copied());
+        matched.is_some_and(|matched| matched > 0 && matched * 100 >= last * READY_PERCENT)
     }
 
     /// Gives votes to learners that were added as voters, as soon as they are ready. Until `stop`.

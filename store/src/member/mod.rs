@@ -10,13 +10,18 @@
 //! garbage            stop or Raft ends      forgets compacted history in steps
 //! snapshots          stop or Raft ends      writes snapshots, purges the log
 //! space              stop                   raises and clears the space alarm
+//! time marks         stop                   notes what was current when, while this member leads
+//! comparison         stop                   compares the members' hashes while this member leads
+//! quarantine         stop                   ends streams and the lead when this member's data is wrong
 //! failover           stop                   elects at once when the leader's process died
 //! promotion          stop or Raft ends      gives votes to members that caught up
+//! first election     stop or a leader       elects at once after a restart, when nobody leads
 //! ```
 //! All are on one tracker; `drain` ends client streams first, `stop` ends the tasks.
 
 pub mod backend;
 pub mod compactor;
+mod corruption;
 pub mod failover;
 pub mod garbage;
 pub mod gauges;
@@ -25,33 +30,35 @@ pub mod lease_clock;
 pub mod maintenance;
 pub mod membership;
 pub mod peer_backend;
+mod quarantine;
 pub mod quorum;
 pub mod reads;
 pub mod snapshots;
 pub mod space;
 pub mod start;
+pub mod time_marks;
 
-use openraft::Instant as _;
-use openraft::async_runtime::WatchReceiver as _;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::activity::Activity;
 use crate::error::StoreError;
 use crate::ids::{LeaseId, MemberId, Revision};
 use crate::metrics::Metrics;
 use crate::raft::leadership::LeaderWatch;
 use crate::raft::log_storage::LogStore;
 use crate::raft::node::{RaftHandle, transfer_leadership};
+use crate::raft::observe;
 use crate::raft::peer_service::LeaderContact;
 use crate::raft::peers::{Peer, PeerError, Peers};
 use crate::raft::proposer::{Desk, Proposer};
 use crate::raft::read_index::ReadBarrier;
-use crate::raft::state_machine::Snapshots;
+use crate::raft::snapshots::Snapshots;
 use crate::records::RecordWriter;
 use crate::rpc::backend::{Limits, MemberInfo};
 use crate::rpc::permit::Logins;
@@ -87,14 +94,19 @@ struct Inner {
     records: Arc<RecordWriter>,
     log: LogStore,
     space: Arc<Space>,
+    activity: Arc<Activity>,
     metrics: Arc<Metrics>,
     collected: watch::Sender<Revision>,
+    /// False until the others had their chance to refuse this member.
+    takes_part: watch::Sender<bool>,
     limits: Limits,
     logins: Logins,
     election_timeout: Duration,
     timeout: Duration,
     tasks: TaskTracker,
     drain: CancellationToken,
+    /// Ends with `drain`, or when this member may not serve what it holds; another one when it may again.
+    serving: ArcSwap<CancellationToken>,
     stop: CancellationToken,
     /// Held for its lock.
     _data_dir: DataDir,
@@ -103,18 +115,15 @@ struct Inner {
 impl Inner {
     fn member_infos(&self) -> Vec<MemberInfo> {
         let picture = self.published.peek();
-        let server = self.raft.server_metrics();
-        let server = server.borrow_watched();
-        let voters: BTreeSet<_> = server.membership_config.voter_ids().collect();
-        let infos = server.membership_config.nodes().map(|(&id, node)| {
-            let told = picture.members.get(MemberId(id));
+        let infos = observe::nodes(&self.raft).into_iter().map(|observe::Node { id, voter, peer }| {
+            let told = picture.members.get(id);
             MemberInfo {
-                id: MemberId(id),
+                id,
                 name: told.map(|member| member.name.clone()).unwrap_or_default(),
-                peer_urls: node.peer_urls.clone(),
                 client_urls: told.map(|member| member.client_urls.clone()).unwrap_or_default(),
                 // One that gets its vote by itself was not asked to be a learner.
-                is_learner: !voters.contains(&id) && !node.vote_when_ready,
+                is_learner: !voter && !peer.vote_when_ready,
+                peer_urls: peer.peer_urls,
             }
         });
         infos.collect()
@@ -185,14 +194,7 @@ impl Member {
         if !self.0.leader.borrow().is_led_by(own) {
             return self.0.contact.silence();
         }
-        let single = self.0.raft.server_metrics().borrow_watched().membership_config.voter_ids().count() == 1;
-        let acked = self.0.raft.data_metrics().borrow_watched().last_quorum_acked;
-        match acked {
-            _ if single => Duration::ZERO,
-            Some(at) => at.elapsed(),
-            // Elected just now: the votes are the acknowledgement.
-            None => Duration::ZERO,
-        }
+        observe::confirmed_ago(&self.0.raft)
     }
 
     /// Asks the leader, wherever it is; again when it changes meanwhile. Ends only with the caller's
@@ -283,16 +285,10 @@ impl Member {
 
     /// The voter whose log is the longest.
     fn best_successor(&self) -> Option<MemberId> {
-        let own = self.0.peers.own().member.0;
-        let voters: BTreeSet<_> =
-            self.0.raft.server_metrics().borrow_watched().membership_config.voter_ids().collect();
-        let data = self.0.raft.data_metrics();
-        let data = data.borrow_watched();
-        let followers = data.replication.as_ref()?;
-        followers
-            .iter()
-            .filter(|(id, _)| **id != own && voters.contains(id))
-            .max_by_key(|(_, matched)| matched.map(|id| id.index()))
-            .map(|(id, _)| MemberId(*id))
+        let own = self.0.peers.own().member;
+        let voters = observe::voters(&self.0.raft);
+        let followers = observe::progress(&self.0.raft)?;
+        let followers = followers.into_iter().filter(|(id, _)| *id != own && voters.contains(id));
+        followers.max_by_key(|(_, matched)| *matched).map(|(id, _)| id)
     }
 }

@@ -5,6 +5,7 @@ use tonic::Status;
 use barque_proto::peer as wire;
 
 use super::Member;
+use crate::error::StoreError;
 use crate::ids::{LeaseId, Revision};
 use crate::raft::peer_service::PeerBackend;
 use crate::rpc::backend::Backend as _;
@@ -44,6 +45,11 @@ impl PeerBackend for Member {
     }
 
     async fn hash(&self, revision: Revision) -> Result<wire::HashAnswer, Status> {
+        // The one who asks may be some entries ahead.
+        let mut applied = self.0.published.applied();
+        let reached = applied.wait_for(|_| self.0.published.peek().view.revision() >= revision);
+        let reached = tokio::time::timeout(self.0.timeout, reached).await;
+        reached.map_err(|_| StoreError::Timeout)?.map_err(|_| StoreError::Stopped)?;
         let hash = self.hash_kv(revision).await?;
         Ok(wire::HashAnswer {
             hash: hash.hash,

@@ -7,8 +7,10 @@ use crate::auth::Rights;
 use crate::command::{CommandError, Range, RangeOutcome, Txn, TxnOutcome};
 use crate::ids::Revision;
 use crate::metrics::{InProgress, Metrics};
+use crate::mvcc::kept::KeptVersions;
 use crate::mvcc::view::View;
-use crate::rpc::backend::ReadView;
+use crate::record::KeptVersion;
+use crate::rpc::backend::{self, ReadView};
 use crate::state::published::Picture;
 
 /// A consistent picture of the keyspace that counts how it is read.
@@ -36,13 +38,33 @@ impl CountedView {
     }
 }
 
+impl backend::KeptVersions for KeptVersions {
+    fn advance(
+        &mut self,
+        max_versions: usize,
+        tell: &mut dyn FnMut(KeptVersion<'_>),
+    ) -> Result<bool, CommandError> {
+        Self::advance(self, max_versions, tell)
+    }
+}
+
 impl ReadView for CountedView {
+    type Kept = KeptVersions;
+
     fn rights(&self) -> Option<&dyn Rights> {
         self.rights.as_deref().map(|picture| picture as &dyn Rights)
     }
 
     fn revision(&self) -> Revision {
         self.view.revision()
+    }
+
+    fn compact_revision(&self) -> Revision {
+        self.view.compact_revision()
+    }
+
+    fn kept_versions(&self, prefix: &[u8]) -> KeptVersions {
+        self.view.kept_versions(prefix)
     }
 
     fn range(&self, range: &Range) -> Result<RangeOutcome, CommandError> {

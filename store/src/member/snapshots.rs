@@ -2,7 +2,7 @@
 //!
 //! A snapshot is a whole copy of the state, so it is written only after the log has grown by a good part
 //! of the last one: the disk then writes at most a few times what clients wrote. Entries behind it are
-//! kept, up to a number of bytes, for members that lag.
+//! kept, up to a number of bytes, for members that lag, and all of them for one that is being sent a snapshot.
 
 use openraft::async_runtime::WatchReceiver as _;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::raft::log_storage::LogStore;
 use crate::raft::node::RaftHandle;
-use crate::raft::state_machine::Snapshots;
+use crate::raft::snapshots::Snapshots;
 use crate::state::published::Published;
 
 /// When to write one.
@@ -106,7 +106,8 @@ async fn write_and_purge(
     let took_ms = started.elapsed().as_millis() as u64;
     tracing::info!(index = file.applied_index, bytes = file.size_bytes, took_ms, "wrote a snapshot");
     let keep_from = first_kept(log, rule.keep_log_bytes, file.applied_index);
-    match keep_from.min(file.applied_index) {
+    let pinned = snapshots.pinned_from().unwrap_or(u64::MAX);
+    match keep_from.min(file.applied_index).min(pinned) {
         0 => true,
         upto => raft.trigger().purge_log(upto).await.is_ok(),
     }

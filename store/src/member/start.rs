@@ -4,8 +4,9 @@ use openraft::async_runtime::WatchReceiver as _;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,7 +17,8 @@ use super::lease_clock::{self, LeaseClock};
 use super::membership::Membership;
 use super::snapshots::{self, SnapshotRule};
 use super::space::{self, Space};
-use super::{Inner, Member, failover, garbage};
+use super::{Inner, Member, failover, garbage, time_marks};
+use crate::activity::Activity;
 use crate::command::Command;
 use crate::config::AutoCompaction;
 use crate::ids::{ClusterId, MemberId, Revision};
@@ -26,12 +28,14 @@ use crate::raft::identity::{Identity, Roster};
 use crate::raft::log_storage::LogStore;
 use crate::raft::network::Network;
 use crate::raft::node::{self, NodeError, RaftTiming};
+use crate::raft::observe;
 use crate::raft::peer_service::PeerService;
 use crate::raft::peers::Peers;
 use crate::raft::proposer::{Desk, Proposer};
 use crate::raft::read_index::ReadBarrier;
 use crate::raft::snapshot_transfer::SnapshotReceiver;
-use crate::raft::state_machine::{Snapshots, StateMachine, Surroundings};
+use crate::raft::snapshots::Snapshots;
+use crate::raft::state_machine::{StateMachine, Surroundings};
 use crate::raft::types::{PeerNode, log_id};
 use crate::rpc::backend::Limits;
 use crate::rpc::permit::{LoginSettings, Logins};
@@ -75,6 +79,8 @@ pub struct MemberSettings {
     pub quota_bytes: i64,
     /// What history to keep.
     pub auto_compaction: AutoCompaction,
+    /// How often the members' hashes are compared; `None` for never.
+    pub corrupt_check: Option<Duration>,
     /// When to write snapshots.
     pub snapshots: SnapshotRule,
     /// What this member counts.
@@ -125,7 +131,8 @@ pub struct Started {
     pub peer_service: PeerService,
 }
 
-/// Starts a member. It does not vote or serve before the other members had a chance to refuse it.
+/// Starts a member. It does not vote or take part before the other members had a chance to refuse it, see
+/// [`Member::take_part`].
 ///
 /// # Errors
 /// See [`StartError`]; each one is a sentence for the administrator.
@@ -150,24 +157,34 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
     let (snapshots_dir, records_dir) = (data_dir.snapshots(), data_dir.records());
     let commit_seconds = settings.metrics.disk.backend_commit_duration_seconds.clone();
     let committed = move |took: Duration| commit_seconds.observe(took.as_secs_f64());
-    let opened = tokio::task::spawn_blocking(move || {
-        let (wal, recovered) = Wal::open(wal_config)?;
-        let restored = restore::restore(&snapshots_dir, &records_dir, committed)?;
-        Ok::<_, StartError>((wal, recovered, restored))
+    // Neither needs the other, and each reads much.
+    let began = Instant::now();
+    let log = tokio::task::spawn_blocking(move || {
+        let opened = Wal::open(wal_config)?;
+        tracing::info!(entries = opened.1.entries, took_ms = began.elapsed().as_millis(), "the log is open");
+        Ok::<_, StartError>(opened)
     });
-    let (wal, recovered, restored) = opened.await.map_err(|e| NodeError::Fatal(e.to_string()))??;
+    let state =
+        tokio::task::spawn_blocking(move || restore::restore(&snapshots_dir, &records_dir, committed));
+    let (log, state) = tokio::join!(log, state);
+    let ended = |error: tokio::task::JoinError| NodeError::Fatal(error.to_string());
+    let (wal, recovered) = log.map_err(ended)??;
+    let restored = state.map_err(ended)??;
     let (applied_term, applied_index) = (restored.meta.applied_term, restored.meta.applied_index);
     if let Some(purged) = recovered.purged.filter(|purged| purged.index > applied_index) {
         return Err(StartError::Gap { purged: purged.index, applied: applied_index });
     }
-    tracing::info!(revision = %restored.state.revision(), applied_index, ?recovered, "restored");
+    let took_ms = began.elapsed().as_millis();
+    tracing::info!(revision = %restored.state.revision(), applied_index, ?recovered, took_ms, "restored");
 
     let applied = (applied_index > 0 || applied_term > 0).then(|| log_id(applied_term, applied_index));
     let membership = codec::decode_stored_membership(&restored.meta.membership)?;
     let encoded: Arc<[u8]> = restored.meta.membership.clone().into();
     let picture = StateMachine::picture(&restored.state, applied.as_ref(), &encoded, None);
     let published = Arc::new(Published::new(picture));
-    let hub = Arc::new(WatchHub::new(restored.state.revision(), HubLimits::default()));
+    let activity = Arc::<Activity>::default();
+    let hub = WatchHub::new(restored.state.revision(), HubLimits::default());
+    let hub = Arc::new(hub.with_activity(Arc::clone(&activity)));
     let desk = Arc::new(Desk::new(own.member, rand::random()));
     let clock = Arc::new(LeaseClock::new(Arc::clone(&settings.metrics)));
     let snapshots =
@@ -190,10 +207,10 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
     let metrics = Arc::clone(&settings.metrics);
     let peers = Arc::new(Peers::new(own, roster, settings.peer_tls.clone(), Arc::clone(&metrics)));
     let handle = Arc::new(OnceLock::new());
-    let network = Network::new(Arc::clone(&peers), Arc::clone(&handle));
+    let network = Network::new(Arc::clone(&peers), Arc::clone(&handle), Arc::clone(&snapshots));
     let log = LogStore::new(wal);
     let config = node::config(&settings.token, settings.timing)?;
-    let raft = node::start(own.member, config, network, log.clone(), state_machine).await?;
+    let raft = Box::pin(node::start(own.member, config, network, log.clone(), state_machine)).await?;
     raft.runtime_config().elect(false);
     let _ = handle.set(raft.clone());
 
@@ -246,21 +263,22 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
         records: restored.records,
         log,
         space: Arc::new(Space::new(settings.quota_bytes)),
+        activity,
         collected: watch::Sender::new(Revision(-1)),
+        takes_part: watch::Sender::new(false),
         metrics,
         limits: settings.limits,
         logins: Logins::new(settings.logins),
         election_timeout,
         timeout,
         tasks,
+        serving: ArcSwap::from_pointee(drain.child_token()),
         drain,
         stop,
         _data_dir: data_dir,
     }));
-    member.greet_others().await?;
     member.show_in(&settings.metrics);
     let peer_service = member.peer_service();
-    member.start_tasks(settings);
     Ok(Started { member, peer_service })
 }
 
@@ -313,7 +331,8 @@ impl Member {
             Arc::new(self.clone()),
             Arc::clone(&inner.contact),
             Arc::new(SnapshotReceiver::new(inner.snapshots.dir.clone(), inner.metrics.disk.clone())),
-            inner.timeout,
+            inner.barrier.clone(),
+            inner.takes_part.subscribe(),
             inner.tasks.clone(),
             inner.stop.clone(),
         )
@@ -323,15 +342,9 @@ impl Member {
     async fn greet_others(&self) -> Result<(), JoinError> {
         let own = self.0.peers.own().member;
         let (others, vote) = {
-            let server = self.0.raft.server_metrics();
-            let server = server.borrow_watched();
-            let others: Vec<(MemberId, PeerNode)> = server
-                .membership_config
-                .nodes()
-                .filter(|(id, _)| **id != own.0)
-                .map(|(id, node)| (MemberId(*id), node.clone()))
-                .collect();
-            (others, codec::vote_to_wire(&server.vote))
+            let nodes = observe::nodes(&self.0.raft).into_iter().filter(|node| node.id != own);
+            let others: Vec<(MemberId, PeerNode)> = nodes.map(|node| (node.id, node.peer)).collect();
+            (others, codec::vote_to_wire(&self.0.raft.server_metrics().borrow_watched().vote))
         };
         let last = self.0.log.last_durable_log_id().as_ref().map(codec::log_id_to_wire);
         join::greet(&self.0.peers, &others, Some(vote), last).await
@@ -383,6 +396,13 @@ impl Member {
             inner.proposer.clone(),
             stop(),
         ));
+        inner.tasks.spawn(time_marks::run(
+            own,
+            inner.leader.clone(),
+            Arc::clone(&inner.published),
+            inner.proposer.clone(),
+            stop(),
+        ));
         inner.tasks.spawn(failover::run(
             inner.raft.clone(),
             Arc::clone(&inner.peers),
@@ -390,18 +410,29 @@ impl Member {
             inner.leader.clone(),
             stop(),
         ));
+        inner.tasks.spawn(self.clone().keep_quarantine(stop()));
+        if let Some(interval) = settings.corrupt_check {
+            inner.tasks.spawn(self.clone().compare_members(interval));
+        }
         let member = self.clone();
         let token = stop();
         inner.tasks.spawn(async move { member.0.membership.promote_ready(token).await });
     }
 
-    /// Takes part in the cluster from now on: forms it if it is new, may be elected, and tells the others
-    /// its name. To be called once the other members can reach this one.
+    /// Takes part in the cluster from now on, unless the others refuse: forms it if it is new, may be elected,
+    /// and tells the others its name. To be called once the other members can reach this one: members that
+    /// start together greet each other.
     ///
     /// # Errors
-    /// When Raft has stopped.
+    /// When the others refuse this member, or Raft has stopped.
     pub async fn take_part(&self, settings: &MemberSettings) -> Result<(), StartError> {
         let inner = &self.0;
+        let began = Instant::now();
+        self.greet_others().await?;
+        tracing::info!(took_ms = began.elapsed().as_millis(), "the other members were greeted");
+        inner.takes_part.send_replace(true);
+        self.start_tasks(settings);
+        let was_here_before = inner.log.last_durable_log_id().is_some();
         if settings.new_cluster {
             let nodes: BTreeMap<u64, PeerNode> = settings
                 .initial_cluster
@@ -414,6 +445,15 @@ impl Member {
         }
         inner.raft.runtime_config().elect(true);
         let own = *inner.peers.own();
+        if was_here_before {
+            inner.tasks.spawn(failover::elect_after_restart(
+                inner.raft.clone(),
+                own.member,
+                Arc::clone(&inner.contact),
+                inner.leader.clone(),
+                inner.stop.clone(),
+            ));
+        }
         let publish = Command::PublishMember {
             id: own.member,
             name: settings.name.clone(),

@@ -14,8 +14,8 @@ use crate::command::{Command, CommandError, OpOutcome, Outcome, Txn, TxnOp, TxnO
 /// A command that takes longer is slow (etcd: `--warning-apply-duration`).
 const SLOW: Duration = Duration::from_millis(100);
 
-/// etcd's names of what can be applied.
-const OPS: [&str; 20] = [
+/// etcd's names of what can be applied; the last one is Barque's own.
+const OPS: [&str; 21] = [
     "Put",
     "DeleteRange",
     "Txn",
@@ -36,6 +36,7 @@ const OPS: [&str; 20] = [
     "AuthRoleDelete",
     "AuthRoleGrantPermission",
     "AuthRoleRevokePermission",
+    "MarkTime",
 ];
 
 fn op(command: &Command) -> usize {
@@ -63,6 +64,7 @@ fn op(command: &Command) -> usize {
             AuthCommand::RoleRevokePermission { .. } => 19,
         },
         Command::As { command, .. } => op(command),
+        Command::MarkTime { .. } => 20,
     }
 }
 

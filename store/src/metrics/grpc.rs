@@ -62,6 +62,10 @@ const METHODS: &[(&str, &str, &str)] = &[
     ("v3electionpb.Election", "Resign", "unary"),
     ("grpc.health.v1.Health", "Check", "unary"),
     ("grpc.health.v1.Health", "Watch", "server_stream"),
+    ("barque.admin.Admin", "Space", "unary"),
+    ("barque.admin.Admin", "Activity", "server_stream"),
+    ("barque.admin.Admin", "RevisionAt", "unary"),
+    ("barque.admin.Admin", "TimeOf", "unary"),
 ];
 
 /// A gRPC status code.
@@ -194,6 +198,12 @@ impl GrpcMetrics {
 }
 
 impl MethodMetrics {
+    /// Whether a call is more than one request and one answer.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        self.handling_seconds.is_none()
+    }
+
     fn handled(&self, code: Code) -> &IntCounter {
         self.by_code[usize::from(code.0)].get_or_init(|| {
             let (kind, service, method) = self.labels;
@@ -254,7 +264,13 @@ mod tests {
     fn the_table_is_the_contracts() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto/proto/");
         let mut found = Vec::new();
-        for file in ["etcd/rpc.proto", "etcd/v3lock.proto", "etcd/v3election.proto", "grpc/health.proto"] {
+        for file in [
+            "etcd/rpc.proto",
+            "etcd/v3lock.proto",
+            "etcd/v3election.proto",
+            "grpc/health.proto",
+            "barque/admin.proto",
+        ] {
             let text = std::fs::read_to_string(format!("{folder}{file}")).unwrap();
             let line =
                 |prefix: &str| text.lines().find_map(|l| l.trim().strip_prefix(prefix).map(str::to_owned));

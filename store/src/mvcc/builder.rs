@@ -15,6 +15,7 @@ use crate::ids::Revision;
 pub struct KeyspaceBuilder {
     keyspace: Keyspace,
     items: Vec<StoredVersion>,
+    places: Places,
 }
 
 const NONE: u32 = u32::MAX;
@@ -28,29 +29,37 @@ impl KeyspaceBuilder {
         config: Config,
         cold: Option<Arc<dyn ColdHistory>>,
     ) -> Self {
-        Self { keyspace: Keyspace::with(revision, compact_revision, config, cold), items: Vec::new() }
+        Self {
+            keyspace: Keyspace::with(revision, compact_revision, config, cold),
+            items: Vec::new(),
+            places: Places::default(),
+        }
     }
 
     /// Adds the next version. They come in ascending order of their places, none after `revision`.
+    ///
+    /// # Panics
+    /// With four billion versions, which do not fit into memory.
     pub fn push(&mut self, item: StoredVersion) {
         debug_assert!(self.items.last().is_none_or(|last| last.at < item.at), "versions are not in order");
+        let at = u32::try_from(self.items.len()).expect("four billion versions do not fit into memory");
+        self.places.push(at, &item, &self.items);
         self.items.push(item);
     }
 
     /// Puts everything in its place.
     #[must_use]
     pub fn finish(self) -> Keyspace {
-        let Self { mut keyspace, items } = self;
+        let Self { mut keyspace, items, places } = self;
         let compact = keyspace.view.compact_revision;
         let first_event = items.partition_point(|item| item.at.main < compact);
         let is_event = |at: u32| at as usize >= first_event;
-        let seq = |at: u32| is_event(at).then(|| (at as usize - first_event) as Seq);
 
         // For every version the one before of the same key, and the newest of each key.
         let mut before = vec![NONE; items.len()];
         let mut live = Vec::new();
         let mut graves = Vec::new();
-        let by_key = sorted_by_key(&items);
+        let by_key = places.sorted_by_key(&items);
         let same_key = |a: &Place, b: &Place| {
             a.head == b.head && items[a.at as usize].record.key() == items[b.at as usize].record.key()
         };
@@ -66,43 +75,45 @@ impl KeyspaceBuilder {
                     keyspace.leftover.push(items[at as usize].at);
                 }
             }
-            let newest = versions[versions.len() - 1].at;
-            let item = &items[newest as usize];
-            let version = Version { record: item.record.clone(), sub: item.at.sub };
+            let newest = &versions[versions.len() - 1];
+            let item = &items[newest.at as usize];
             if !item.tombstone {
-                let fields = item.record.fields();
-                keyspace.view.live_bytes += (fields.key.len() + fields.value.len()) as u64;
-                live.push(version);
-            } else if is_event(newest) {
+                keyspace.view.live_bytes += newest.live_bytes;
+                live.push(newest.at);
+            } else if is_event(newest.at) {
                 keyspace.graves_by_place.insert(item.at, item.record.clone());
-                graves.push(version);
+                graves.push(newest.at);
             }
         }
         drop(by_key);
         keyspace.leftover.sort_unstable();
         keyspace.leftover.dedup();
-        keyspace.view.live = Tree::from_sorted(live);
-        keyspace.view.graves = Tree::from_sorted(graves);
+        let version = |at: u32| {
+            let item = &items[at as usize];
+            Version { record: item.record.clone(), sub: item.at.sub }
+        };
+        keyspace.view.live = Tree::from_sorted(live.into_iter().map(version));
+        keyspace.view.graves = Tree::from_sorted(graves.into_iter().map(version));
 
-        for (at, item) in items.iter().enumerate().skip(first_event) {
+        // What events supersede, while all versions are still here: they move into history one by one.
+        let superseded = |(at, item): (usize, &StoredVersion)| {
             let chained = before[at];
-            let old = (chained != NONE && item.at.main > compact).then(|| {
-                let old = &items[chained as usize];
-                (Version { record: old.record.clone(), sub: old.at.sub }, old.tombstone)
-            });
-            let superseded = match &old {
-                None => Superseded::Nothing,
-                Some((version, true)) => Superseded::Tombstone(version),
-                Some((version, false)) => Superseded::Version(version),
+            let old = (chained != NONE).then(|| &items[chained as usize])?;
+            let readable = item.at.main > compact;
+            Some((at, chained, old.tombstone, readable.then(|| version(chained))))
+        };
+        let superseded: Vec<_> = items.iter().enumerate().skip(first_event).filter_map(superseded).collect();
+        let mut superseded = superseded.into_iter().peekable();
+        for (at, item) in items.into_iter().enumerate().skip(first_event) {
+            let old = superseded.next_if(|(of, ..)| *of == at);
+            let before = match &old {
+                Some((_, _, true, Some(version))) => Superseded::Tombstone(version),
+                Some((_, _, false, Some(version))) => Superseded::Version(version),
+                _ => Superseded::Nothing,
             };
-            let chained = (chained != NONE).then(|| seq(chained)).flatten();
-            keyspace.view.history.append_chained(
-                item.at,
-                item.tombstone,
-                item.record.clone(),
-                &superseded,
-                chained,
-            );
+            let chained = old.as_ref().map(|(_, chained, ..)| *chained).filter(|chained| is_event(*chained));
+            let chained = chained.map(|chained| (chained as usize - first_event) as Seq);
+            keyspace.view.history.append_chained(item.at, item.tombstone, item.record, &before, chained);
         }
         keyspace
     }
@@ -112,33 +123,54 @@ impl KeyspaceBuilder {
 struct Place {
     head: u128,
     at: u32,
+    /// Bytes of its key and its value.
+    live_bytes: u64,
 }
 
-/// The versions in the order of their keys, and of their places for each key.
-fn sorted_by_key(items: &[StoredVersion]) -> Vec<Place> {
-    // What all keys begin with tells nothing apart; the bytes after it usually do, without a look at the key.
-    let first = items.first().map_or(&[][..], |item| item.record.key());
-    let common = items.iter().fold(first.len(), |common, item| {
-        let key = item.record.key();
-        if key.len() >= common && key[..common] == first[..common] {
-            common
-        } else {
-            key.iter().zip(&first[..common]).take_while(|(a, b)| a == b).count()
+/// All versions' places. Each record is looked at once, when it comes: most of them lie elsewhere in memory.
+#[derive(Default)]
+struct Places {
+    places: Vec<Place>,
+    /// What all keys begin with tells nothing apart; the bytes after it usually do, without a look at the key.
+    same: usize,
+    /// The heads of places below were taken when all keys seemed to have more in common.
+    outdated: usize,
+}
+
+fn head(key: &[u8], from: usize) -> u128 {
+    let key = &key[from..];
+    let mut head = [0; 16];
+    let len = key.len().min(16);
+    head[..len].copy_from_slice(&key[..len]);
+    u128::from_be_bytes(head)
+}
+
+impl Places {
+    fn push(&mut self, at: u32, item: &StoredVersion, before: &[StoredVersion]) {
+        let fields = item.record.fields();
+        let key = fields.key;
+        match before.first().map(|first| first.record.key()) {
+            None => self.same = key.len(),
+            Some(first) if key.get(..self.same) == Some(&first[..self.same]) => {}
+            Some(first) => {
+                self.same = key.iter().zip(first).take_while(|(a, b)| a == b).count();
+                self.outdated = self.places.len();
+            }
         }
-    });
-    let count = u32::try_from(items.len()).expect("four billion versions do not fit into memory");
-    let mut order: Vec<Place> = (0..count)
-        .map(|at| {
-            let key = &items[at as usize].record.key()[common..];
-            let mut head = [0; 16];
-            let len = key.len().min(16);
-            head[..len].copy_from_slice(&key[..len]);
-            Place { head: u128::from_be_bytes(head), at }
-        })
-        .collect();
-    order.sort_unstable_by(|a, b| {
-        let keys = || items[a.at as usize].record.key().cmp(items[b.at as usize].record.key());
-        a.head.cmp(&b.head).then_with(keys).then(a.at.cmp(&b.at))
-    });
-    order
+        let live_bytes = (key.len() + fields.value.len()) as u64;
+        self.places.push(Place { head: head(key, self.same), at, live_bytes });
+    }
+
+    /// In the order of their keys, and as they came for each key.
+    fn sorted_by_key(self, items: &[StoredVersion]) -> Vec<Place> {
+        let Self { mut places, same, outdated } = self;
+        for (place, item) in places[..outdated].iter_mut().zip(items) {
+            place.head = head(item.record.key(), same);
+        }
+        places.sort_unstable_by(|a, b| {
+            let keys = || items[a.at as usize].record.key().cmp(items[b.at as usize].record.key());
+            a.head.cmp(&b.head).then_with(keys).then(a.at.cmp(&b.at))
+        });
+        places
+    }
 }

@@ -13,61 +13,17 @@
 use std::sync::Arc;
 
 use super::event::{Version, start_of};
+use super::links::{Before, Behind, Link, Links, MAX_LINKS, Run};
 use super::tree::{Keyed, Tree};
 use crate::ids::{Revision, SubRevision};
 use crate::record::Record;
 
 /// Events in a chunk. A write after a view was taken copies at most one chunk.
 pub(super) const CHUNK: usize = 64;
+const _: () = assert!(CHUNK <= MAX_LINKS);
 
 /// An event's number: consecutive, and this member's own affair.
 pub(super) type Seq = u64;
-
-/// What stays in memory of every event.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Link {
-    pub(super) at: SubRevision,
-    /// Where the version before was written, if `before` is a version.
-    previous_main: Revision,
-    previous_sub: u32,
-    /// How many events back the key's event before stands; 0 when it is not in the log.
-    previous_back: u32,
-    /// How many events back the jump leads; 0 for none.
-    jump_back: u32,
-    /// How many events of the key are behind this one in its chain.
-    depth: u32,
-    pub(super) tombstone: bool,
-    before: Before,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Before {
-    Nothing,
-    Tombstone,
-    Version,
-}
-
-impl Link {
-    /// Where the version that this event superseded was written.
-    pub(super) fn previous_at(&self) -> Option<SubRevision> {
-        (self.before == Before::Version)
-            .then_some(SubRevision { main: self.previous_main, sub: self.previous_sub })
-    }
-
-    /// Whether no event of the key stands between `since` and this one, which is event `seq`.
-    pub(super) fn is_first_since(&self, since: Seq, seq: Seq) -> bool {
-        self.previous_back == 0 || seq - u64::from(self.previous_back) < since
-    }
-
-    /// By how much the event changed the number of keys.
-    pub(super) fn growth(&self) -> isize {
-        match (self.tombstone, self.before) {
-            (true, _) => -1,
-            (false, Before::Version) => 0,
-            (false, _) => 1,
-        }
-    }
-}
 
 /// What leaves memory when a chunk turns cold.
 #[derive(Clone, Default)]
@@ -82,7 +38,7 @@ pub(super) struct Content {
 struct Chunk {
     /// The place of the first event, in bytes that sort as places do.
     first: [u8; 12],
-    links: Arc<Vec<Link>>,
+    links: Arc<Links>,
     contents: Option<Arc<Vec<Content>>>,
     /// Bytes that going cold gives back.
     bytes: usize,
@@ -167,9 +123,9 @@ impl History {
         self.tail_start() + self.tail.links.len() as u64
     }
 
-    /// Bytes in memory: links, and what only history keeps of the events that are hot.
+    /// About the bytes in memory: links, and what only history keeps of the events that are hot.
     pub(super) fn bytes(&self) -> usize {
-        (self.end() - self.first) as usize * size_of::<Link>() + self.hot_bytes
+        (self.end() - self.first) as usize * Links::LINK_BYTES + self.hot_bytes
     }
 
     fn chunk(&self, seq: Seq) -> Option<&Chunk> {
@@ -180,7 +136,7 @@ impl History {
         self.chunks.at_rank(rank as usize)
     }
 
-    pub(super) fn link(&self, seq: Seq) -> Option<&Link> {
+    pub(super) fn link(&self, seq: Seq) -> Option<Link> {
         if seq < self.first {
             return None;
         }
@@ -198,10 +154,14 @@ impl History {
     }
 
     /// Events from `seq` on that stand in one chunk, with their contents unless they are cold.
-    pub(super) fn run(&self, seq: Seq) -> (&[Link], Option<&[Content]>) {
-        let Some(chunk) = self.chunk(seq) else { return (&[], None) };
+    pub(super) fn run(&self, seq: Seq) -> (Run<'_>, Option<&[Content]>) {
+        let chunk = match self.chunk(seq) {
+            Some(chunk) => chunk,
+            // No event of the tail has this number either.
+            None => return (self.tail.links.run(self.tail.links.len()), None),
+        };
         let from = (seq as usize % CHUNK).min(chunk.links.len());
-        (&chunk.links[from..], chunk.contents.as_ref().map(|contents| &contents[from..]))
+        (chunk.links.run(from), chunk.contents.as_ref().map(|contents| &contents[from..]))
     }
 
     /// The first event at or after a place.
@@ -223,7 +183,7 @@ impl History {
                 }
             }
         };
-        (start + links.partition_point(|link| link.at < at) as u64).max(self.first)
+        (start + links.before(at) as u64).max(self.first)
     }
 
     /// The first event after a revision.
@@ -231,9 +191,16 @@ impl History {
         self.lower_bound(start_of(revision.next()))
     }
 
-    fn position(&self, at: SubRevision) -> Option<Seq> {
+    /// The event that stands at exactly this place.
+    pub(super) fn position(&self, at: SubRevision) -> Option<Seq> {
         let seq = self.lower_bound(at);
         (self.link(seq)?.at == at).then_some(seq)
+    }
+
+    /// The key's event before an event, as long as it is in the log.
+    pub(super) fn earlier(&self, seq: Seq) -> Option<Seq> {
+        let back = u64::from(self.link(seq)?.behind.previous_back);
+        seq.checked_sub(back).filter(|to| back > 0 && *to >= self.first)
     }
 
     /// Adds an event. `record` is a tombstone when the key was deleted.
@@ -265,13 +232,15 @@ impl History {
         let previous_at = previous.map(Version::at).unwrap_or_default();
         let link = Link {
             at,
-            previous_main: previous_at.main,
-            previous_sub: previous_at.sub,
-            previous_back: back(chained),
-            jump_back: back(jump),
-            depth,
             tombstone,
             before,
+            behind: Behind {
+                previous_main: previous_at.main,
+                previous_sub: previous_at.sub,
+                previous_back: back(chained),
+                jump_back: back(jump),
+                depth,
+            },
         };
         let bytes = size_of::<Content>()
             + previous.map_or(0, |version| version.record.encoded().len())
@@ -300,12 +269,13 @@ impl History {
     /// equal length in a row become one: that is the rule of a skew-binary list.
     fn jump_from(&self, previous: Seq) -> (Option<Seq>, u32) {
         let Some(one) = self.link(previous) else { return (None, 0) };
+        let one = one.behind;
         let depth = one.depth.saturating_add(1);
         let jumped = || {
             let second = previous.checked_sub(u64::from(one.jump_back)).filter(|_| one.jump_back > 0)?;
-            let two = self.link(second)?;
+            let two = self.link(second)?.behind;
             let third = second.checked_sub(u64::from(two.jump_back)).filter(|_| two.jump_back > 0)?;
-            let three = self.link(third)?;
+            let three = self.link(third)?.behind;
             (one.depth - two.depth == two.depth - three.depth).then_some(third)
         };
         (Some(jumped().unwrap_or(previous)), depth)
@@ -326,7 +296,9 @@ impl History {
             (self.link(to)?.at.main > revision).then_some(to)
         };
         while let Some(link) = self.link(seq) {
-            let Some(earlier) = after(link.jump_back, seq).or_else(|| after(link.previous_back, seq)) else {
+            let Some(earlier) =
+                after(link.behind.jump_back, seq).or_else(|| after(link.behind.previous_back, seq))
+            else {
                 break;
             };
             seq = earlier;
@@ -373,7 +345,7 @@ impl History {
         for _ in 0..max_events.max(1).saturating_mul(2) {
             if self.first < self.released && self.link(self.first).is_some_and(|link| link.at.main < compact)
             {
-                let link = *self.link(self.first).expect("just seen");
+                let link = self.link(self.first).expect("just seen");
                 if link.tombstone {
                     dropped.versions.push(link.at);
                     dropped.tombstones.push(link.at);
@@ -426,7 +398,8 @@ impl History {
                     let content = &mut contents[(seq - start) as usize];
                     freed += content.previous.take().map_or(0, |record| record.encoded().len());
                     if seq < first {
-                        let tombstone = chunk.links[(seq - start) as usize].tombstone;
+                        let link = chunk.links.get((seq - start) as usize);
+                        let tombstone = link.is_some_and(|link| link.tombstone);
                         let record = content.record.take();
                         freed += record.filter(|_| tombstone).map_or(0, |record| record.encoded().len());
                     }
@@ -451,7 +424,7 @@ impl History {
             assert!(at == self.chunks.len() || chunk.links.len() == CHUNK);
             let mut bytes = 0;
             for (link, content) in
-                chunk.links.iter().zip(chunk.contents.iter().flat_map(|contents| contents.iter()))
+                chunk.links.run(0).iter().zip(chunk.contents.iter().flat_map(|contents| contents.iter()))
             {
                 bytes += size_of::<Content>();
                 bytes += content.previous.as_ref().map_or(0, |record| record.encoded().len());

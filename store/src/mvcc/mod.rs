@@ -8,7 +8,9 @@
 pub mod builder;
 pub mod event;
 mod history;
+pub mod kept;
 pub mod keyspace;
+mod links;
 #[cfg(test)]
 mod model;
 mod range;

@@ -139,17 +139,17 @@ impl EventCursor {
         while self.next < self.end {
             let (links, contents) = history.run(self.next);
             let room = (self.end - self.next) as usize;
-            let mut links = &links[..links.len().min(room)];
+            let mut links = links.truncated(room);
             if batch.len() >= max_events {
                 let last = batch.last().map(|event| event.at.main);
                 let same = links.iter().take_while(|link| Some(link.at.main) == last).count();
                 if same == 0 {
                     break;
                 }
-                links = &links[..same];
+                links = links.truncated(same);
             } else {
                 let room = max_events - batch.len();
-                links = &links[..links.len().min(room.max(1))];
+                links = links.truncated(room.max(1));
             }
             let Some(from) = links.first() else { break };
             let stored = match contents {

@@ -259,16 +259,17 @@ impl<V: Keyed + Clone> Tree<V> {
 
     /// Builds a tree from values in strictly ascending order of their keys.
     #[must_use]
-    pub fn from_sorted(values: Vec<V>) -> Self {
-        debug_assert!(values.windows(2).all(|pair| pair[0].key() < pair[1].key()), "values are not in order");
-        let len = values.len();
+    pub fn from_sorted(values: impl IntoIterator<Item = V, IntoIter: ExactSizeIterator>) -> Self {
+        let mut rest = values.into_iter();
+        let len = rest.len();
         let mut level: Vec<Child<V>> = Vec::with_capacity(len / LEAF_FILL + 1);
         let mut separators: Vec<Vec<u8>> = Vec::with_capacity(len / LEAF_FILL + 1);
         let mut last: Option<V> = None;
-        let mut rest = values.into_iter();
         for size in groups(len, LEAF_FILL) {
             let values: Vec<V> = rest.by_ref().take(size).collect();
+            debug_assert!(values.windows(2).all(|pair| pair[0].key() < pair[1].key()), "not in order");
             if let (Some(last), Some(first)) = (&last, values.first()) {
+                debug_assert!(last.key() < first.key(), "not in order");
                 separators.push(separator(last.key(), first.key()).to_vec());
             }
             last = values.last().cloned();
@@ -766,7 +767,7 @@ mod tests {
             remove_often: bool,
         ) {
             let mut model: Model = start;
-            let mut tree = Tree::from_sorted(model.iter().map(|(k, v)| Item(k.clone(), *v)).collect());
+            let mut tree = Tree::from_sorted(model.iter().map(|(k, v)| Item(k.clone(), *v)));
             check(&tree, &model);
             let mut clones = Vec::new();
             for (key, value, what) in steps {

@@ -45,10 +45,16 @@ impl LogStore {
         &self.wal
     }
 
-    /// The last entry that is on disk.
+    /// The last entry up to which everything is on disk.
     #[must_use]
     pub fn last_durable_log_id(&self) -> Option<LogId> {
         self.wal.last_durable().map(to_log_id)
+    }
+
+    /// The term that this member is in, as the log has it: Raft's metrics may lag behind.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.wal.vote().ok().flatten().map_or(0, |vote| vote.term)
     }
 
     async fn read(&self, range: Range<u64>, limit_bytes: u64) -> io::Result<Vec<Entry>> {

@@ -4,7 +4,6 @@
 //! are still on their way, bounded by the flow control of HTTP/2. Heartbeats and votes have a connection
 //! of their own. Nothing here decides anything about Raft.
 
-use openraft::async_runtime::WatchReceiver as _;
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -27,17 +26,18 @@ use barque_proto::peer as wire;
 use super::codec;
 use super::identity::Refusal;
 use super::node::RaftHandle;
+use super::observe;
 use super::peers::{Peer, PeerError, Peers};
-use super::snapshot_transfer::{self, SnapshotFile};
+use super::snapshot_transfer;
+use super::snapshots::{OpenSnapshot, Snapshot, Snapshots};
 use super::traffic::{Heartbeat, Transfer};
-use super::types::{LogId, PeerNode, TypeConfig, Vote};
+use super::types::{PeerNode, TypeConfig, Vote};
 use crate::ids::MemberId;
-
-/// A snapshot as openraft hands it over.
-type Snapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotFile>;
 
 /// Names the follower's last log id in the answer that opens a stream of entries.
 pub(super) const LAST_LOG_METADATA: &str = "barque-last-log";
+/// Names the term that the follower was in after that.
+pub(super) const TERM_METADATA: &str = "barque-term";
 
 /// Makes a network for each other member.
 #[derive(Clone)]
@@ -45,13 +45,14 @@ pub struct Network {
     peers: Arc<Peers>,
     /// Set once Raft runs; tells what followers have acknowledged.
     raft: Arc<OnceLock<RaftHandle>>,
+    snapshots: Arc<Snapshots>,
 }
 
 impl Network {
     /// `raft` is filled in as soon as Raft runs.
     #[must_use]
-    pub fn new(peers: Arc<Peers>, raft: Arc<OnceLock<RaftHandle>>) -> Self {
-        Self { peers, raft }
+    pub fn new(peers: Arc<Peers>, raft: Arc<OnceLock<RaftHandle>>, snapshots: Arc<Snapshots>) -> Self {
+        Self { peers, raft, snapshots }
     }
 
     fn link(&self, target: u64, node: &PeerNode, lane: Lane) -> Link {
@@ -94,15 +95,13 @@ impl Link {
         self.network.peers.peer(self.target, &self.node)
     }
 
-    /// Refuses a follower whose log is shorter than what it has acknowledged to this leader.
-    fn check_progress<T>(&self, response: &Response<T>) -> Result<(), PeerError> {
-        let has = response
-            .metadata()
-            .get(LAST_LOG_METADATA)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|text| text.parse::<u64>().ok())
-            .unwrap_or(0);
-        check_progress(self.network.raft.get(), self.target, has).map_err(PeerError::from)
+    /// What the follower says of its log.
+    fn claim<T>(response: &Response<T>) -> Claim {
+        let number = |name: &'static str| {
+            let text = response.metadata().get(name).and_then(|value| value.to_str().ok());
+            text.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0)
+        };
+        Claim { last_index: number(LAST_LOG_METADATA), term: number(TERM_METADATA) }
     }
 
     async fn append<S>(
@@ -120,8 +119,11 @@ impl Link {
         });
         let mut client = if self.lane == Lane::Control { peer.control() } else { peer.data() };
         let request = self.network.peers.request(input.map(codec::append_to_wire));
+        let expected = self.network.raft.get().map(|raft| Expected::of(raft, self.target));
         let response = client.append(request).await?;
-        self.check_progress(&response)?;
+        if let Some(expected) = expected {
+            expected.check(self.target, Self::claim(&response))?;
+        }
         let replies = self.network.peers.accept(self.target, response)?;
         let unreadable = peer.counts.metrics.received_failures.clone();
         Ok(replies.map(move |reply| {
@@ -134,22 +136,45 @@ impl Link {
     }
 }
 
-/// Refuses a member that has lost log entries which it had acknowledged; `has` is its last log index.
-pub(super) fn check_progress(raft: Option<&RaftHandle>, member: MemberId, has: u64) -> Result<(), Refusal> {
-    let Some(raft) = raft else { return Ok(()) };
-    let metrics = raft.data_metrics();
-    let acknowledged = metrics
-        .borrow_watched()
-        .replication
-        .as_ref()
-        .and_then(|followers| followers.get(&member.0).copied().flatten())
-        .map_or(0, |matched: LogId| matched.index());
-    if has < acknowledged {
+/// What a member says of its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Claim {
+    /// Its last entry.
+    pub(super) last_index: u64,
+    /// The term it is in, looked at after the last entry.
+    pub(super) term: u64,
+}
+
+/// What a leader may count on a member to have. It must be looked at before the member is asked: entries that the
+/// member acknowledges while its answer is on the way are not in that answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Expected {
+    /// The leader's term, looked at before `acknowledged`.
+    term: u64,
+    /// The last entry that the member has acknowledged.
+    acknowledged: u64,
+}
+
+impl Expected {
+    /// Of `member` by this leader.
+    pub(super) fn of(raft: &RaftHandle, member: MemberId) -> Self {
+        let term = observe::term(raft);
+        let known = observe::progress(raft).and_then(|known| known.get(&member).copied());
+        Self { term, acknowledged: known.unwrap_or(0) }
+    }
+
+    /// Refuses a member that has lost log entries which it had acknowledged. One in a later term follows, or has
+    /// followed, another leader, who may have cut its log behind what is committed: to that leader it answers, and
+    /// this one only has to learn that its time is over.
+    pub(super) fn check(self, member: MemberId, claim: Claim) -> Result<(), Refusal> {
+        if claim.term > self.term || claim.last_index >= self.acknowledged {
+            return Ok(());
+        }
+        let (has, acknowledged) = (claim.last_index, self.acknowledged);
         let refusal = Refusal::RolledBack { member, has, acknowledged };
         tracing::error!(%refusal, "a follower is refused");
-        return Err(refusal);
+        Err(refusal)
     }
-    Ok(())
 }
 
 impl NetStreamAppend<TypeConfig> for Link {
@@ -230,7 +255,7 @@ impl NetTransferLeader<TypeConfig> for Link {
 }
 
 impl NetSnapshot<TypeConfig> for Link {
-    type SnapshotData = SnapshotFile;
+    type SnapshotData = OpenSnapshot;
 
     async fn full_snapshot(
         &mut self,
@@ -242,6 +267,8 @@ impl NetSnapshot<TypeConfig> for Link {
         let send = async {
             let peer = self.peer()?;
             let sending = Transfer::send(&peer.counts.metrics);
+            // The log behind it stays, or the member would need another snapshot when it has this one.
+            let _pin = self.network.snapshots.pin(snapshot.snapshot.file.applied_index);
             let sent = snapshot_transfer::send(&self.network.peers, &peer, &vote, snapshot).await?;
             sending.succeeded();
             Ok::<_, PeerError>(sent)
@@ -261,5 +288,25 @@ impl NetBackoff<TypeConfig> for Link {
         // Short at first, for a member that restarts; a second at most, for one that is gone.
         let pauses = (0u32..).map(|n| Duration::from_millis(20 << n.min(6)).min(Duration::from_secs(1)));
         Some(Backoff::new(pauses))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Last entry and term of the member; term of the leader and what it knew to be acknowledged.
+    #[test]
+    fn only_a_member_of_this_leaders_term_can_have_rolled_back() {
+        let check = |last_index, term, leaders_term, acknowledged| {
+            let expected = Expected { term: leaders_term, acknowledged };
+            expected.check(MemberId(2), Claim { last_index, term }).is_ok()
+        };
+        assert!(check(100, 3, 3, 100));
+        assert!(check(101, 3, 3, 100), "an entry whose acknowledgement is still on its way");
+        assert!(!check(99, 3, 3, 100));
+        assert!(!check(99, 2, 3, 100), "its vote was rolled back with its log");
+        assert!(check(90, 4, 3, 100), "a later leader cut what was never committed");
+        assert!(check(0, 0, 3, 0), "a new member");
     }
 }

@@ -22,11 +22,11 @@ use barque_proto::server::peer::peer_server::Peer as PeerRpc;
 use super::codec::{self, CodecError, leader_of_term};
 use super::identity::{Identity, Refusal};
 use super::log_storage::LogStore;
-use super::network::{LAST_LOG_METADATA, check_progress};
+use super::network::{Claim, Expected, LAST_LOG_METADATA, TERM_METADATA};
 use super::node::RaftHandle;
 use super::peers::Peers;
 use super::proposer::refusal;
-use super::read_index::local_index;
+use super::read_index::ReadBarrier;
 use super::snapshot_transfer::SnapshotReceiver;
 use super::traffic::Transfer;
 use super::types::{Batch, Callback, LogId, Vote};
@@ -67,7 +67,13 @@ impl Default for LeaderContact {
 
 impl LeaderContact {
     fn heard(&self) {
-        self.last_ms.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
+        self.last_ms.store((self.started.elapsed().as_millis() as u64).max(1), Ordering::Relaxed);
+    }
+
+    /// Whether a leader sent anything since this member started.
+    #[must_use]
+    pub fn was_heard(&self) -> bool {
+        self.last_ms.load(Ordering::Relaxed) > 0
     }
 
     /// How long ago a leader sent something.
@@ -92,13 +98,15 @@ pub struct PeerService {
     backend: Arc<dyn PeerBackend>,
     contact: Arc<LeaderContact>,
     receiver: Arc<SnapshotReceiver>,
-    read_timeout: Duration,
+    barrier: ReadBarrier,
+    takes_part: watch::Receiver<bool>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl PeerService {
-    /// Serves `raft`, whose log is `log`, and `backend`.
+    /// Serves `raft`, whose log is `log`, and `backend`. Until `takes_part` says so only greetings and questions
+    /// after the members are answered; other calls wait, since they come from members that are a moment ahead.
     #[must_use]
     #[allow(clippy::too_many_arguments, reason = "one call, in the wiring of a member")]
     pub fn new(
@@ -108,11 +116,19 @@ impl PeerService {
         backend: Arc<dyn PeerBackend>,
         contact: Arc<LeaderContact>,
         receiver: Arc<SnapshotReceiver>,
-        read_timeout: Duration,
+        barrier: ReadBarrier,
+        takes_part: watch::Receiver<bool>,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        Self { raft, log, peers, backend, contact, receiver, read_timeout, tasks, stop }
+        Self { raft, log, peers, backend, contact, receiver, barrier, takes_part, tasks, stop }
+    }
+
+    /// Waits until this member takes part.
+    async fn taking_part(&self) -> Result<(), Status> {
+        let mut takes_part = self.takes_part.clone();
+        let taken = takes_part.wait_for(|takes_part| *takes_part).await;
+        taken.map(|_| ()).map_err(|_| Status::unavailable("this member stops"))
     }
 
     /// From the log itself: Raft's metrics may lag behind what was acknowledged already.
@@ -169,6 +185,7 @@ impl PeerRpc for PeerService {
         &self,
         request: Request<Streaming<wire::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
+        self.taking_part().await?;
         let peer = self.peers.admit(&request)?;
         let contact = Arc::clone(&self.contact);
         let unreadable = self.peers.counts(peer.member).metrics.received_failures.clone();
@@ -198,12 +215,15 @@ impl PeerRpc for PeerService {
         });
         let replies = replies.take_until(self.stop.clone().cancelled_owned());
         let mut response = self.peers.response(Box::pin(replies) as Self::AppendStream);
+        // The log first: one that was cut by a later leader is then excused by that leader's term.
         let last = self.last_log_id().map_or(0, |id| id.index());
         response.metadata_mut().insert(LAST_LOG_METADATA, last.into());
+        response.metadata_mut().insert(TERM_METADATA, self.log.term().into());
         Ok(response)
     }
 
     async fn vote(&self, request: Request<wire::VoteRequest>) -> Result<Response<wire::VoteReply>, Status> {
+        self.taking_part().await?;
         self.peers.admit(&request)?;
         let request = request.into_inner();
         let rpc = codec::vote_request_from_wire(&request)?;
@@ -216,6 +236,7 @@ impl PeerRpc for PeerService {
         &self,
         request: Request<wire::TransferLeaderRequest>,
     ) -> Result<Response<wire::TransferLeaderReply>, Status> {
+        self.taking_part().await?;
         self.peers.admit(&request)?;
         let rpc = codec::transfer_request_from_wire(&request.into_inner())?;
         let reply = self.raft.handle_transfer_leader(rpc).await.map_err(stopped)?;
@@ -226,6 +247,7 @@ impl PeerRpc for PeerService {
         &self,
         request: Request<wire::SnapshotIdentity>,
     ) -> Result<Response<wire::SnapshotProgressReply>, Status> {
+        self.taking_part().await?;
         self.peers.admit(&request)?;
         let received_bytes = self.receiver.received_bytes(&request.into_inner())?;
         Ok(self.peers.response(wire::SnapshotProgressReply { received_bytes }))
@@ -235,6 +257,7 @@ impl PeerRpc for PeerService {
         &self,
         request: Request<Streaming<wire::SnapshotChunk>>,
     ) -> Result<Response<wire::SnapshotReply>, Status> {
+        self.taking_part().await?;
         let peer = self.peers.admit(&request)?;
         let receiving = Transfer::receive(&self.peers.counts(peer.member).metrics);
         let (vote, snapshot) = self.receiver.receive(request.into_inner()).await?;
@@ -252,6 +275,7 @@ impl PeerRpc for PeerService {
         &self,
         request: Request<Streaming<wire::ForwardRequest>>,
     ) -> Result<Response<Self::ForwardStream>, Status> {
+        self.taking_part().await?;
         self.peers.admit(&request)?;
         let mut batches = request.into_inner();
         // Answers are for refused batches only, of which a peer has a handful on their way.
@@ -285,8 +309,9 @@ impl PeerRpc for PeerService {
         &self,
         request: Request<wire::ReadIndexRequest>,
     ) -> Result<Response<wire::ReadIndexReply>, Status> {
+        self.taking_part().await?;
         self.peers.admit(&request)?;
-        let index = local_index(&self.raft, self.read_timeout).await;
+        let index = self.barrier.index().await;
         let index =
             index.ok_or_else(|| Status::unavailable("this member could not confirm that it leads"))?;
         Ok(self.peers.response(wire::ReadIndexReply { log_id: Some(wire::LogId { term: 0, index }) }))
@@ -296,6 +321,7 @@ impl PeerRpc for PeerService {
         &self,
         request: Request<wire::LeaseKeepAliveBatch>,
     ) -> Result<Response<wire::LeaseKeepAliveReplies>, Status> {
+        self.taking_part().await?;
         self.peers.admit(&request)?;
         let ids = request.into_inner().ids.into_iter().map(LeaseId).collect();
         let ttls = self.backend.lease_keep_alive(ids).await?;
@@ -306,6 +332,7 @@ impl PeerRpc for PeerService {
         &self,
         request: Request<wire::LeaseTimeToLiveQuery>,
     ) -> Result<Response<wire::LeaseTimeToLiveAnswer>, Status> {
+        self.taking_part().await?;
         self.peers.admit(&request)?;
         let found = self.backend.lease_time_to_live(LeaseId(request.into_inner().id)).await?;
         let (remaining_ttl, granted_ttl) = found.unwrap_or_default();
@@ -317,12 +344,14 @@ impl PeerRpc for PeerService {
         &self,
         request: Request<wire::MembershipChange>,
     ) -> Result<Response<wire::MembershipChangeReply>, Status> {
+        self.taking_part().await?;
         self.peers.admit(&request)?;
         let id = self.backend.change_membership(request.into_inner()).await?;
         Ok(self.peers.response(wire::MembershipChangeReply { id }))
     }
 
     async fn hash(&self, request: Request<wire::HashQuery>) -> Result<Response<wire::HashAnswer>, Status> {
+        self.taking_part().await?;
         self.peers.admit(&request)?;
         let answer = self.backend.hash(Revision(request.into_inner().revision)).await?;
         Ok(self.peers.response(answer))
@@ -335,7 +364,11 @@ impl PeerService {
         if MemberId(greeting.to) != self.peers.own().member {
             return Err(Refusal::OtherCluster { own: self.peers.own().cluster, peer: peer.cluster });
         }
-        let has = greeting.last_log_id.as_ref().map_or(0, |id| id.index);
-        check_progress(Some(&self.raft), peer.member, has)
+        let claim = Claim {
+            last_index: greeting.last_log_id.as_ref().map_or(0, |id| id.index),
+            term: greeting.vote.as_ref().map_or(0, |vote| vote.term),
+        };
+        // A member that greets has stopped acknowledging: what it said before is what it must have.
+        Expected::of(&self.raft, peer.member).check(peer.member, claim)
     }
 }

@@ -2,7 +2,8 @@
 //! commit index is the point that a read must wait for (Raft dissertation, section 6.4).
 //!
 //! All readers that arrive during one round share the next one, on followers too: one message to the
-//! leader for all of them. Never answers from a clock-bound lease.
+//! leader for all of them. On the leader, all members that ask share rounds again. Never answers from a
+//! clock-bound lease.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +32,55 @@ pub enum ReadError {
     Stopped,
 }
 
-type Waiter = oneshot::Sender<Result<(), ReadError>>;
+/// Those who ask the same thing are answered together: whoever comes while a round is under way is in the next one.
+struct Rounds<T> {
+    /// `None` once there are no more rounds.
+    waiting: Mutex<Option<Vec<oneshot::Sender<T>>>>,
+    wake: Notify,
+}
+
+impl<T: Clone> Rounds<T> {
+    fn new() -> Self {
+        Self { waiting: Mutex::new(Some(Vec::new())), wake: Notify::new() }
+    }
+
+    /// The answer of a round that begins after this call; `None` when there are no more.
+    async fn join(&self) -> Option<T> {
+        let (tx, rx) = oneshot::channel();
+        let first = {
+            let mut waiting = self.waiting.lock();
+            let waiting = waiting.as_mut()?;
+            waiting.push(tx);
+            waiting.len() == 1
+        };
+        if first {
+            self.wake.notify_one();
+        }
+        rx.await.ok()
+    }
+
+    /// Answers round after round by `ask`.
+    async fn hold<F: Future<Output = T>>(&self, mut ask: impl FnMut() -> F) {
+        loop {
+            self.wake.notified().await;
+            // Askers among the tasks that are ready share this round.
+            tokio::task::yield_now().await;
+            let round = self.waiting.lock().as_mut().map(std::mem::take).unwrap_or_default();
+            if round.is_empty() {
+                continue;
+            }
+            let answer = ask().await;
+            for waiter in round {
+                let _ = waiter.send(answer.clone());
+            }
+        }
+    }
+
+    /// Everybody who waits, or comes later, hears that there are no more rounds.
+    fn close(&self) {
+        *self.waiting.lock() = None;
+    }
+}
 
 /// How long to wait before a leader that could not confirm is asked again; a change of leader ends the
 /// wait early.
@@ -42,8 +91,10 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 pub struct ReadBarrier(Arc<Shared>);
 
 struct Shared {
-    waiting: Mutex<Vec<Waiter>>,
-    wake: Notify,
+    /// Readers on this member.
+    readers: Rounds<Result<(), ReadError>>,
+    /// Members, this one among them, that ask for the read index of this member as their leader.
+    members: Rounds<Option<u64>>,
     raft: RaftHandle,
     peers: Arc<Peers>,
     timeout: Duration,
@@ -51,7 +102,7 @@ struct Shared {
 }
 
 impl ReadBarrier {
-    /// Starts the task that asks on behalf of all readers; `applied` follows the log index that this
+    /// Starts the tasks that ask on behalf of all readers and of all members; `applied` follows the log index that this
     /// member has executed.
     #[must_use]
     #[allow(clippy::too_many_arguments, reason = "one call, in the wiring of a member")]
@@ -65,9 +116,10 @@ impl ReadBarrier {
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let (waiting, wake) = (Mutex::new(Vec::new()), Notify::new());
-        let shared = Arc::new(Shared { waiting, wake, raft, peers, timeout, metrics });
-        tasks.spawn(drive(Arc::clone(&shared), leader, applied, stop));
+        let (readers, members) = (Rounds::new(), Rounds::new());
+        let shared = Arc::new(Shared { readers, members, raft, peers, timeout, metrics });
+        tasks.spawn(answer_readers(Arc::clone(&shared), leader, applied, stop.clone()));
+        tasks.spawn(answer_members(Arc::clone(&shared), stop));
         Self(shared)
     }
 
@@ -76,54 +128,47 @@ impl ReadBarrier {
     /// # Errors
     /// When no leader confirms it in time.
     pub async fn wait(&self) -> Result<(), ReadError> {
-        let (tx, rx) = oneshot::channel();
-        let first = {
-            let mut waiting = self.0.waiting.lock();
-            waiting.push(tx);
-            waiting.len() == 1
-        };
-        if first {
-            self.0.wake.notify_one();
-        }
-        rx.await.unwrap_or(Err(ReadError::Stopped))
+        self.0.readers.join().await.unwrap_or(Err(ReadError::Stopped))
+    }
+
+    /// The read index of this member, if it leads and a quorum says so.
+    pub async fn index(&self) -> Option<u64> {
+        self.0.members.join().await.flatten()
     }
 }
 
-async fn drive(
+async fn answer_readers(
     shared: Arc<Shared>,
-    mut leader: LeaderWatch,
-    mut applied: watch::Receiver<u64>,
+    leader: LeaderWatch,
+    applied: watch::Receiver<u64>,
     stop: CancellationToken,
 ) {
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            // Readers among the tasks that are ready share this round.
-            () = shared.wake.notified() => tokio::task::yield_now().await,
-        }
-        let round = std::mem::take(&mut *shared.waiting.lock());
-        if round.is_empty() {
-            continue;
-        }
+    let ask = || async {
+        let (mut leader, mut applied) = (leader.clone(), applied.clone());
         let confirm = async {
             let index = confirmed_index(&shared, &mut leader).await;
             // An error means that the state machine is gone with the process.
             applied.wait_for(|applied| *applied >= index).await.map(|_| ()).map_err(|_| ReadError::Stopped)
         };
-        let result = tokio::select! {
-            () = stop.cancelled() => break,
-            result = tokio::time::timeout(shared.timeout, confirm) => result.unwrap_or(Err(ReadError::TimedOut)),
-        };
+        let result = tokio::time::timeout(shared.timeout, confirm).await;
+        let result = result.unwrap_or(Err(ReadError::TimedOut));
         if result.is_err() {
             shared.metrics.server.read_indexes_failed.inc();
         }
-        for waiter in round {
-            let _ = waiter.send(result.clone());
-        }
-    }
-    for waiter in shared.waiting.lock().drain(..) {
-        let _ = waiter.send(Err(ReadError::Stopped));
-    }
+        result
+    };
+    stop.run_until_cancelled(shared.readers.hold(ask)).await;
+    shared.readers.close();
+}
+
+async fn answer_members(shared: Arc<Shared>, stop: CancellationToken) {
+    let ask = || async {
+        let option = LinearizerOption::from(ReadPolicy::ReadIndex).with_wait_timeout(shared.timeout);
+        let linearizer = shared.raft.get_read_linearizer(option).await;
+        linearizer.ok().map(|linearizer| linearizer.read_log_id().index())
+    };
+    stop.run_until_cancelled(shared.members.hold(ask)).await;
+    shared.members.close();
 }
 
 /// Asks until a leader confirms.
@@ -134,7 +179,7 @@ async fn confirmed_index(shared: &Shared, leader: &mut LeaderWatch) -> u64 {
         let index = match status.leader {
             None => None,
             Some(id) if status.is_led_by(shared.peers.own().member) => {
-                let index = local_index(&shared.raft, shared.timeout).await;
+                let index = shared.members.join().await.flatten();
                 tracing::trace!(%id, ?index, "read index");
                 index
             }
@@ -161,8 +206,54 @@ async fn confirmed_index(shared: &Shared, leader: &mut LeaderWatch) -> u64 {
     }
 }
 
-/// The read index of this member, if it leads and a quorum says so.
-pub(super) async fn local_index(raft: &RaftHandle, timeout: Duration) -> Option<u64> {
-    let option = LinearizerOption::from(ReadPolicy::ReadIndex).with_wait_timeout(timeout);
-    raft.get_read_linearizer(option).await.ok().map(|linearizer| linearizer.read_log_id().index())
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_comes_during_a_round_shares_the_next() {
+        let rounds = Rounds::new();
+        let (asked, may_answer) = (AtomicU32::new(0), Semaphore::new(0));
+        let ask = || async {
+            let round = asked.fetch_add(1, Ordering::Relaxed);
+            may_answer.acquire().await.unwrap().forget();
+            round
+        };
+        let clients = async {
+            let first = rounds.join();
+            let others = async {
+                while asked.load(Ordering::Relaxed) == 0 {
+                    tokio::task::yield_now().await;
+                }
+                let others = futures::future::join_all((0..5).map(|_| rounds.join()));
+                let answers = async {
+                    tokio::task::yield_now().await;
+                    may_answer.add_permits(2);
+                };
+                tokio::join!(others, answers).0
+            };
+            let (first, others) = tokio::join!(first, others);
+            assert_eq!(first, Some(0));
+            assert_eq!(others, [Some(1); 5]);
+        };
+        tokio::select! {
+            () = rounds.hold(ask) => {}
+            () = clients => {}
+        }
+        assert_eq!(asked.into_inner(), 2);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_rounds_that_will_not_be() {
+        let rounds = Rounds::<u32>::new();
+        let (waiting, ()) = tokio::join!(rounds.join(), async {
+            tokio::task::yield_now().await;
+            rounds.close();
+        });
+        assert_eq!((waiting, rounds.join().await), (None, None));
+    }
 }

@@ -18,13 +18,10 @@ use barque_proto::peer as wire;
 
 use super::codec;
 use super::peers::{Peer, PeerError, Peers};
-use super::types::{TypeConfig, Vote};
+use super::snapshots::{DescribeError, OpenSnapshot, Snapshot};
+use super::types::Vote;
 use crate::metrics::DiskMetrics;
-pub use crate::snapshot::SnapshotFile;
-use crate::snapshot::{Identity, Receiving, SnapshotError, SnapshotReader};
-
-/// A snapshot as openraft handles it.
-pub type Snapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotFile>;
+use crate::snapshot::{Identity, Receiving, SnapshotError};
 
 /// Small enough to leave room for other messages, large enough to cost little.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -39,7 +36,7 @@ const STALL: Duration = Duration::from_secs(30);
 /// # Errors
 /// When the follower is gone, refuses, or stalls. What arrived is kept there.
 pub async fn send(peers: &Peers, peer: &Peer, vote: &Vote, snapshot: Snapshot) -> Result<Vote, PeerError> {
-    let file = snapshot.snapshot;
+    let OpenSnapshot { file, open } = snapshot.snapshot;
     let identity = wire::SnapshotIdentity {
         last_log_id: snapshot.meta.last_log_id.as_ref().map(codec::log_id_to_wire),
         size_bytes: file.size_bytes,
@@ -58,7 +55,7 @@ pub async fn send(peers: &Peers, peer: &Peer, vote: &Vote, snapshot: Snapshot) -
         offset,
         data: Bytes::new(),
     };
-    let read = read_chunks(file, first, offset, chunks);
+    let read = read_chunks(open, file.size_bytes, first, offset, chunks);
     let mut client = peer.data();
     let install = client.install_snapshot(peers.request(ReceiverStream::new(queue)));
     let (read, installed) = tokio::join!(read, install);
@@ -68,20 +65,20 @@ pub async fn send(peers: &Peers, peer: &Peer, vote: &Vote, snapshot: Snapshot) -
 }
 
 async fn read_chunks(
-    file: SnapshotFile,
+    open: Arc<File>,
+    size_bytes: u64,
     first: wire::SnapshotChunk,
     mut offset: u64,
     chunks: mpsc::Sender<wire::SnapshotChunk>,
 ) -> Result<(), Status> {
     let failed = |error: std::io::Error| Status::data_loss(format!("a snapshot cannot be read: {error}"));
-    let open = Arc::new(File::open(&file.path).map_err(failed)?);
     let mut next = Some(first);
     loop {
         let chunk = match next.take() {
             Some(first) => first,
-            None if offset >= file.size_bytes => return Ok(()),
+            None if offset >= size_bytes => return Ok(()),
             None => {
-                let len = usize::try_from(file.size_bytes - offset).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+                let len = usize::try_from(size_bytes - offset).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
                 let open = Arc::clone(&open);
                 let data = tokio::task::spawn_blocking(move || {
                     let mut data = vec![0; len];
@@ -182,32 +179,12 @@ impl SnapshotReceiver {
             last_log_id: identity.last_log_id.as_ref().map(codec::log_id_from_wire),
             last_membership,
         };
-        Ok((vote, RaftSnapshot { meta, snapshot: summary.file }))
+        Ok((vote, RaftSnapshot { meta, snapshot: OpenSnapshot::open(summary.file).map_err(unusable)? }))
     }
 }
 
-/// A snapshot file of this member as openraft handles it.
-///
-/// # Errors
-/// When its manifest cannot be read.
-pub fn describe(file: SnapshotFile) -> Result<Snapshot, DescribeError> {
-    let reader = SnapshotReader::open(&file.path)?;
-    let state = &reader.manifest().state;
-    let last_membership = codec::decode_stored_membership(&state.membership)?;
-    let last_log_id = (state.applied_index > 0 || state.applied_term > 0)
-        .then(|| super::types::log_id(state.applied_term, state.applied_index));
-    Ok(RaftSnapshot { meta: SnapshotMeta { last_log_id, last_membership }, snapshot: file })
-}
-
-/// A snapshot file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum DescribeError {
-    /// It is damaged.
-    #[error(transparent)]
-    File(#[from] SnapshotError),
-    /// Its membership cannot be read.
-    #[error(transparent)]
-    Membership(#[from] codec::CodecError),
+fn unusable(error: DescribeError) -> Status {
+    Status::data_loss(error.to_string())
 }
 
 fn busy() -> Status {

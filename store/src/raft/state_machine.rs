@@ -3,7 +3,6 @@
 //! Order within one batch of entries: execute all, show the new state to readers, tell watchers and disk,
 //! only then answer. So a client that was answered can read what it wrote, on this member, at once.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,19 +10,18 @@ use futures::{Stream, StreamExt as _};
 use openraft::entry::RaftEntry as _;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
-use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::codec;
 use super::identity::Roster;
 use super::proposals::{Applied, Reply, Waiter};
 use super::proposer::Desk;
-use super::snapshot_transfer::{Snapshot, SnapshotFile, describe};
+use super::snapshots::{OpenSnapshot, Snapshot, Snapshots};
 use super::types::{LogId, StoredMembership, TypeConfig};
-use crate::ids::{ClusterId, MemberId};
+use crate::ids::MemberId;
 use crate::metrics::{ApplyCounts, InProgress, Metrics};
 use crate::records::{Persisted, RecordBatch, RecordWriter};
-use crate::snapshot::{self, Manifest, SnapshotReader};
+use crate::snapshot::{self, SnapshotReader};
 use crate::state::published::{Picture, Published};
 use crate::state::{Effects, LeaseChange, State, batch};
 use crate::storage::restore::{self, RestoreError};
@@ -64,62 +62,6 @@ pub struct Surroundings {
     pub snapshots: Arc<Snapshots>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-}
-
-/// The snapshots of this member on disk.
-#[derive(Debug)]
-pub struct Snapshots {
-    /// Where they are.
-    pub dir: PathBuf,
-    /// Written into manifests.
-    pub cluster: ClusterId,
-    /// Written into manifests.
-    pub member: MemberId,
-    current: Mutex<Option<SnapshotFile>>,
-}
-
-impl Snapshots {
-    /// `current` is the newest verified one.
-    #[must_use]
-    pub fn new(dir: PathBuf, cluster: ClusterId, member: MemberId, current: Option<SnapshotFile>) -> Self {
-        Self { dir, cluster, member, current: Mutex::new(current) }
-    }
-
-    /// The newest verified one.
-    #[must_use]
-    pub fn current(&self) -> Option<SnapshotFile> {
-        self.current.lock().clone()
-    }
-
-    /// What a snapshot of `picture` says about itself.
-    #[must_use]
-    pub fn manifest(&self, picture: &Picture) -> Manifest {
-        let since_1970 =
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Manifest {
-            cluster: self.cluster,
-            member: self.member,
-            written_at_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
-            state: picture.meta(),
-        }
-    }
-
-    /// Makes `file` the newest and removes older ones; what cannot be removed is left for the next time.
-    fn replace(&self, file: SnapshotFile) {
-        // The lock is held until the old file is gone: who reads the current one holds it too.
-        let mut current = self.current.lock();
-        let removed = snapshot::directory::remove_older(&self.dir, &file.path);
-        *current = Some(file);
-        if let Err(error) = removed {
-            tracing::warn!(%error, "an old snapshot stays");
-        }
-    }
-
-    /// The newest one as openraft handles it. It is not removed while its head is read.
-    fn described(&self) -> std::io::Result<Option<Snapshot>> {
-        let current = self.current.lock();
-        current.clone().map(|file| describe(file).map_err(other)).transpose()
-    }
 }
 
 /// The state and those who hear of it. Owned by openraft's worker: nobody else writes.
@@ -198,6 +140,7 @@ impl StateMachine {
             alarms,
             auth: Arc::clone(state.auth()),
             members,
+            timeline: Arc::clone(state.timeline()),
             membership: Arc::clone(membership),
             applied_term: applied.map_or(0, |id| **id.committed_leader_id()),
             applied_index: applied.map_or(0, |id| id.index()),
@@ -323,7 +266,7 @@ impl StateMachine {
 }
 
 impl RaftStateMachine<TypeConfig> for StateMachine {
-    type SnapshotData = SnapshotFile;
+    type SnapshotData = OpenSnapshot;
     type SnapshotBuilder = SnapshotBuilder;
 
     async fn applied_state(&mut self) -> std::io::Result<(Option<LogId>, StoredMembership)> {
@@ -367,9 +310,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     async fn install_snapshot(
         &mut self,
         meta: &openraft::alias::SnapshotMetaOf<TypeConfig>,
-        file: SnapshotFile,
+        received: OpenSnapshot,
     ) -> std::io::Result<()> {
         let _installing = InProgress::new(&self.around.metrics.server.snapshot_apply_in_progress);
+        let file = received.file;
         let path = file.path.clone();
         let records = Arc::clone(&self.around.records);
         let state = tokio::task::spawn_blocking(move || {
@@ -396,7 +340,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> std::io::Result<Option<Snapshot>> {
-        self.around.snapshots.described()
+        self.around.snapshots.described().map_err(other)
     }
 }
 
@@ -408,7 +352,7 @@ pub struct SnapshotBuilder {
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
-    type SnapshotData = SnapshotFile;
+    type SnapshotData = OpenSnapshot;
 
     async fn build_snapshot(&mut self) -> std::io::Result<Snapshot> {
         let picture = self.picture.clone();
@@ -422,8 +366,8 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         });
         let file = written.await.map_err(std::io::Error::other)?.map_err(other)?;
         self.metrics.disk.snap_save_total_duration_seconds.observe(began.elapsed().as_secs_f64());
-        let described = describe(file.clone()).map_err(other)?;
+        let snapshot = OpenSnapshot::open(file.clone()).and_then(OpenSnapshot::described).map_err(other)?;
         self.snapshots.replace(file);
-        Ok(described)
+        Ok(snapshot)
     }
 }

@@ -116,14 +116,14 @@ fn contained<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
 pub(super) fn guarded<M: Send + 'static, T: Send + 'static>(
     dir: &Path,
     stall: Duration,
-    work: impl FnOnce(&mut dyn FnMut(M)) -> Result<T, String> + Send + 'static,
+    work: impl FnOnce(&(dyn Fn(M) + Sync)) -> Result<T, String> + Send + 'static,
     mut each: impl FnMut(M),
 ) -> Result<T, String> {
     let (sender, receiver) = sync_channel(MESSAGES_AHEAD);
     let worker = thread::Builder::new().name("records-check".to_owned());
     let worker = worker.spawn(move || {
         // Nobody listens when it was given up.
-        let result = contained(|| work(&mut |message| drop(sender.send(Message::Part(message)))));
+        let result = contained(|| work(&|message| drop(sender.send(Message::Part(message)))));
         let _ = sender.send(Message::End(result));
     });
     let worker = worker.map_err(|e| format!("cannot start a thread: {e}"))?;

@@ -6,6 +6,8 @@ use std::io;
 use std::ops::{Bound, ControlFlow};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
@@ -17,14 +19,18 @@ use super::value::{
     KEY_LEN, META_KEY, Meta, Totals, decode, decode_meta, encode_key, encode_meta, encode_value,
 };
 use super::{RecordBatch, RecordStore, RecordsError};
-use crate::ids::SubRevision;
+use crate::ids::{Revision, SubRevision};
 use crate::stored::{StateMeta, StoredVersion};
 
 /// Cache while opening: nearly none, so that every leaf is read from disk each time. That is what lets a
 /// reader that runs in circles be stopped.
 const OPENING_CACHE_BYTES: usize = 4096;
-/// Records that are handed from the reading thread to the opening one in one piece.
+/// Records that are handed from a reading thread to the opening one in one piece.
 const CHUNK: usize = 512;
+/// Threads that read and check while opening.
+const READERS: usize = 2;
+/// Stretches of history that they take in turns, so that both end at about the same time.
+const STRETCHES: i64 = 32;
 
 /// How the engine is used.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +106,7 @@ impl Writing {
 }
 
 impl SledRecords {
-    /// Opens or creates a store and hands out everything in it, in order, while a second thread reads ahead.
+    /// Opens or creates a store and hands out everything in it, in order, once it was read and checked.
     /// What was handed out must be thrown away unless the answer is `Clean` or `Unclean`.
     ///
     /// # Errors
@@ -241,7 +247,11 @@ impl RecordStore for SledRecords {
     }
 
     fn load(&self, visit: &mut dyn FnMut(StoredVersion)) -> Result<(), RecordsError> {
-        self.with(|db| read_everything(db, visit).map(|_| ()))
+        self.with(|db| {
+            let meta = read_meta(db)?.unwrap_or_default();
+            let read = read_stretch(db, &(None, None), visit)?;
+            nothing_is_missing(&meta, &read)
+        })
     }
 
     fn scan(
@@ -330,6 +340,12 @@ enum Fault {
     Engine(String),
 }
 
+fn what(fault: Fault) -> String {
+    match fault {
+        Fault::Damage(what) | Fault::Engine(what) => what,
+    }
+}
+
 fn io_fault(error: io::Error) -> Fault {
     Fault::Engine(error.to_string())
 }
@@ -383,32 +399,77 @@ fn trusted(
 
 fn read_guarded(path: &Path, stall: Duration, visit: &mut dyn FnMut(StoredVersion)) -> Result<Meta, String> {
     let dir = path.to_owned();
-    let work = move |send: &mut dyn FnMut(Vec<StoredVersion>)| {
+    let work = move |send: &(dyn Fn((usize, Vec<StoredVersion>)) + Sync)| {
         let engine = Engine::open(&dir, OPENING_CACHE_BYTES)?;
-        let mut chunk = Vec::with_capacity(CHUNK);
-        let result = engine.with(|db| {
-            let collect = &mut |version| {
-                chunk.push(version);
-                if chunk.len() == CHUNK {
-                    send(std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK)));
-                }
-            };
-            read_everything(db, collect).map_err(|fault| match fault {
-                Fault::Damage(what) | Fault::Engine(what) => what,
-            })
-        });
-        match result {
-            Ok(meta) => {
-                send(chunk);
-                engine.shut().map(|()| meta)
-            }
+        match read_everything(&engine, send) {
+            Ok(meta) => engine.shut().map(|()| meta),
             Err(what) => {
                 engine.abandon();
                 Err(what)
             }
         }
     };
-    guarded(path, stall, work, |chunk: Vec<StoredVersion>| chunk.into_iter().for_each(&mut *visit))
+    let mut read: Vec<Vec<Vec<StoredVersion>>> = Vec::new();
+    let meta = guarded(path, stall, work, |(stretch, chunk)| {
+        if read.len() <= stretch {
+            read.resize_with(stretch + 1, Vec::new);
+        }
+        read[stretch].push(chunk);
+    })?;
+    read.into_iter().flatten().flatten().for_each(visit);
+    Ok(meta)
+}
+
+/// Reads all records on several threads, compares them with the totals, and sends them with the number of their
+/// stretch of history; those of one stretch come in order.
+fn read_everything(
+    engine: &Engine,
+    send: &(dyn Fn((usize, Vec<StoredVersion>)) + Sync),
+) -> Result<Meta, String> {
+    let (meta, stretches) = engine.with(|db| {
+        let meta = read_meta(db).map_err(what)?.unwrap_or_default();
+        let first = first_place(db).map_err(what)?.unwrap_or_default();
+        let stretches = stretches(first.main.0, meta.totals.high.main.0);
+        Ok((meta, stretches))
+    })?;
+    let next = AtomicUsize::new(0);
+    let read = || {
+        let mut totals = Totals::default();
+        let mut chunk = Vec::with_capacity(CHUNK);
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(stretch) = stretches.get(number) else { return Ok::<_, String>(totals) };
+            let collect = &mut |version| {
+                chunk.push(version);
+                if chunk.len() == CHUNK {
+                    send((number, std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK))));
+                }
+            };
+            let part = engine.with(|db| read_stretch(db, stretch, collect).map_err(what));
+            // The other threads need not go on for nothing.
+            let part = part.inspect_err(|_| next.store(stretches.len(), Ordering::Relaxed))?;
+            totals.add_all(&part);
+            send((number, std::mem::take(&mut chunk)));
+        }
+    };
+    let parts: Vec<Result<Totals, String>> = thread::scope(|scope| {
+        let helpers: Vec<_> = (1..READERS)
+            .map(|_| thread::Builder::new().name("records-check".to_owned()).spawn_scoped(scope, read))
+            .collect();
+        let own = read();
+        // A thread that could not be started leaves its work to the others, and a panic is an error already.
+        let helped = helpers
+            .into_iter()
+            .flatten()
+            .map(|helper| helper.join().unwrap_or_else(|_| Err("a checking thread panicked".to_owned())));
+        helped.chain([own]).collect()
+    });
+    let mut totals = Totals::default();
+    for part in parts {
+        totals.add_all(&part?);
+    }
+    nothing_is_missing(&meta, &totals).map_err(what)?;
+    Ok(meta)
 }
 
 /// A new, empty generation.
@@ -422,15 +483,46 @@ fn read_meta(db: &Db) -> Result<Option<Meta>, Fault> {
     value.map(|value| decode_meta(&value)).transpose().map_err(Fault::Damage)
 }
 
-/// Reads all records and compares them with the totals.
-fn read_everything(db: &Db, visit: &mut dyn FnMut(StoredVersion)) -> Result<Meta, Fault> {
-    let mut meta = None;
+/// A part of history: from the first revision on, up to before the second one. Nothing means no bound.
+type Stretch = (Option<i64>, Option<i64>);
+
+/// Cuts history between two revisions into stretches that leave no place out, whatever is there.
+fn stretches(first: i64, last: i64) -> Vec<Stretch> {
+    let step = (last.saturating_sub(first) / STRETCHES).max(1);
+    let cuts = (1..STRETCHES).map(|n| first.saturating_add(n * step)).take_while(|cut| *cut <= last);
+    let bounds: Vec<Option<i64>> = [None].into_iter().chain(cuts.map(Some)).chain([None]).collect();
+    bounds.windows(2).map(|pair| (pair[0], pair[1])).collect()
+}
+
+fn start_of(main: i64) -> [u8; KEY_LEN] {
+    encode_key(SubRevision { main: Revision(main), sub: 0 })
+}
+
+/// The place of the first record.
+fn first_place(db: &Db) -> Result<Option<SubRevision>, Fault> {
+    let after_meta = (Bound::Excluded(&META_KEY[..]), Bound::Unbounded);
+    let Some(first) = db.range::<&[u8], _>(after_meta).next() else { return Ok(None) };
+    let (key, value) = first.map_err(io_fault)?;
+    Ok(Some(decode(&key, &value).map_err(damage)?.at))
+}
+
+/// Reads the records of a stretch, in order.
+fn read_stretch(
+    db: &Db,
+    (from, upto): &Stretch,
+    visit: &mut dyn FnMut(StoredVersion),
+) -> Result<Totals, Fault> {
+    let from = from.map_or(Bound::Unbounded, |main| Bound::Included(start_of(main)));
+    let upto = upto.map(start_of);
     let mut totals = Totals::default();
     let mut last = None;
-    for entry in db.iter() {
+    // The engine does not stop at an upper bound, but reads all that is behind it.
+    for entry in db.range::<[u8; KEY_LEN], _>((from, Bound::Unbounded)) {
         let (key, value) = entry.map_err(io_fault)?;
+        if upto.is_some_and(|upto| key[..] >= upto[..]) {
+            break;
+        }
         if key[..] == META_KEY {
-            meta = Some(decode_meta(&value).map_err(Fault::Damage)?);
             continue;
         }
         let version = decode(&key, &value).map_err(damage)?;
@@ -441,12 +533,16 @@ fn read_everything(db: &Db, visit: &mut dyn FnMut(StoredVersion)) -> Result<Meta
         totals.add(version.at);
         visit(version);
     }
-    let meta = meta.unwrap_or_default();
-    if !meta.totals.same_records(&totals) {
-        let (here, should) = (totals.count, meta.totals.count);
-        return Err(Fault::Damage(format!("it holds {here} records, and not the {should} that it should")));
+    Ok(totals)
+}
+
+/// Compares what was read with what should be there.
+fn nothing_is_missing(meta: &Meta, read: &Totals) -> Result<(), Fault> {
+    if meta.totals.same_records(read) {
+        return Ok(());
     }
-    Ok(meta)
+    let (here, should) = (read.count, meta.totals.count);
+    Err(Fault::Damage(format!("it holds {here} records, and not the {should} that it should")))
 }
 
 fn allocated_bytes(dir: &Path) -> io::Result<u64> {
@@ -466,3 +562,19 @@ fn allocated_bytes(dir: &Path) -> io::Result<u64> {
 
 #[cfg(test)]
 mod damage_tests;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stretches_leave_no_place_out() {
+        for (first, last) in [(0, 0), (1, 1), (5, 6), (1, 1_000_003), (0, i64::MAX), (7, 3)] {
+            let stretches = stretches(first, last);
+            assert!(stretches.len() <= STRETCHES as usize);
+            assert_eq!((stretches[0].0, stretches[stretches.len() - 1].1), (None, None));
+            assert!(stretches.windows(2).all(|pair| pair[0].1.is_some() && pair[0].1 == pair[1].0));
+            assert!(stretches.iter().all(|(from, upto)| from.is_none() || upto.is_none() || from < upto));
+        }
+    }
+}

@@ -6,7 +6,7 @@
 //!                                                             R  the record: an encoded mvccpb.KeyValue
 //! key of the meta    1  0                              value   4  CRC-32C of what follows (LE)
 //!                                                              .  `Meta` in bincode 2, standard configuration,
-//!                                                             then users and roles, if any
+//!                                                             then the sections of its state, if any
 //! ```
 //!
 //! Main revisions are not negative, so keys sort as sub-revisions do, and the meta key before them all.
@@ -58,6 +58,13 @@ impl Totals {
     pub fn remove(&mut self, at: SubRevision) {
         self.count = self.count.wrapping_sub(1);
         self.key_sum = self.key_sum.wrapping_sub(key_hash(at));
+    }
+
+    /// The records of another part of the same store came.
+    pub fn add_all(&mut self, part: &Self) {
+        self.count = self.count.wrapping_add(part.count);
+        self.key_sum = self.key_sum.wrapping_add(part.key_sum);
+        self.high = self.high.max(part.high);
     }
 
     /// Whether both describe the same records.
@@ -132,7 +139,7 @@ pub fn encode_meta(meta: &Meta) -> Result<Vec<u8>, String> {
     let mut out = vec![0; 4];
     bincode::serde::encode_into_std_write(meta, &mut out, bincode::config::standard())
         .map_err(|e| e.to_string())?;
-    out.extend(meta.state.as_ref().map(StateMeta::auth_section).unwrap_or_default());
+    out.extend(meta.state.as_ref().map(StateMeta::sections).unwrap_or_default());
     let crc = crc32c::crc32c(&out[4..]);
     out[..4].copy_from_slice(&crc.to_le_bytes());
     Ok(out)
@@ -152,7 +159,7 @@ pub fn decode_meta(value: &[u8]) -> Result<Meta, String> {
             .map_err(|e| format!("the meta record cannot be decoded: {e}"))?;
     match (&mut meta.state, &encoded[used..]) {
         (_, []) => {}
-        (Some(state), users) => state.set_auth_section(users)?,
+        (Some(state), sections) => state.set_sections(sections)?,
         (None, _) => return Err("bytes are left over in the meta record".to_owned()),
     }
     Ok(meta)

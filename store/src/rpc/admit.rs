@@ -6,6 +6,7 @@ use tonic::Request;
 
 use super::backend::Backend;
 use super::permit::Credentials;
+use crate::command::CommandError;
 use crate::error::StoreError;
 use crate::ids::Revision;
 
@@ -23,6 +24,8 @@ pub enum OnLearner {
 pub struct Admitted {
     /// The caller wants to be cut off when this member has no leader (`hasleader: true`).
     pub require_leader: bool,
+    /// The call lives on what this member holds, and ends when that turns out to be wrong.
+    pub reads_data: bool,
     /// Who the caller says to be.
     pub credentials: Credentials,
 }
@@ -51,7 +54,24 @@ pub fn admit<B: Backend, T>(
         return Err(StoreError::NoLeader);
     }
     let credentials = Credentials::of(metadata, request.extensions());
-    Ok(Admitted { require_leader, credentials })
+    Ok(Admitted { require_leader, reads_data: false, credentials })
+}
+
+/// Checks that this member may serve a call that reads or changes what it holds.
+///
+/// # Errors
+/// As [`admit`]; `Corrupt`.
+#[inline]
+pub fn admit_to_data<B: Backend, T>(
+    backend: &B,
+    request: &Request<T>,
+    on_learner: OnLearner,
+) -> Result<Admitted, StoreError> {
+    let admitted = admit(backend, request, on_learner)?;
+    if backend.is_corrupt() {
+        return Err(CommandError::Corrupt.into());
+    }
+    Ok(Admitted { reads_data: true, ..admitted })
 }
 
 /// The header of an answer.

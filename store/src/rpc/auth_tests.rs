@@ -1,5 +1,7 @@
 //! Who may call what: every call of every service, by everybody.
 
+use barque_proto::admin;
+use barque_proto::admin::admin_client::AdminClient;
 use barque_proto::authpb;
 use barque_proto::etcdserverpb as pb;
 use barque_proto::etcdserverpb::auth_client::AuthClient;
@@ -194,6 +196,10 @@ fn calls() -> Vec<(&'static str, Need, Call)> {
             Admin,
             MaintenanceClient.downgrade(pb::DowngradeRequest { action: 2, version: String::new() })
         ),
+        unary!(Admin, AdminClient.space(admin::SpaceRequest::default())),
+        streaming!(Admin, AdminClient.activity(admin::ActivityRequest::default())),
+        unary!(Login, AdminClient.revision_at(admin::RevisionAtRequest { time_ms: 1 })),
+        unary!(Login, AdminClient.time_of(admin::TimeOfRequest::default())),
         unary!(NoBadToken, AuthClient.auth_status(pb::AuthStatusRequest {})),
         unary!(Admin, AuthClient.auth_enable(pb::AuthEnableRequest {})),
         unary!(Admin, AuthClient.auth_disable(pb::AuthDisableRequest {})),

@@ -14,18 +14,43 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::permit::Logins;
+use crate::activity::Activity;
 use crate::auth::Rights;
 use crate::command::{
     AlarmKind, Command, CommandError, KeyRange, Outcome, Range, RangeOutcome, Txn, TxnOutcome,
 };
 use crate::error::StoreError;
 use crate::ids::{ClusterId, LeaseId, MemberId, Revision};
-use crate::record::Record;
+use crate::record::{KeptVersion, Record};
+use crate::timeline::Timeline;
+
+/// All versions that are kept of the keys with a prefix, in portions: keys in ascending order, of each key the
+/// newest version first.
+pub trait KeptVersions: Send + 'static {
+    /// Tells up to `max_versions` more; whether there may be more. Blocks when history must be read from disk.
+    ///
+    /// # Errors
+    /// `History`; `Compacted` when what has to be read was compacted meanwhile.
+    fn advance(
+        &mut self,
+        max_versions: usize,
+        tell: &mut dyn FnMut(KeptVersion<'_>),
+    ) -> Result<bool, CommandError>;
+}
 
 /// A picture of the keyspace that does not change while it is held.
 pub trait ReadView: Send + Sync + 'static {
+    /// What [`ReadView::kept_versions`] answers.
+    type Kept: KeptVersions;
+
     /// The current revision in this picture.
     fn revision(&self) -> Revision;
+
+    /// The oldest revision that can be read from it; -1 when nothing was ever compacted.
+    fn compact_revision(&self) -> Revision;
+
+    /// All versions that are kept of the keys that begin with `prefix`.
+    fn kept_versions(&self, prefix: &[u8]) -> Self::Kept;
 
     /// Executes a range.
     ///
@@ -185,6 +210,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn leader(&self) -> Option<MemberId>;
     /// Whether this member has no vote.
     fn is_learner(&self) -> bool;
+    /// Whether this member was found to hold other data than the majority, so that it may serve none of it.
+    fn is_corrupt(&self) -> bool;
     /// Whether rights are asked for, as far as this member knows.
     fn auth_enabled(&self) -> bool;
     /// Whether the quota allows so many more bytes. True when there is no quota.
@@ -333,11 +360,23 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// `TimeoutLeaderTransfer`.
     fn transfer_leadership(&self, to: MemberId) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    // What an administrator asks.
+
+    /// What this member counts of its clients' requests while somebody looks.
+    fn activity(&self) -> &Arc<Activity>;
+
+    /// Which revision was current when, as far as this member has executed.
+    fn timeline(&self) -> Arc<Timeline>;
+
     // Ends.
 
     /// Completes when this member has had no leader for three election timeouts in a row, counted from
     /// now. Ends streams that were opened with `hasleader`.
     fn leader_lost(&self) -> impl Future<Output = ()> + Send + 'static;
+
+    /// Cancelled when streams of what this member holds must end: with [`Backend::shutdown`], or because
+    /// [`Backend::is_corrupt`] holds.
+    fn serving(&self) -> CancellationToken;
 
     /// Cancelled when the member drains before it stops: streams end with "server stopped".
     fn shutdown(&self) -> &CancellationToken;

@@ -47,7 +47,7 @@ impl<V: ReadView> Chunks<V> {
         let before = self.sent;
         self.sent += outcome.records.len() as i64;
         let mut chunk = RangeResponse {
-            kvs: outcome.records.iter().map(Record::to_bytes).collect(),
+            kvs: outcome.records.iter().cloned().map(Record::into_encoded).collect(),
             ..RangeResponse::default()
         };
         match outcome.records.last() {

@@ -135,8 +135,8 @@ fn compare(compare: pb::Compare) -> Option<Compare> {
     Some(Compare { range, result, target })
 }
 
-fn encoded(records: Vec<Record>) -> Vec<Bytes> {
-    records.iter().map(Record::to_bytes).collect()
+fn encoded(records: Vec<Record>) -> Vec<served::Encoded> {
+    records.into_iter().map(Record::into_encoded).collect()
 }
 
 pub(super) fn range_response(header: ResponseHeader, outcome: RangeOutcome) -> served::RangeResponse {
@@ -149,7 +149,7 @@ pub(super) fn range_response(header: ResponseHeader, outcome: RangeOutcome) -> s
 }
 
 pub(super) fn put_response(header: ResponseHeader, outcome: PutOutcome) -> served::PutResponse {
-    served::PutResponse { header: Some(header), prev_kv: outcome.prev.as_ref().map(Record::to_bytes) }
+    served::PutResponse { header: Some(header), prev_kv: outcome.prev.map(Record::into_encoded) }
 }
 
 pub(super) fn delete_range_response(
@@ -311,7 +311,7 @@ mod tests {
         assert_eq!((put.key.as_ptr(), put.value.as_ptr()), (key, value));
         assert_eq!((put.lease, put.prev_kv, put.ignore_value), (Some(LeaseId(9)), true, false));
         let stored = record("a");
-        assert_eq!(encoded(vec![stored.clone()])[0].as_ptr(), stored.encoded().as_ptr());
+        assert_eq!(encoded(vec![stored.clone()])[0].0.slice.as_ptr(), stored.encoded().as_ptr());
     }
 
     #[test]

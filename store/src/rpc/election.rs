@@ -15,7 +15,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tonic::{Request, Response, Status};
 
-use super::admit::{OnLearner, admit, header};
+use super::admit::{OnLearner, admit_to_data, header};
 use super::backend::{Backend, KeyEvent, ReadView};
 use super::kv;
 use super::permit::Credentials;
@@ -37,7 +37,7 @@ impl<B: Backend> election_server::Election for Election<B> {
         &self,
         request: Request<CampaignRequest>,
     ) -> Result<Response<CampaignResponse>, Status> {
-        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Refuse)?;
         let (leader, revision) = campaign(&self.0, &admitted.credentials, request.into_inner())
             .await
             .map_err(as_seen_through_a_client)?;
@@ -49,7 +49,7 @@ impl<B: Backend> election_server::Election for Election<B> {
         &self,
         request: Request<ProclaimRequest>,
     ) -> Result<Response<ProclaimResponse>, Status> {
-        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Refuse)?;
         let ProclaimRequest { leader, value } = request.into_inner();
         let proclaimed = proclaim(&self.0, &admitted.credentials, leader, value).await;
         let revision = proclaimed.map_err(as_seen_through_a_client)?;
@@ -57,7 +57,7 @@ impl<B: Backend> election_server::Election for Election<B> {
     }
 
     async fn leader(&self, request: Request<LeaderRequest>) -> Result<Response<LeaderResponse>, Status> {
-        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Refuse)?;
         let queue = Queue::new(&request.get_ref().name);
         let read = kv::range(&self.0, &admitted.credentials, queue.first()).await;
         let (leader, revision) = read.map_err(as_seen_through_a_client)?;
@@ -71,7 +71,7 @@ impl<B: Backend> election_server::Election for Election<B> {
         &self,
         request: Request<LeaderRequest>,
     ) -> Result<Response<Self::ObserveStream>, Status> {
-        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Refuse)?;
         let observer = Observer {
             backend: self.0.clone(),
             credentials: admitted.credentials.clone(),
@@ -87,7 +87,7 @@ impl<B: Backend> election_server::Election for Election<B> {
     }
 
     async fn resign(&self, request: Request<ResignRequest>) -> Result<Response<ResignResponse>, Status> {
-        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Refuse)?;
         let resigned = resign(&self.0, &admitted.credentials, request.into_inner().leader).await;
         let revision = resigned.map_err(as_seen_through_a_client)?;
         Ok(Response::new(ResignResponse { header: Some(header(&self.0, revision)) }))

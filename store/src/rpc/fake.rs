@@ -13,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::backend::{
-    ActiveAlarm, Applied, Backend, HistoryHash, Identity, KeyEvent, KeyspaceHash, LeaseInfo, Limits,
-    MemberInfo, MemberStatus, ReadView, Snapshot,
+    ActiveAlarm, Applied, Backend, HistoryHash, Identity, KeptVersions, KeyEvent, KeyspaceHash, LeaseInfo,
+    Limits, MemberInfo, MemberStatus, ReadView, Snapshot,
 };
 use super::permit::{LoginSettings, Logins};
+use crate::activity::Activity;
 use crate::auth::{AuthState, Check, Rights, check};
 use crate::command::auth::AuthCommand;
 use crate::command::{
@@ -25,7 +26,8 @@ use crate::command::{
 };
 use crate::error::StoreError;
 use crate::ids::{ClusterId, LeaseId, MemberId, Revision};
-use crate::record::{Fields, Record};
+use crate::record::{Fields, KeptVersion, Record, Standing};
+use crate::timeline::Timeline;
 
 /// The newest versions alone; everything older counts as compacted.
 #[derive(Clone)]
@@ -178,13 +180,42 @@ impl Keyspace {
     }
 }
 
+/// The newest versions are all there is.
+pub(super) struct Kept(std::vec::IntoIter<Record>);
+
+impl KeptVersions for Kept {
+    fn advance(
+        &mut self,
+        max_versions: usize,
+        tell: &mut dyn FnMut(KeptVersion<'_>),
+    ) -> Result<bool, CommandError> {
+        for record in self.0.by_ref().take(max_versions) {
+            let fields = record.fields();
+            let value_bytes = fields.value.len();
+            tell(KeptVersion { key: fields.key, value_bytes, standing: Standing::Live });
+        }
+        Ok(self.0.len() > 0)
+    }
+}
+
 impl ReadView for Keyspace {
+    type Kept = Kept;
+
     fn rights(&self) -> Option<&dyn Rights> {
         self.rights.as_deref().map(|users| users as &dyn Rights)
     }
 
     fn revision(&self) -> Revision {
         self.revision
+    }
+
+    fn compact_revision(&self) -> Revision {
+        self.compacted
+    }
+
+    fn kept_versions(&self, prefix: &[u8]) -> Kept {
+        let kept: Vec<_> = self.records.values().filter(|r| r.key().starts_with(prefix)).cloned().collect();
+        Kept(kept.into_iter())
     }
 
     fn range(&self, range: &Range) -> Result<RangeOutcome, CommandError> {
@@ -234,7 +265,10 @@ struct State {
     barriers: Mutex<usize>,
     shutdown: CancellationToken,
     leader_lost: CancellationToken,
+    serving: CancellationToken,
     tasks: TaskTracker,
+    activity: Arc<Activity>,
+    timeline: Mutex<Arc<Timeline>>,
     leads: AtomicBool,
     has_leader: AtomicBool,
     is_learner: AtomicBool,
@@ -258,6 +292,7 @@ impl Fake {
             client_urls: vec![],
             is_learner: id == LEARNER,
         };
+        let shutdown = CancellationToken::new();
         Self(Arc::new(State {
             keyspace: Mutex::default(),
             leases: Mutex::default(),
@@ -272,9 +307,12 @@ impl Fake {
             limits: Limits { max_request_bytes: 64 * 1024, max_txn_ops: 8, min_lease_ttl_s: 2 },
             proposals: Mutex::default(),
             barriers: Mutex::default(),
-            shutdown: CancellationToken::new(),
+            serving: shutdown.child_token(),
+            shutdown,
             leader_lost: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            activity: Arc::default(),
+            timeline: Mutex::default(),
             leads: AtomicBool::new(true),
             has_leader: AtomicBool::new(true),
             is_learner: AtomicBool::new(false),
@@ -291,8 +329,16 @@ impl Fake {
         self.0.leader_lost.cancel();
     }
 
+    pub(super) fn become_corrupt(&self) {
+        self.0.serving.cancel();
+    }
+
     pub(super) fn become_learner(&self) {
         self.0.is_learner.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn set_timeline(&self, timeline: Timeline) {
+        *self.0.timeline.lock() = Arc::new(timeline);
     }
 
     pub(super) fn fill_up(&self) {
@@ -405,6 +451,7 @@ impl Fake {
             Command::LeaseExpire { .. }
             | Command::LeaseCheckpoint { .. }
             | Command::PublishMember { .. }
+            | Command::MarkTime { .. }
             | Command::As { .. } => unreachable!("not a client's command"),
         };
         if keyspace.events.len() > changes {
@@ -441,6 +488,10 @@ impl Backend for Fake {
     fn leader(&self) -> Option<MemberId> {
         let leader = if self.0.leads.load(Ordering::SeqCst) { OWN } else { OTHER };
         self.0.has_leader.load(Ordering::SeqCst).then_some(leader)
+    }
+
+    fn is_corrupt(&self) -> bool {
+        self.0.serving.is_cancelled() && !self.0.shutdown.is_cancelled()
     }
 
     fn is_learner(&self) -> bool {
@@ -606,6 +657,18 @@ impl Backend for Fake {
     async fn transfer_leadership(&self, _: MemberId) -> Result<(), StoreError> {
         self.set_leads(false);
         Ok(())
+    }
+
+    fn activity(&self) -> &Arc<Activity> {
+        &self.0.activity
+    }
+
+    fn timeline(&self) -> Arc<Timeline> {
+        Arc::clone(&self.0.timeline.lock())
+    }
+
+    fn serving(&self) -> CancellationToken {
+        self.0.serving.clone()
     }
 
     fn leader_lost(&self) -> impl Future<Output = ()> + Send + 'static {

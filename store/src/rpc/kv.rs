@@ -6,9 +6,10 @@ use barque_proto::server::etcd::kv_server;
 use futures::stream::{self, BoxStream};
 use tonic::{Request, Response, Status};
 
-use super::admit::{OnLearner, admit, header};
+use super::admit::{OnLearner, admit_to_data, header};
 use super::backend::{ActiveAlarm, Applied, Backend, ReadView};
 use super::chunks::Chunks;
+use super::counting::{Chunk, Counting};
 use super::permit::{Credentials, catch_up, check_view, propose};
 use super::streams::until_ended;
 use super::{convert, validate};
@@ -29,8 +30,12 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         &self,
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<served::RangeResponse>, Status> {
-        let admitted = admit(&self.0, &request, on_learner(request.get_ref()))?;
+        let admitted = admit_to_data(&self.0, &request, on_learner(request.get_ref()))?;
+        let counting = Counting::begin(&self.0, &request, &admitted.credentials);
         let (outcome, revision) = range(&self.0, &admitted.credentials, request.into_inner()).await?;
+        if let Some(counting) = counting {
+            counting.end(&self.0, &outcome);
+        }
         Ok(Response::new(convert::range_response(header(&self.0, revision), outcome)))
     }
 
@@ -38,7 +43,8 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         &self,
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<Self::RangeStreamStream>, Status> {
-        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Refuse)?;
+        let counting = Counting::begin(&self.0, &request, &admitted.credentials);
         let request = request.into_inner();
         validate::range(&request)?;
         validate::range_stream(&request).map_err(|error| Status::unimplemented(error.to_string()))?;
@@ -52,9 +58,14 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         check_view(&self.0, &view, &admitted.credentials, |check| check.read(&range.range))?;
         let chunks = Chunks::new(view, range, target_bytes);
         let backend = self.0.clone();
+        let mut first = true;
         let answers = stream::try_unfold(chunks, move |mut chunks| {
             let chunk = chunks.next().map(|chunk| {
                 let mut range_response = chunk?;
+                if let Some(counting) = &counting {
+                    counting.end(&backend, &Chunk { first, records: &range_response.kvs });
+                    first = false;
+                }
                 if let Some(told) = &mut range_response.header {
                     *told = header(&backend, Revision(told.revision));
                 }
@@ -66,8 +77,12 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
     }
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<served::PutResponse>, Status> {
-        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Refuse)?;
+        let counting = Counting::begin(&self.0, &request, &admitted.credentials);
         let (outcome, revision) = put(&self.0, &admitted.credentials, request.into_inner()).await?;
+        if let Some(counting) = counting {
+            counting.end(&self.0, &outcome);
+        }
         Ok(Response::new(convert::put_response(header(&self.0, revision), outcome)))
     }
 
@@ -75,14 +90,22 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         &self,
         request: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<served::DeleteRangeResponse>, Status> {
-        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Refuse)?;
+        let counting = Counting::begin(&self.0, &request, &admitted.credentials);
         let (outcome, revision) = delete_range(&self.0, &admitted.credentials, request.into_inner()).await?;
+        if let Some(counting) = counting {
+            counting.end(&self.0, &outcome);
+        }
         Ok(Response::new(convert::delete_range_response(header(&self.0, revision), outcome)))
     }
 
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<served::TxnResponse>, Status> {
-        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Refuse)?;
+        let counting = Counting::begin(&self.0, &request, &admitted.credentials);
         let (outcome, revision) = txn(&self.0, &admitted.credentials, request.into_inner()).await?;
+        if let Some(counting) = counting {
+            counting.end(&self.0, &outcome);
+        }
         Ok(Response::new(convert::txn_response(header(&self.0, revision), outcome)))
     }
 
@@ -90,7 +113,7 @@ impl<B: Backend> kv_server::Kv for Kv<B> {
         &self,
         request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
-        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Refuse)?;
         let pb::CompactionRequest { revision, physical } = request.into_inner();
         let revision = Revision(revision);
         propose(&self.0, &admitted.credentials, Command::Compact { revision }).await?;

@@ -5,7 +5,7 @@ use barque_proto::server::etcd::lease_server;
 use futures::stream::{self, BoxStream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::admit::{OnLearner, admit, header};
+use super::admit::{OnLearner, admit_to_data, header};
 use super::backend::{Backend, ReadView};
 use super::permit::{Credentials, anybody, permit, permit_here, propose};
 use super::streams::until_ended;
@@ -29,7 +29,7 @@ impl<B: Backend> lease_server::Lease for Lease<B> {
         &self,
         request: Request<pb::LeaseGrantRequest>,
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
-        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Refuse)?;
         let request = request.into_inner();
         let granted = grant(&self.0, &admitted.credentials, request.id, request.ttl).await?;
         Ok(Response::new(pb::LeaseGrantResponse {
@@ -44,7 +44,7 @@ impl<B: Backend> lease_server::Lease for Lease<B> {
         &self,
         request: Request<pb::LeaseRevokeRequest>,
     ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
-        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Refuse)?;
         let Some(id) = convert::lease(request.get_ref().id) else {
             permit(&self.0, &admitted.credentials, anybody).await?;
             return Err(CommandError::LeaseNotFound.into());
@@ -57,7 +57,7 @@ impl<B: Backend> lease_server::Lease for Lease<B> {
         &self,
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Refuse)?;
         let (backend, credentials) = (self.0.clone(), admitted.credentials.clone());
         let answers = request
             .into_inner()
@@ -71,7 +71,7 @@ impl<B: Backend> lease_server::Lease for Lease<B> {
         &self,
         request: Request<pb::LeaseTimeToLiveRequest>,
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
-        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Refuse)?;
         permit_here(&self.0, &admitted.credentials, anybody).await?;
         let pb::LeaseTimeToLiveRequest { id, keys } = request.into_inner();
         let lease = match convert::lease(id) {
@@ -98,7 +98,7 @@ impl<B: Backend> lease_server::Lease for Lease<B> {
         &self,
         request: Request<pb::LeaseLeasesRequest>,
     ) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
-        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Refuse)?;
         let leases = self.0.leases();
         let seen = |check: Check<'_>| check.leases(leases.iter().copied());
         permit_here(&self.0, &admitted.credentials, seen).await?;

@@ -6,7 +6,7 @@ use barque_proto::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockRes
 use bytes::Bytes;
 use tonic::{Request, Response, Status};
 
-use super::admit::{OnLearner, admit, header};
+use super::admit::{OnLearner, admit_to_data, header};
 use super::backend::Backend;
 use super::kv;
 use super::permit::Credentials;
@@ -21,7 +21,7 @@ pub(super) struct Lock<B>(pub(super) B);
 #[tonic::async_trait]
 impl<B: Backend> lock_server::Lock for Lock<B> {
     async fn lock(&self, request: Request<LockRequest>) -> Result<Response<LockResponse>, Status> {
-        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Refuse)?;
         let LockRequest { name, lease } = request.into_inner();
         let locked = lock(&self.0, &admitted.credentials, &name, lease);
         let (key, revision) = locked.await.map_err(as_seen_through_a_client)?;
@@ -29,7 +29,7 @@ impl<B: Backend> lock_server::Lock for Lock<B> {
     }
 
     async fn unlock(&self, request: Request<UnlockRequest>) -> Result<Response<UnlockResponse>, Status> {
-        let admitted = admit(&self.0, &request, OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Refuse)?;
         let request = pb::DeleteRangeRequest { key: request.into_inner().key, ..Default::default() };
         let deleted = kv::delete_range(&self.0, &admitted.credentials, request).await;
         let (_, revision) = deleted.map_err(as_seen_through_a_client)?;

@@ -7,7 +7,7 @@ use barque_proto::server::etcd::maintenance_server;
 use futures::stream::BoxStream;
 use tonic::{Request, Response, Status};
 
-use super::admit::{OnLearner, admit, header};
+use super::admit::{OnLearner, admit, admit_to_data, header};
 use super::backend::{ActiveAlarm, Backend, ReadView};
 use super::permit::{admin, anybody, permit, permit_here};
 use super::snapshot;
@@ -139,7 +139,7 @@ impl<B: Backend> maintenance_server::Maintenance for Maintenance<B> {
         &self,
         request: Request<pb::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        let admitted = admit(&self.0, &request, OnLearner::Serve)?;
+        let admitted = admit_to_data(&self.0, &request, OnLearner::Serve)?;
         permit_here(&self.0, &admitted.credentials, admin).await?;
         let snapshot = self.0.snapshot().await?;
         Ok(Response::new(until_ended(&self.0, &admitted, snapshot::messages(snapshot))))

@@ -8,10 +8,12 @@ pub mod backend;
 pub mod permit;
 pub mod streams;
 
+mod admin;
 mod auth;
 mod chunks;
 mod cluster;
 mod convert;
+mod counting;
 mod election;
 mod health;
 mod kv;
@@ -24,6 +26,7 @@ mod passwords;
 mod queue;
 mod sessions;
 mod snapshot;
+mod space;
 mod validate;
 mod watch;
 
@@ -36,6 +39,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use barque_proto::server::admin::admin_server::AdminServer;
 use barque_proto::server::election::election_server::ElectionServer;
 use barque_proto::server::etcd::auth_server::AuthServer;
 use barque_proto::server::etcd::cluster_server::ClusterServer;
@@ -84,6 +88,7 @@ pub struct Watches {
 #[must_use]
 pub fn routes<B: Backend>(backend: &B, watches: Watches) -> Routes {
     let Watches { hub, history, config } = watches;
+    let admin = admin::Admin::new(backend.clone(), Arc::clone(&hub));
     let watch = watch::Watch { backend: backend.clone(), hub, history, config };
     let bytes = max_message_bytes(backend.limits());
     macro_rules! service {
@@ -100,4 +105,5 @@ pub fn routes<B: Backend>(backend: &B, watches: Watches) -> Routes {
         .add_service(service!(LockServer, lock::Lock(backend.clone())))
         .add_service(service!(ElectionServer, election::Election(backend.clone())))
         .add_service(service!(HealthServer, health::Health(backend.clone())))
+        .add_service(service!(AdminServer, admin))
 }

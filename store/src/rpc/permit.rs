@@ -98,6 +98,15 @@ impl Credentials {
     }
 }
 
+/// As whom a client calls, as far as this member knows; `None` without a name or while rights are not asked for.
+pub(super) fn user_of<B: Backend>(backend: &B, credentials: &Credentials) -> Option<Arc<str>> {
+    if !backend.auth_enabled() {
+        return None;
+    }
+    let caller = backend.logins().caller(backend.rights().auth(), credentials);
+    caller.ok().flatten().map(|caller| caller.user.into())
+}
+
 /// The caller, if the check lets it.
 pub(super) fn check_on(
     logins: &Logins,

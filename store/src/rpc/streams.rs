@@ -1,5 +1,5 @@
-//! How streams to clients end before their own end: the member stops, or it has lost its leader and the
-//! client asked to be told.
+//! How streams to clients end before their own end: the member stops, it has lost its leader and the client
+//! asked to be told, or what it holds turned out to be wrong.
 
 use std::task::Poll;
 
@@ -9,6 +9,7 @@ use tonic::Status;
 
 use super::admit::Admitted;
 use super::backend::Backend;
+use crate::command::CommandError;
 use crate::error::StoreError;
 
 /// The answers of `inner`, until it ends or the call must end. Answers that are ready go first.
@@ -21,17 +22,21 @@ where
     B: Backend,
     S: Stream<Item = Result<T, Status>> + Send + 'static,
 {
-    let stopped = backend.shutdown().clone().cancelled_owned();
+    let shutdown = backend.shutdown().clone();
+    let serving = if admitted.reads_data { backend.serving() } else { shutdown.clone() };
+    let stopped = serving.cancelled_owned().map(move |()| {
+        if shutdown.is_cancelled() { StoreError::Stopped } else { CommandError::Corrupt.into() }
+    });
     let mut end: Option<BoxFuture<'static, StoreError>> = Some(if admitted.require_leader {
         let leader_lost = backend.leader_lost();
         Box::pin(async move {
             tokio::select! {
-                () = stopped => StoreError::Stopped,
+                error = stopped => error,
                 () = leader_lost => StoreError::NoLeader,
             }
         })
     } else {
-        Box::pin(stopped.map(|()| StoreError::Stopped))
+        Box::pin(stopped)
     });
     let mut inner = Box::pin(inner);
     Box::pin(stream::poll_fn(move |cx| {

@@ -1,5 +1,7 @@
 //! The services over a real channel on the loopback, with the fake member behind them.
 
+mod admin;
+
 use std::sync::Arc;
 
 use barque_proto::etcdserverpb as pb;
@@ -554,4 +556,24 @@ async fn elections() {
         error(election.proclaim(proclaim("late")).await),
         (Code::Unknown, "election: not leader".to_owned())
     );
+}
+
+#[tokio::test]
+async fn a_member_with_wrong_data_serves_none_of_it() {
+    let member = Member::start().await;
+    let corrupt = (Code::DataLoss, "etcdserver: corrupt cluster".to_owned());
+    let forever = || futures::stream::pending::<pb::LeaseKeepAliveRequest>();
+    let mut open = member.lease().lease_keep_alive(forever()).await.unwrap().into_inner();
+    member.fake.become_corrupt();
+    assert_eq!(error(open.message().await), corrupt, "a stream that was open");
+    let serializable = pb::RangeRequest { serializable: true, ..get("a") };
+    assert_eq!(error(member.kv().range(serializable).await), corrupt);
+    assert_eq!(error(member.kv().put(put("a", "1")).await), corrupt);
+    assert_eq!(error(member.lease().lease_grant(pb::LeaseGrantRequest { ttl: 9, id: 0 }).await), corrupt);
+    assert_eq!(error(member.maintenance().snapshot(pb::SnapshotRequest {}).await.map(drop)), corrupt);
+    // What is needed to see and to mend it goes on.
+    member.maintenance().status(pb::StatusRequest {}).await.unwrap();
+    member.maintenance().hash_kv(pb::HashKvRequest { revision: 0 }).await.unwrap();
+    let disarm = pb::AlarmRequest { action: 2, member_id: 0, alarm: 2 };
+    member.maintenance().alarm(disarm).await.unwrap();
 }

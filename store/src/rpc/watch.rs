@@ -10,8 +10,9 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::admit::{OnLearner, admit, header};
+use super::admit::{OnLearner, admit_to_data, header};
 use super::backend::Backend;
+use super::counting::client_of;
 use super::permit::{Credentials, permit_here, watch_refusal};
 use super::streams::until_ended;
 use crate::command::KeyRange;
@@ -35,16 +36,28 @@ impl<B: Backend> HeaderSource for Headers<B> {
     }
 }
 
+/// Answers that wait are given away so many in a row before the next request is looked for, which needs a lock of
+/// the connection.
+const ANSWERS_IN_A_ROW: usize = 64;
+
 struct Session<B> {
     backend: B,
     credentials: Credentials,
     engine: WatchStream,
     requests: Streaming<WatchRequest>,
+    in_a_row: usize,
 }
 
 impl<B: Backend> Session<B> {
     /// The next answer. Requests are taken while answers wait, and not taken while too many wait.
     async fn next(&mut self) -> Option<Result<WatchResponse, Status>> {
+        if self.in_a_row < ANSWERS_IN_A_ROW
+            && let Some(answer) = self.engine.waiting_answer()
+        {
+            self.in_a_row += 1;
+            return Some(Ok(answer));
+        }
+        self.in_a_row = 0;
         loop {
             let accepts = self.engine.accepts_requests();
             let request = tokio::select! {
@@ -87,15 +100,19 @@ impl<B: Backend> watch_server::Watch for Watch<B> {
         &self,
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let admitted = admit(&self.backend, &request, OnLearner::Refuse)?;
+        let admitted = admit_to_data(&self.backend, &request, OnLearner::Refuse)?;
         let headers: Arc<dyn HeaderSource> = Arc::new(Headers(self.backend.clone()));
-        let engine = WatchStream::new(Arc::clone(&self.hub), Arc::clone(&self.history), headers, self.config);
-        let session = Session {
+        let mut engine =
+            WatchStream::new(Arc::clone(&self.hub), Arc::clone(&self.history), headers, self.config);
+        engine.set_client(client_of(&self.backend, &request, &admitted.credentials));
+        // Boxed, because it is moved with each answer.
+        let session = Box::new(Session {
             backend: self.backend.clone(),
             credentials: admitted.credentials.clone(),
             engine,
             requests: request.into_inner(),
-        };
+            in_a_row: 0,
+        });
         let answers = stream::unfold(session, |mut session| async move {
             let answer = session.next().await?;
             Some((answer, session))

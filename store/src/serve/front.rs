@@ -1,6 +1,7 @@
 //! What answers on a client port: gRPC calls go to the services, everything else to the HTTP endpoints.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -11,7 +12,9 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, Response, Version};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use pin_project_lite::pin_project;
+use tonic::transport::server::TcpConnectInfo;
 
+use crate::activity::Activity;
 use crate::http::{Endpoints, HealthSource};
 use crate::metrics::{Call, Code, GrpcMetrics, MethodMetrics};
 
@@ -25,24 +28,46 @@ pub fn is_grpc<B>(request: &Request<B>) -> bool {
             .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
+/// What answers the requests of one connection after the other, and knows whose connection it is.
+pub trait PerConnection {
+    /// The service for a connection from `peer`.
+    #[must_use]
+    fn of(&self, peer: SocketAddr) -> Self;
+}
+
 /// gRPC services (`G`) and HTTP endpoints on one port, with each call counted. Cheap to clone if `G` is.
-#[derive(Debug)]
 pub struct Front<G, H> {
     grpc: G,
     http: Endpoints<H>,
     metrics: GrpcMetrics,
+    activity: Arc<Activity>,
+    /// Whose connection this is the front of.
+    peer: Option<SocketAddr>,
 }
 
 impl<G: Clone, H> Clone for Front<G, H> {
     fn clone(&self) -> Self {
-        Self { grpc: self.grpc.clone(), http: self.http.clone(), metrics: self.metrics.clone() }
+        Self {
+            grpc: self.grpc.clone(),
+            http: self.http.clone(),
+            metrics: self.metrics.clone(),
+            activity: Arc::clone(&self.activity),
+            peer: self.peer,
+        }
+    }
+}
+
+impl<G: Clone, H> PerConnection for Front<G, H> {
+    fn of(&self, peer: SocketAddr) -> Self {
+        Self { peer: Some(peer), ..self.clone() }
     }
 }
 
 impl<G, H> Front<G, H> {
     /// `grpc` is `tonic::service::Routes`, or any service that takes calls the same way.
-    pub fn new(grpc: G, http: Endpoints<H>, metrics: GrpcMetrics) -> Self {
-        Self { grpc, http, metrics }
+    /// Services learn their callers' addresses while somebody looks at `activity`.
+    pub fn new(grpc: G, http: Endpoints<H>, metrics: GrpcMetrics, activity: Arc<Activity>) -> Self {
+        Self { grpc, http, metrics, activity, peer: None }
     }
 }
 
@@ -64,7 +89,12 @@ where
         }
         let call = self.metrics.start(request.uri().path());
         let method = call.as_ref().map(|call| Arc::clone(call.method()));
-        let request = request.map(|inner| CountedBody { inner, method });
+        let is_stream = method.as_ref().is_some_and(|method| method.is_stream());
+        let mut request = request.map(|inner| CountedBody { inner, method });
+        // Costs memory for each request, so it is told only where it is used; streams outlive the moment.
+        if let Some(peer) = self.peer.filter(|_| is_stream || self.activity.is_looked_at()) {
+            request.extensions_mut().insert(TcpConnectInfo { local_addr: None, remote_addr: Some(peer) });
+        }
         // The services of tonic are always ready, which is why no `poll_ready` is awaited here.
         let future = self.grpc.clone().call(request);
         FrontFuture { answer: ToCome::Grpc { future, call } }
@@ -78,6 +108,12 @@ pub struct HttpOnly<H>(pub Endpoints<H>);
 impl<H> Clone for HttpOnly<H> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
+    }
+}
+
+impl<H> PerConnection for HttpOnly<H> {
+    fn of(&self, _: SocketAddr) -> Self {
+        self.clone()
     }
 }
 

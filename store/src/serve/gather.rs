@@ -44,15 +44,10 @@ impl<F> Gather<F> {
         let turn = Arc::new(Turn::default());
         Self { inner, waiting: false, turn_waker: Waker::from(Arc::clone(&turn)), turn }
     }
-}
 
-impl<P> Gather<Pin<P>>
-where
-    P: std::ops::DerefMut,
-{
     /// The future inside, to tell it something; it is polled soon afterwards by who holds this one.
-    pub(super) fn inner(&mut self) -> Pin<&mut P::Target> {
-        self.inner.as_mut()
+    pub(super) fn inner(&mut self) -> &mut F {
+        &mut self.inner
     }
 }
 

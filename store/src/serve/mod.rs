@@ -4,6 +4,7 @@
 //! All belong to a [`Server`] and end with it. Never knows what is served.
 
 mod authority;
+mod cork;
 mod front;
 mod gather;
 #[cfg(test)]
@@ -29,9 +30,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::cork::{Sending, cork};
 use self::gather::Gather;
 
-pub use self::front::{CountedBody, Front, FrontBody, FrontFuture, HttpOnly, is_grpc};
+pub use self::front::{CountedBody, Front, FrontBody, FrontFuture, HttpOnly, PerConnection, is_grpc};
 use self::lenient::Lenient;
 use self::named::Named;
 use crate::listen::Listener;
@@ -114,7 +116,10 @@ impl Server {
     /// Serves a listener until shutdown.
     pub fn serve<S, B>(&self, listener: Listener, service: S, limit: ConnectionLimit)
     where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+            + PerConnection
+            + Send
+            + 'static,
         S::Future: Send + 'static,
         B: hyper::body::Body + Send + 'static,
         B::Data: Send,
@@ -129,7 +134,10 @@ impl Server {
 
     async fn accept<S, B>(&self, listener: Listener, service: S, limit: ConnectionLimit)
     where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+            + PerConnection
+            + Send
+            + 'static,
         S::Future: Send + 'static,
         B: hyper::body::Body + Send + 'static,
         B::Data: Send,
@@ -138,7 +146,7 @@ impl Server {
         let builder = Arc::new(http_settings(Tracked(self.tasks.clone())));
         loop {
             let Ok(permit) = Arc::clone(&limit.0).acquire_owned().await else { return };
-            let (stream, _) = match listener.socket.accept().await {
+            let (stream, peer) = match listener.socket.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) if of_one_connection(&error) => continue,
                 Err(error) => {
@@ -150,7 +158,7 @@ impl Server {
             let connection = Connection {
                 server: self.clone(),
                 builder: Arc::clone(&builder),
-                service: service.clone(),
+                service: service.of(peer),
                 _permit: permit,
             };
             let tls = listener.tls.clone();
@@ -223,12 +231,13 @@ where
 
     async fn http(self, io: impl AsyncRead + AsyncWrite + Unpin + 'static, name: Option<ClientName>) {
         let service = Named::new(self.service, name);
-        let connection = pin!(self.builder.serve_connection(TokioIo::new(Lenient::new(io)), service));
-        let mut connection = Gather::new(connection);
+        let (corked, cork) = cork(Lenient::new(io));
+        let connection = pin!(self.builder.serve_connection(TokioIo::new(corked), service));
+        let mut connection = Gather::new(Sending { connection, cork });
         let ended = tokio::select! {
             ended = &mut connection => ended,
             () = self.server.drain.cancelled() => {
-                connection.inner().graceful_shutdown();
+                connection.inner().connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     ended = &mut connection => ended,
                     () = self.server.cut.cancelled() => Ok(()),

@@ -106,7 +106,7 @@ fn start(tls: Option<TlsFiles>, deadline: Duration, connections: usize) -> Fixtu
     let endpoints = Endpoints::new(Well, Arc::clone(&metrics), versions, Duration::from_secs(5));
     let service = Service::default();
     let routes = tonic::service::Routes::new(HealthServer::new(service.clone())).prepare();
-    let front = Front::new(routes, endpoints.clone(), metrics.grpc.clone());
+    let front = Front::new(routes, endpoints.clone(), metrics.grpc.clone(), Arc::default());
     let server = Server::new(deadline);
     server.serve(client, front, ConnectionLimit::new(connections));
     server.serve(peer, HttpOnly(endpoints), ConnectionLimit::new(connections));

@@ -7,7 +7,7 @@
 //!           4  format version, 1 or 2
 //!           4  length M of the manifest
 //!           M  manifest: `Manifest` in bincode 2, standard configuration; in version 2 followed by the
-//!              section of users and roles (`StateMeta::auth_section`)
+//!              sections of its state (`StateMeta::sections`)
 //!           4  CRC-32C of everything before
 //! block     4  length P of the payload, never 0
 //!           4  number of items in it, never 0
@@ -28,7 +28,7 @@
 //! A block is closed when its payload reaches [`BLOCK_BYTES`], so only one large record makes a much larger
 //! one. The block number inside the checksum catches blocks that changed places. Items may come in any
 //! order. Version 1 is never changed; what needs another shape gets another version. A state without
-//! users and roles is written as version 1, which every version of this program reads.
+//! sections is written as version 1, which every version of this program reads.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -36,11 +36,12 @@ use sha2::{Digest as _, Sha256};
 use crate::ids::{ClusterId, MemberId, Revision, SubRevision};
 use crate::record::Record;
 use crate::stored::{StateMeta, StoredVersion};
+use crate::varint::{put_varint, varint};
 
-/// Without anything behind the manifest.
+/// Without sections behind the manifest.
 pub const VERSION: u32 = 1;
-/// With users and roles behind it.
-pub const VERSION_WITH_USERS: u32 = 2;
+/// With them.
+pub const VERSION_WITH_SECTIONS: u32 = 2;
 /// Payload at which a block is closed.
 pub const BLOCK_BYTES: usize = 256 * 1024;
 /// Bytes before the manifest.
@@ -117,9 +118,9 @@ pub enum FormatError {
 pub fn encode_header(manifest: &Manifest) -> Result<Vec<u8>, FormatError> {
     let mut encoded = bincode::serde::encode_to_vec(manifest, bincode::config::standard())
         .map_err(|e| FormatError::Manifest(e.to_string()))?;
-    let users = manifest.state.auth_section();
-    encoded.extend_from_slice(&users);
-    let version = if users.is_empty() { VERSION } else { VERSION_WITH_USERS };
+    let sections = manifest.state.sections();
+    encoded.extend_from_slice(&sections);
+    let version = if sections.is_empty() { VERSION } else { VERSION_WITH_SECTIONS };
     let len =
         u32::try_from(encoded.len()).map_err(|_| FormatError::Manifest("it is too large".to_owned()))?;
     let mut out = Vec::with_capacity(HEADER_LEN + encoded.len() + 4);
@@ -141,7 +142,7 @@ pub fn decode_header(header: &[u8; HEADER_LEN]) -> Result<u32, FormatError> {
         return Err(FormatError::Magic);
     }
     match number_u32(&header[8..]) {
-        VERSION | VERSION_WITH_USERS => Ok(number_u32(&header[12..])),
+        VERSION | VERSION_WITH_SECTIONS => Ok(number_u32(&header[12..])),
         other => Err(FormatError::Version(other)),
     }
 }
@@ -160,11 +161,11 @@ pub fn decode_manifest(with_header_and_crc: &[u8]) -> Result<Manifest, FormatErr
     let (mut manifest, used): (Manifest, usize) =
         bincode::serde::decode_from_slice(encoded, bincode::config::standard())
             .map_err(|e| FormatError::Manifest(e.to_string()))?;
-    let users = &encoded[used..];
-    if users.is_empty() != (number_u32(&covered[8..]) == VERSION) {
+    let sections = &encoded[used..];
+    if sections.is_empty() != (number_u32(&covered[8..]) == VERSION) {
         return Err(FormatError::Manifest("what follows it does not fit the format version".to_owned()));
     }
-    manifest.state.set_auth_section(users).map_err(FormatError::Manifest)?;
+    manifest.state.set_sections(sections).map_err(FormatError::Manifest)?;
     Ok(manifest)
 }
 
@@ -339,27 +340,6 @@ fn unzigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push((value as u8) | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-fn varint(from: &[u8], mut at: usize) -> Option<(u64, usize)> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let byte = *from.get(at)?;
-        at += 1;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Some((value, at));
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -369,14 +349,12 @@ mod tests {
     use super::*;
     use crate::ids::AuthRevision;
     use crate::stored::StoredAuth;
+    use crate::timeline::{Mark, Timeline};
 
     proptest! {
         #[test]
-        fn numbers_come_back(value: i64, unsigned: u64) {
+        fn numbers_come_back(value: i64) {
             prop_assert_eq!(unzigzag(zigzag(value)), value);
-            let mut out = vec![];
-            put_varint(&mut out, unsigned);
-            prop_assert_eq!(varint(&out, 0), Some((unsigned, out.len())));
         }
 
         #[test]
@@ -407,14 +385,21 @@ mod tests {
     }
 
     #[test]
-    fn users_and_roles_make_version_2() {
-        let with_users = |revision| {
+    fn users_and_marks_of_time_make_version_2() {
+        let with = |revision, time_ms| {
             let auth = StoredAuth { revision: AuthRevision(revision), ..StoredAuth::default() };
-            let state = StateMeta { auth: Arc::new(auth), ..StateMeta::default() };
+            let mut timeline = Timeline::default();
+            // A mark at 0 is none.
+            timeline.mark(Mark { revision: Revision(5), time_ms });
+            let state =
+                StateMeta { auth: Arc::new(auth), timeline: Arc::new(timeline), ..StateMeta::default() };
             Manifest { cluster: ClusterId(1), member: MemberId(2), written_at_ms: 3, state }
         };
-        for (revision, version) in [(1, VERSION), (9, VERSION_WITH_USERS)] {
-            let manifest = with_users(revision);
+        let sections = VERSION_WITH_SECTIONS;
+        for (revision, time_ms, version) in
+            [(1, 0, VERSION), (9, 0, sections), (1, 9, sections), (9, 9, sections)]
+        {
+            let manifest = with(revision, time_ms);
             let mut file = encode_header(&manifest).unwrap();
             assert_eq!(number_u32(&file[8..]), version);
             assert_eq!(decode_manifest(&file).as_ref(), Ok(&manifest));

@@ -324,11 +324,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.snapshot");
         let mut bytes = encoded(&versions(3));
-        bytes[8] = 2;
+        let version = std::mem::replace(&mut bytes[8], 200);
         fs::write(&path, &bytes).unwrap();
         let text = verify(&path).unwrap_err().to_string();
-        assert!(text.contains("x.snapshot") && text.contains("version 2"), "{text}");
-        bytes[8] = 1;
+        assert!(text.contains("x.snapshot") && text.contains("version 200"), "{text}");
+        bytes[8] = version;
         bytes.pop();
         fs::write(&path, &bytes).unwrap();
         let text = verify(&path).unwrap_err().to_string();

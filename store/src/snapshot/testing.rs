@@ -9,6 +9,7 @@ use crate::command::AlarmKind;
 use crate::ids::{ClusterId, Incarnation, LeaseId, MemberId, Revision, SubRevision};
 use crate::record::{Fields, Record};
 use crate::stored::{PublishedMember, StateMeta, StoredVersion};
+use crate::timeline::{Mark, Timeline};
 
 pub(crate) fn state(index: u64) -> StateMeta {
     StateMeta {
@@ -27,7 +28,15 @@ pub(crate) fn state(index: u64) -> StateMeta {
         }],
         removed: vec![MemberId(4)],
         auth: Arc::default(),
+        timeline: Arc::new(timeline()),
     }
+}
+
+fn timeline() -> Timeline {
+    let mut timeline = Timeline::default();
+    timeline.mark(Mark { revision: Revision(3), time_ms: 1_700_000_000_000 });
+    timeline.mark(Mark { revision: Revision(4), time_ms: 1_700_000_001_000 });
+    timeline
 }
 
 pub(super) fn manifest(index: u64) -> Manifest {

@@ -19,10 +19,14 @@ use crate::lease::table::LeaseTable;
 use crate::mvcc::keyspace::{Garbage, Keyspace};
 use crate::mvcc::view::View;
 use crate::stored::{PublishedMember, StateMeta};
+use crate::timeline::{Mark, Timeline};
 use members::MemberTable;
 
 /// Alarms that are raised.
 pub type Alarms = BTreeSet<(MemberId, AlarmKind)>;
+
+/// Whose alarm is everybody's.
+pub const EVERYBODY: MemberId = MemberId(0);
 
 /// Everything that members agree on, beside Raft's own membership.
 pub struct State {
@@ -31,6 +35,7 @@ pub struct State {
     alarms: Alarms,
     members: MemberTable,
     auth: Arc<AuthState>,
+    timeline: Arc<Timeline>,
     effects: Effects,
 }
 
@@ -84,6 +89,7 @@ impl State {
             alarms: meta.alarms.iter().copied().collect(),
             members: MemberTable::new(meta.members.iter().cloned(), meta.removed.iter().copied()),
             auth: Arc::new(AuthState::restore(Arc::clone(&meta.auth))),
+            timeline: Arc::clone(&meta.timeline),
             effects: Effects::default(),
         }
     }
@@ -106,6 +112,7 @@ impl State {
             Command::Txn(txn) => Outcome::Txn(self.keyspace.execute_txn(&mut self.leases, txn)?),
             Command::Compact { revision } => {
                 self.keyspace.compact(*revision)?;
+                Arc::make_mut(&mut self.timeline).compact(*revision);
                 self.effects.compacted = Some(*revision);
                 Outcome::Done
             }
@@ -156,6 +163,14 @@ impl State {
             }
             // Nobody makes one inside another.
             Command::As { .. } => return Err(AuthError::PermissionDenied.into()),
+            Command::MarkTime { revision, time_ms } => {
+                // One that nobody has yet cannot have been seen.
+                if *revision <= self.keyspace.revision() {
+                    let mark = Mark { revision: *revision, time_ms: *time_ms };
+                    Arc::make_mut(&mut self.timeline).mark(mark);
+                }
+                Outcome::Done
+            }
         };
         self.collect_events();
         Ok(outcome)
@@ -194,15 +209,21 @@ impl State {
         }
     }
 
-    /// What may not be done while an alarm is raised (etcd: `Maintenance.Alarm`).
+    /// What may not be done while an alarm is raised (etcd: `Maintenance.Alarm`). That one member is corrupt
+    /// stops that member alone, which is not for the state to do: it must stay the same everywhere.
     fn check_alarms(&self, command: &Command) -> Result<(), CommandError> {
         if self.alarms.is_empty() {
             return Ok(());
         }
-        let own_business =
-            matches!(command, Command::Alarm { .. } | Command::PublishMember { .. } | Command::Auth(_));
+        let own_business = matches!(
+            command,
+            Command::Alarm { .. }
+                | Command::PublishMember { .. }
+                | Command::Auth(_)
+                | Command::MarkTime { .. }
+        );
         let raised = |kind| self.alarms.iter().any(|&(_, k)| k == kind);
-        if !own_business && raised(AlarmKind::Corrupt) {
+        if !own_business && self.alarms.contains(&(EVERYBODY, AlarmKind::Corrupt)) {
             return Err(CommandError::Corrupt);
         }
         if grows(command) && raised(AlarmKind::NoSpace) {
@@ -211,10 +232,12 @@ impl State {
         Ok(())
     }
 
-    /// Membership changed: ids that were members and are not any more never come back.
+    /// Membership changed: ids that were members and are not any more never come back, and their alarms end.
     pub fn remember_removed(&mut self, removed: impl IntoIterator<Item = MemberId>) {
         for id in removed {
-            self.effects.members_or_alarms |= self.members.remove(id);
+            let before = self.alarms.len();
+            self.alarms.retain(|&(member, _)| member != id);
+            self.effects.members_or_alarms |= self.members.remove(id) || self.alarms.len() != before;
         }
     }
 
@@ -257,6 +280,12 @@ impl State {
     #[must_use]
     pub fn auth(&self) -> &Arc<AuthState> {
         &self.auth
+    }
+
+    /// Which revision was current when; a pointer.
+    #[must_use]
+    pub fn timeline(&self) -> &Arc<Timeline> {
+        &self.timeline
     }
 
     /// Forgets compacted history, at most about `max_events` of it.
@@ -393,7 +422,7 @@ mod tests {
         let state = guarded();
         let meta = StateMeta { auth: Arc::clone(state.auth().stored()), ..StateMeta::default() };
         let mut read = StateMeta::default();
-        read.set_auth_section(&meta.auth_section()).unwrap();
+        read.set_sections(&meta.sections()).unwrap();
         assert_eq!(read, meta);
         let keyspace =
             KeyspaceBuilder::new(Revision::EMPTY, NEVER_COMPACTED, Config::default(), None).finish();
@@ -401,5 +430,31 @@ mod tests {
         assert_eq!(restored.auth().revision(), AuthRevision(7));
         assert!(restored.apply(1, &put("a").by(by(&restored, "u"))).is_ok());
         assert_eq!(restored.apply(1, &put("a")), denied(AuthError::UserEmpty));
+    }
+
+    #[test]
+    fn wrong_data_of_one_member_stops_nobody_else_and_doubt_stops_all() {
+        let mut state = empty();
+        let put = Command::Put(Put { key: "a".into(), ..Put::default() });
+        let alarm = |raise, member| Command::Alarm { raise, member, kind: AlarmKind::Corrupt };
+        state.apply(1, &alarm(true, MemberId(2))).unwrap();
+        state.apply(1, &put).unwrap();
+        state.apply(1, &alarm(true, EVERYBODY)).unwrap();
+        assert_eq!(state.apply(1, &put), Err(CommandError::Corrupt));
+        state.apply(1, &alarm(false, EVERYBODY)).unwrap();
+        assert!(state.alarms().is_empty(), "member 0 disarms all");
+        state.apply(1, &put).unwrap();
+    }
+
+    #[test]
+    fn the_alarms_of_a_removed_member_end() {
+        let mut state = empty();
+        for member in [MemberId(2), MemberId(3)] {
+            state.apply(1, &Command::Alarm { raise: true, member, kind: AlarmKind::Corrupt }).unwrap();
+        }
+        state.take_effects();
+        state.remember_removed([MemberId(2)]);
+        assert_eq!(state.alarms().iter().copied().collect::<Vec<_>>(), [(MemberId(3), AlarmKind::Corrupt)]);
+        assert!(state.take_effects().members_or_alarms);
     }
 }

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
-use super::Alarms;
 use super::members::MemberTable;
+use super::{Alarms, EVERYBODY};
 use crate::auth::{AuthState, Rights};
-use crate::command::CommandError;
+use crate::command::{AlarmKind, CommandError};
 use crate::event::{Event, look_before_revisions};
-use crate::ids::{LeaseId, Revision};
+use crate::ids::{LeaseId, MemberId, Revision};
 use crate::lease::table::LeaseTable;
 use crate::mvcc::view::View;
 use crate::stored::StateMeta;
+use crate::timeline::Timeline;
 use crate::watch::History;
 
 /// Events read before their bytes are looked at.
@@ -34,6 +35,8 @@ pub struct Picture {
     pub members: Arc<MemberTable>,
     /// Users and roles.
     pub auth: Arc<AuthState>,
+    /// Which revision was current when.
+    pub timeline: Arc<Timeline>,
     /// The membership with its log id, encoded.
     pub membership: Arc<[u8]>,
     /// Term of the last applied log entry.
@@ -43,6 +46,19 @@ pub struct Picture {
 }
 
 impl Picture {
+    /// Whether `member` was found to hold other data than the majority, or nobody knows who is right.
+    #[must_use]
+    pub fn is_corrupt(&self, member: MemberId) -> bool {
+        !self.alarms.is_empty()
+            && [member, EVERYBODY].iter().any(|id| self.alarms.contains(&(*id, AlarmKind::Corrupt)))
+    }
+
+    /// Whether `member` holds other data than a majority that is known to be right.
+    #[must_use]
+    pub fn is_corrupt_alone(&self, member: MemberId) -> bool {
+        self.is_corrupt(member) && !self.is_corrupt(EVERYBODY)
+    }
+
     /// Everything beside the keyspace, as disk keeps it.
     #[must_use]
     pub fn meta(&self) -> StateMeta {
@@ -61,6 +77,7 @@ impl Picture {
             members: self.members.published().cloned().collect(),
             removed: self.members.removed().collect(),
             auth: Arc::clone(self.auth.stored()),
+            timeline: Arc::clone(&self.timeline),
         }
     }
 }

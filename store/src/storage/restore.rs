@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::ids::{Revision, SubRevision};
 use crate::mvcc::builder::KeyspaceBuilder;
@@ -56,13 +56,15 @@ pub fn restore(
     records_dir: &Path,
     committed: impl Fn(Duration) + Send + 'static,
 ) -> Result<Restored, RestoreError> {
+    let began = Instant::now();
     snapshot::directory::clean(snapshots)?;
     let newest = newest_snapshot(snapshots)?;
     let snapshot_index = newest.as_ref().map_or(0, |(file, _)| file.applied_index);
     let mut versions = Vec::new();
     let (store, opened) = SledRecords::open(records_dir, SledOptions::default(), &mut |v| versions.push(v))?;
     let meta = store.meta()?;
-    tracing::debug!(?opened, versions = versions.len(), "opened the record store");
+    let took_ms = began.elapsed().as_millis();
+    tracing::info!(?opened, versions = versions.len(), took_ms, "the records are read");
     let failed = |error: &RecordsError| {
         tracing::error!(%error, "records are not written any more; nothing is lost, but memory keeps all history");
     };
@@ -72,6 +74,7 @@ pub fn restore(
         let mut builder = builder(&meta, &records);
         versions.into_iter().for_each(|version| builder.push(version));
         let state = State::restore(builder.finish(), &meta);
+        tracing::info!(took_ms = began.elapsed().as_millis(), "the keyspace is built");
         return Ok(Restored { state, meta, snapshot: newest.map(|(file, _)| file), records });
     }
     drop(versions);

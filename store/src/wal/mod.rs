@@ -360,10 +360,12 @@ impl Wal {
         Ok(not_behind(state.standing.committed, state.standing.last))
     }
 
-    /// The last entry that is on disk.
+    /// The last entry up to which everything is on disk. What was purged is: it is in a snapshot, which may have put
+    /// itself in the place of entries that never came while the writer is still busy with a sync.
     #[must_use]
     pub fn last_durable(&self) -> Option<Position> {
-        self.inner.state.lock().durable_last
+        let state = self.inner.state.lock();
+        state.durable_last.max(state.standing.purged)
     }
 
     /// Bytes of log behind the entry at `index`: what replaying from a snapshot at `index` would read.

@@ -254,3 +254,21 @@ async fn a_dropped_log_writes_what_it_was_given() {
     assert!(counting.0.load(Ordering::Relaxed) >= 1);
     assert!(counting.1.load(Ordering::Relaxed) >= 2 * entry(0, 10).encoded_bytes() as u64);
 }
+
+/// A member that was given a snapshot is asked at once how far it is, while its log's writer is busy.
+#[tokio::test]
+async fn what_a_snapshot_replaced_counts_as_durable_at_once() {
+    let disk = SimDisk::default();
+    let (wal, _) = on(&disk, &config());
+    append(&wal, entry(0, 10)).await.unwrap();
+    disk.hold_syncs();
+    let (done, synced) = answer();
+    wal.append(vec![entry(1, 10)], done).await.unwrap();
+    disk.wait_for_held_sync();
+    let snapshot = Position { term: 1, index: 50 };
+    wal.purge(snapshot).await.unwrap();
+    assert_eq!(wal.last_durable(), Some(snapshot));
+    disk.release_syncs();
+    synced.await.unwrap().unwrap();
+    wal.close().await.unwrap();
+}

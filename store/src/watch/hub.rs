@@ -3,9 +3,11 @@
 //! Publishing matches and marks and never waits for a stream: both locks here are only ever held for
 //! work in memory, by readers for the copy of some pointers.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+mod survey;
+
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
@@ -14,8 +16,11 @@ use super::encode::SharedEvent;
 use super::matcher::{GroupId, Matcher};
 use super::range::WatchRange;
 use super::stats::WatchStats;
+use crate::activity::{Activity, ClientId};
 use crate::event::Event;
 use crate::ids::Revision;
+
+pub use survey::RangeState;
 
 /// How much of the recent past is shared in memory. Streams further behind read history.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +53,11 @@ pub(super) struct Listener {
     /// Start of the first batch that the stream wants and has not taken; 0 for none. Only touched
     /// under the ring's lock.
     mark: AtomicI64,
+    /// Where the watch stands that is furthest behind of those that read history; 0 for none.
+    pub(super) history_at: AtomicI64,
     pub(super) notify: Notify,
+    /// Whose stream it is, once that is known.
+    pub(super) client: OnceLock<ClientId>,
 }
 
 #[derive(Debug)]
@@ -61,12 +70,24 @@ struct Ring {
     bytes: usize,
 }
 
+/// A stream with watches of one range.
+#[derive(Debug)]
+struct Listening {
+    listener: Arc<Listener>,
+    watches: usize,
+}
+
 #[derive(Debug, Default)]
 struct Group {
-    /// A stream is in here once for each of its watches.
-    listeners: Vec<Arc<Listener>>,
+    listeners: Vec<Listening>,
     /// The batch that last concerned this group.
     stamp: u64,
+}
+
+impl Group {
+    fn listeners(&self) -> impl Iterator<Item = &Listener> {
+        self.listeners.iter().map(|listening| &*listening.listener)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -86,6 +107,7 @@ pub struct WatchHub {
     ring: RwLock<Ring>,
     limits: HubLimits,
     stats: Arc<WatchStats>,
+    activity: Arc<Activity>,
 }
 
 /// What a stream has to look at.
@@ -114,7 +136,14 @@ impl WatchHub {
             ring: RwLock::new(ring),
             limits,
             stats: Arc::new(WatchStats::default()),
+            activity: Arc::default(),
         }
+    }
+
+    /// Tells `activity` of events in watched ranges.
+    #[must_use]
+    pub fn with_activity(self, activity: Arc<Activity>) -> Self {
+        Self { activity, ..self }
     }
 
     /// Counts over all streams.
@@ -133,13 +162,24 @@ impl WatchHub {
         } else if !events.is_empty() {
             *stamp += 1;
             concerned.clear();
+            // Empty, and without memory of its own, while nobody looks.
+            let (looked_at, mut counts) = (self.activity.is_looked_at(), HashMap::new());
             for event in events {
                 matcher.for_each(event.record.key(), |group| {
+                    if looked_at {
+                        *counts.entry(group).or_insert(0) += 1;
+                    }
                     if groups[group].stamp != *stamp {
                         groups[group].stamp = *stamp;
                         concerned.push(group);
                     }
                 });
+            }
+            if looked_at {
+                let counted = counts.into_iter().filter_map(|(group, events)| {
+                    matcher.group(group).map(|(range, _)| (survey::watched(range), events))
+                });
+                self.activity.record_events(&counted.collect::<Vec<_>>());
             }
             let shared: Box<[_]> = events.iter().cloned().map(SharedEvent::new).collect();
             let bytes = shared.iter().map(SharedEvent::weight).sum();
@@ -147,13 +187,13 @@ impl WatchHub {
             let first = ring.published.next();
             ring.push(Batch { first, last: revision, events: shared, bytes }, self.limits);
             for &group in &*concerned {
-                for listener in &groups[group].listeners {
+                for Listening { listener, .. } in &groups[group].listeners {
                     listener.mark_at(first);
                 }
             }
             drop(ring);
             for &group in &*concerned {
-                for listener in &groups[group].listeners {
+                for Listening { listener, .. } in &groups[group].listeners {
                     listener.notify.notify_one();
                 }
             }
@@ -179,11 +219,11 @@ impl WatchHub {
         let mut ring = self.ring.write();
         let first = ring.published.next();
         ring.clear(revision);
-        for listener in registry.groups.iter().flat_map(|group| &group.listeners) {
+        for Listening { listener, .. } in registry.groups.iter().flat_map(|group| &group.listeners) {
             listener.mark_at(first);
         }
         drop(ring);
-        for listener in registry.groups.iter().flat_map(|group| &group.listeners) {
+        for Listening { listener, .. } in registry.groups.iter().flat_map(|group| &group.listeners) {
             listener.notify.notify_one();
         }
         for (_, listener) in registry.waiting.drain(..) {
@@ -204,7 +244,12 @@ impl WatchHub {
         if registry.groups.len() <= group {
             registry.groups.resize_with(group + 1, Group::default);
         }
-        registry.groups[group].listeners.push(listener.clone());
+        let listeners = &mut registry.groups[group].listeners;
+        // From the back: a stream's watches are made one after the other.
+        match listeners.iter_mut().rev().find(|l| Arc::ptr_eq(&l.listener, listener)) {
+            Some(listening) => listening.watches += 1,
+            None => listeners.push(Listening { listener: listener.clone(), watches: 1 }),
+        }
         // No batch can come in between: publishing needs the registry.
         (group, self.ring.read().published)
     }
@@ -213,8 +258,11 @@ impl WatchHub {
         let mut registry = self.registry.lock();
         for group in groups {
             let listeners = &mut registry.groups[group].listeners;
-            if let Some(at) = listeners.iter().position(|l| Arc::ptr_eq(l, listener)) {
-                listeners.swap_remove(at);
+            if let Some(at) = listeners.iter().rposition(|l| Arc::ptr_eq(&l.listener, listener)) {
+                listeners[at].watches -= 1;
+                if listeners[at].watches == 0 {
+                    listeners.swap_remove(at);
+                }
                 registry.matcher.remove(group);
             }
         }

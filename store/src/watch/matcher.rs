@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 
-use super::range::WatchRange;
+use super::range::{WatchRange, successor};
 
 /// Prefixes of further lengths are kept as ordinary ranges.
 pub const MAX_PREFIX_LENGTHS: usize = 64;
@@ -52,7 +52,7 @@ impl Matcher {
                 *self.lengths.entry(prefix.len()).or_default() += 1;
                 self.prefixes.insert(prefix.clone(), group);
             }
-            WatchRange::Prefix(prefix) => self.spans.insert(prefix.clone(), end_of_prefix(prefix), group),
+            WatchRange::Prefix(prefix) => self.spans.insert(prefix.clone(), successor(prefix), group),
             WatchRange::Span(start, end) => self.spans.insert(start.clone(), end.clone(), group),
         }
         group
@@ -78,7 +78,7 @@ impl Matcher {
                         }
                     }
                 } else {
-                    self.spans.remove(prefix, end_of_prefix(prefix).as_deref());
+                    self.spans.remove(prefix, successor(prefix).as_deref());
                 }
             }
             WatchRange::Span(start, end) => self.spans.remove(start, end.as_deref()),
@@ -113,24 +113,23 @@ impl Matcher {
         self.lengths.len() < MAX_PREFIX_LENGTHS || self.lengths.contains_key(&length)
     }
 
-    fn find(&self, range: &WatchRange) -> Option<GroupId> {
+    /// The range of a group and how many users it has.
+    pub(super) fn group(&self, group: GroupId) -> Option<(&WatchRange, usize)> {
+        self.groups.get(group)?.as_ref().map(|(range, users)| (range, *users))
+    }
+
+    /// The group of a range.
+    pub(super) fn find(&self, range: &WatchRange) -> Option<GroupId> {
         match range {
             WatchRange::Key(key) => self.keys.get(key).copied(),
             WatchRange::Prefix(prefix) => self
                 .prefixes
                 .get(prefix)
                 .copied()
-                .or_else(|| self.spans.find(prefix, end_of_prefix(prefix).as_deref())),
+                .or_else(|| self.spans.find(prefix, successor(prefix).as_deref())),
             WatchRange::Span(start, end) => self.spans.find(start, end.as_deref()),
         }
     }
-}
-
-fn end_of_prefix(prefix: &Bytes) -> Option<Bytes> {
-    let last = prefix.iter().rposition(|&b| b != 0xff)?;
-    let mut end = prefix[..=last].to_vec();
-    end[last] += 1;
-    Some(end.into())
 }
 
 /// Ranges ordered by start, then end; each node knows the furthest end below it. Balanced by random

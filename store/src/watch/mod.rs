@@ -48,6 +48,6 @@ pub mod watchers;
 mod tests;
 
 pub use history::History;
-pub use hub::{HubLimits, WatchHub};
+pub use hub::{HubLimits, RangeState, WatchHub};
 pub use stats::WatchStats;
 pub use stream::{HeaderSource, WatchConfig, WatchStream};

@@ -35,6 +35,16 @@ impl WatchRange {
         }
     }
 
+    /// As it would stand in a request: key and end.
+    #[must_use]
+    pub fn to_request(&self) -> (Bytes, Bytes) {
+        match self {
+            Self::Key(key) => (key.clone(), Bytes::new()),
+            Self::Prefix(prefix) => (prefix.clone(), successor(prefix).unwrap_or(Bytes::from_static(&[0]))),
+            Self::Span(start, end) => (start.clone(), end.clone().unwrap_or(Bytes::from_static(&[0]))),
+        }
+    }
+
     /// Whether the key is wanted.
     #[must_use]
     #[inline]
@@ -47,6 +57,14 @@ impl WatchRange {
             }
         }
     }
+}
+
+/// The first key behind all that begin with `prefix`, if there is one.
+pub(super) fn successor(prefix: &[u8]) -> Option<Bytes> {
+    let last = prefix.iter().rposition(|&b| b != 0xff)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end.into())
 }
 
 /// Whether `end` is the first key behind all that begin with `prefix`.
@@ -76,5 +94,15 @@ mod tests {
         assert_eq!(range(b"\xff", b"\xff\xff"), Ok(WatchRange::Span(b(b"\xff"), Some(b(b"\xff\xff")))));
         assert_eq!(range(b"b", b"b"), Err(EmptyRange));
         assert_eq!(range(b"b", b"a"), Err(EmptyRange));
+    }
+
+    #[test]
+    fn what_is_understood_can_be_asked_for_again() {
+        for (key, end) in [(&b"a"[..], &b""[..]), (b"a", b"\0"), (b"a", b"b"), (b"a\xff", b"b"), (b"a", b"c")]
+        {
+            let understood = range(key, end).unwrap();
+            let (key, end) = understood.to_request();
+            assert_eq!(WatchRange::from_request(&key, &end), Ok(understood));
+        }
     }
 }

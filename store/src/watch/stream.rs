@@ -23,6 +23,7 @@ use super::hub::{Listener, Taken, WatchHub};
 use super::range::WatchRange;
 use super::stats::add;
 use super::watchers::{AnswerSizes, Audience, NO_WATCH, Watcher, Watchers};
+use crate::activity::ClientId;
 use crate::command::CommandError;
 use crate::event::Event;
 use crate::ids::Revision;
@@ -136,6 +137,12 @@ impl WatchStream {
         }
     }
 
+    /// Says whose stream it is. Once.
+    pub fn set_client(&mut self, client: ClientId) {
+        // A second name would be of another stream, and is not believed.
+        let _ = self.listener.client.set(client);
+    }
+
     /// How many watches there are.
     #[must_use]
     pub fn watches(&self) -> usize {
@@ -191,10 +198,7 @@ impl WatchStream {
     /// loss. Needs a Tokio runtime with a timer.
     pub async fn next(&mut self) -> Option<WatchResponse> {
         loop {
-            if let Some(answer) = self.ready.pop_front() {
-                let stats = self.hub.stats();
-                add(&stats.pending_events, -(answer.events.len() as i64));
-                stats.events.fetch_add(answer.events.len() as u64, Ordering::Relaxed);
+            if let Some(answer) = self.waiting_answer() {
                 return Some(answer);
             }
             if self.closed {
@@ -214,6 +218,17 @@ impl WatchStream {
                 self.wait().await;
             }
         }
+    }
+
+    /// The next answer, if it is there already.
+    pub fn waiting_answer(&mut self) -> Option<WatchResponse> {
+        let answer = self.ready.pop_front()?;
+        if !answer.events.is_empty() {
+            let stats = self.hub.stats();
+            add(&stats.pending_events, -(answer.events.len() as i64));
+            stats.events.fetch_add(answer.events.len() as u64, Ordering::Relaxed);
+        }
+        Some(answer)
     }
 
     /// The newest revision that a client can know of.
@@ -494,6 +509,8 @@ impl WatchStream {
     }
 
     fn report_slow(&mut self) {
+        let at = self.watchers.furthest_behind().map_or(0, |revision| revision.0);
+        self.listener.history_at.store(at, Ordering::Relaxed);
         let slow = self.watchers.catching_up();
         if slow != self.slow_reported {
             add(&self.hub.stats().slow_watchers, slow as i64 - self.slow_reported as i64);

@@ -240,12 +240,13 @@ impl Watchers {
         answers: &mut VecDeque<WatchResponse>,
     ) -> usize {
         let mut count = 0;
+        let header = header(revision);
         for at in self.touched.drain(..) {
             let Some(slot) = &mut self.slots[at] else { continue };
             count += slot.events.len();
             slot.bytes = 0;
             let response = WatchResponse {
-                header: Some(header(revision)),
+                header: Some(header),
                 watch_id: slot.watcher.id,
                 events: std::mem::take(&mut slot.events),
                 ..WatchResponse::default()

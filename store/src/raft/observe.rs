@@ -1,0 +1,89 @@
+//! What Raft knows of its members, as the rest of the store asks for it: a look at one moment, in the store's
+//! own types. Never waits and changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use openraft::Instant as _;
+use openraft::async_runtime::WatchReceiver as _;
+
+use super::node::RaftHandle;
+use super::types::{LogId, PeerNode};
+use crate::ids::MemberId;
+
+/// A member of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Which.
+    pub id: MemberId,
+    /// Whether it has a vote.
+    pub voter: bool,
+    /// Where it is, and whether it is to get a vote.
+    pub peer: PeerNode,
+}
+
+/// All members, this one included, in the order of their ids.
+#[must_use]
+pub fn nodes(raft: &RaftHandle) -> Vec<Node> {
+    let server = raft.server_metrics();
+    let server = server.borrow_watched();
+    let voters: BTreeSet<_> = server.membership_config.voter_ids().collect();
+    let nodes = server.membership_config.nodes();
+    nodes
+        .map(|(&id, peer)| Node { id: MemberId(id), voter: voters.contains(&id), peer: peer.clone() })
+        .collect()
+}
+
+/// Those who vote.
+#[must_use]
+pub fn voters(raft: &RaftHandle) -> BTreeSet<MemberId> {
+    raft.server_metrics().borrow_watched().membership_config.voter_ids().map(MemberId).collect()
+}
+
+/// The term that this member is in; may lag behind the log's, never run ahead of it.
+#[must_use]
+pub fn term(raft: &RaftHandle) -> u64 {
+    raft.server_metrics().borrow_watched().vote.leader_id().term
+}
+
+/// The last entry that is known to be committed; 0 for none.
+#[must_use]
+pub fn committed_index(raft: &RaftHandle) -> u64 {
+    raft.data_metrics().borrow_watched().local_committed.map_or(0, |id| id.index())
+}
+
+/// The last entry of this member's log; 0 for none.
+#[must_use]
+pub fn last_log_index(raft: &RaftHandle) -> u64 {
+    raft.data_metrics().borrow_watched().last_log.map_or(0, |id| id.index())
+}
+
+/// How far each follower's log is known to agree with this leader's, by index; 0 when nothing is known.
+/// `None` when this member does not lead.
+#[must_use]
+pub fn progress(raft: &RaftHandle) -> Option<BTreeMap<MemberId, u64>> {
+    let data = raft.data_metrics();
+    let data = data.borrow_watched();
+    let followers = data.replication.as_ref()?.iter();
+    Some(followers.map(|(&id, matched)| (MemberId(id), matched.map_or(0, |id: LogId| id.index()))).collect())
+}
+
+/// How long ago each follower answered a heartbeat of this leader; those that never did are missing.
+#[must_use]
+pub fn heard_ago(raft: &RaftHandle) -> BTreeMap<MemberId, Duration> {
+    let data = raft.data_metrics();
+    let data = data.borrow_watched();
+    let followers = data.heartbeat.iter().flatten();
+    followers.filter_map(|(&id, at)| Some((MemberId(id), at.as_ref()?.elapsed()))).collect()
+}
+
+/// How long ago a quorum confirmed this leader. Zero for one elected just now (the votes did) and for one that
+/// needs nobody.
+#[must_use]
+pub fn confirmed_ago(raft: &RaftHandle) -> Duration {
+    if voters(raft).len() == 1 {
+        return Duration::ZERO;
+    }
+    let acknowledged = raft.data_metrics().borrow_watched().last_quorum_acked;
+    acknowledged.map_or(Duration::ZERO, |at| at.elapsed())
+}
