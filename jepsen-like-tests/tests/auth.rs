@@ -114,7 +114,11 @@ async fn etcdctl_manages_users_and_is_held_to_their_rights() {
         let status = alice.run(&["endpoint", "status"]).await;
         assert!(status.code == 0, "{status:?}");
 
-        let mut watch = alice.open(&["watch", "a/", "--prefix"]);
+        // From a revision on: it may begin after the lock is taken.
+        let told: serde_json::Value =
+            serde_json::from_str(&alice.run(&["get", "a/2", "-w", "json"]).await.ok()).unwrap();
+        let from = format!("--rev={}", told["header"]["revision"].as_i64().unwrap() + 1);
+        let mut watch = alice.open(&["watch", "a/", "--prefix", &from]);
         let mut lock = alice.open(&["lock", "a/lock"]);
         let held = lock.lines(1).await.pop().unwrap();
         assert!(held.starts_with("a/lock/"), "{held}");

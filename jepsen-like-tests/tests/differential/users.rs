@@ -4,6 +4,11 @@
 //!
 //! 1. A second permission with the first key of another one: etcd does not find it again and grants it twice.
 //!    Permissions of one role have different first keys, or the same range.
+//! 2. What 3.4 does not ask for and newer etcd does: who grants or revokes a lease or compacts without a token, who
+//!    compacts without the role root, and the rights on the version before and on the lease of a put in a
+//!    transaction. Barque is held to these by its own table of every call by everybody.
+//! 3. The refusal of a watch: newer etcd tells more reasons, under the id -1. Only whether it is refused is compared.
+//! 4. A permission that is missing in its request: 3.4 does not expect that.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -53,7 +58,7 @@ enum Call {
     RoleGet(&'static str),
     RoleList,
     RoleDelete(&'static str),
-    RoleGrant(&'static str, Option<authpb::Permission>),
+    RoleGrant(&'static str, authpb::Permission),
     RoleRevoke(pb::AuthRoleRevokePermissionRequest),
     Range(pb::RangeRequest),
     Put(pb::PutRequest),
@@ -128,7 +133,6 @@ impl Calls {
         pb::DeleteRangeRequest { key, range_end, prev_kv: self.chance(30) }
     }
 
-    /// Puts and deletes alone: what is told of nested rights differs between versions.
     fn txn(&mut self) -> pb::TxnRequest {
         let compare = (0..self.0.random_range(1..3))
             .map(|_| pb::Compare {
@@ -140,7 +144,7 @@ impl Calls {
         let op = |request| vec![pb::RequestOp { request: Some(request) }];
         let success = match self.0.random_range(0..3) {
             0 => op(Op::RequestRange(self.get())),
-            1 => op(Op::RequestPut(self.put())),
+            1 => op(Op::RequestPut(pb::PutRequest { prev_kv: false, lease: 0, ..self.put() })),
             _ => op(Op::RequestDeleteRange(self.delete())),
         };
         pb::TxnRequest { compare, success, failure: op(Op::RequestRange(self.get())) }
@@ -171,7 +175,7 @@ impl Calls {
             47..56 => {
                 let (key, range_end) = self.granted();
                 let permission = authpb::Permission { perm_type: self.0.random_range(0..3), key, range_end };
-                Call::RoleGrant(role, (!self.chance(3)).then_some(permission))
+                Call::RoleGrant(role, permission)
             }
             56..58 => {
                 let (key, range_end) = self.granted();
@@ -216,6 +220,20 @@ macro_rules! call {
 }
 
 impl Side<'_> {
+    /// See the second of the known differences.
+    fn is_asked_for_less(&self, who: Who, call: &Call) -> bool {
+        let without_token = match who {
+            Who::Nobody => true,
+            Who::Stranger => false,
+            Who::User(name) => !self.tokens.contains_key(name),
+        };
+        match call {
+            Call::Compact(_) => without_token || !matches!(who, Who::User("root")),
+            Call::Grant(_) | Call::Revoke(_) => without_token,
+            _ => false,
+        }
+    }
+
     async fn ask(&mut self, who: Who, call: &Call) -> Result<String, String> {
         let answer = self.send(who, call).await;
         answer.map_err(|status| format!("{:?}: {}", status.code(), status.message()))
@@ -267,7 +285,7 @@ impl Side<'_> {
                 call!(auth, role_delete, pb::AuthRoleDeleteRequest { role: own(role) }, token)
             }
             Call::RoleGrant(name, perm) => {
-                let request = pb::AuthRoleGrantPermissionRequest { name: own(name), perm };
+                let request = pb::AuthRoleGrantPermissionRequest { name: own(name), perm: Some(perm) };
                 call!(auth, role_grant_permission, request, token)
             }
             Call::RoleRevoke(request) => call!(auth, role_revoke_permission, request, token),
@@ -280,9 +298,9 @@ impl Side<'_> {
             Call::Revoke(id) => call!(lease, lease_revoke, pb::LeaseRevokeRequest { id }, token),
             Call::Watch(create) => {
                 let mut stream = self.client.watch_as(create, token).await?;
-                let mut answer = stream.next(Duration::from_secs(10)).await?;
-                without_ids(&mut answer.header);
-                Ok(format!("{answer:?}"))
+                let answer = stream.next(Duration::from_secs(10)).await?;
+                assert!(answer.created, "{answer:?}");
+                Ok(format!("refused: {}", answer.canceled))
             }
         }
     }
@@ -322,6 +340,9 @@ async fn compare(seed: u64, count: u64) {
     script.extend((0..count).map(|_| calls.next()));
     let mut told: BTreeMap<String, u32> = BTreeMap::new();
     for (place, (who, call)) in script.iter().enumerate() {
+        if reference.is_asked_for_less(*who, call) {
+            continue;
+        }
         let (expected, answer) = (reference.ask(*who, call).await, subject.ask(*who, call).await);
         if expected != answer {
             for (place, step) in script.iter().enumerate().take(place + 1) {

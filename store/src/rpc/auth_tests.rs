@@ -286,6 +286,7 @@ fn refusal(answer: &Result<(), Status>) -> Option<&str> {
     [EMPTY, DENIED, BAD_TOKEN].iter().any(|(_, refusal)| *refusal == text).then_some(text)
 }
 
+/// No call forgets to ask (CVE-2026-33413).
 #[tokio::test]
 async fn everybody_calls_everything() {
     for (name, need, call) in calls() {
