@@ -133,7 +133,8 @@ async fn etcdctl_manages_users_and_is_held_to_their_rights() {
     assert!(root.run(&["user", "revoke-role", "alice", "writes"]).await.ok().contains("revoked"));
     assert!(alice.run(&["get", "a/1"]).await.err.contains("permission denied"));
     let file = cluster.scratch().join("saved");
-    root.run(&["snapshot", "save", file.to_str().unwrap()]).await.ok();
+    let one = Etcdctl::to(&[cluster.endpoint(0)]).flag(&format!("--user=root:{PASSWORD}"));
+    one.run(&["snapshot", "save", file.to_str().unwrap()]).await.ok();
     assert!(root.run(&["user", "delete", "root"]).await.err.contains("invalid auth management"));
     assert_eq!(root.run(&["auth", "disable"]).await.ok(), "Authentication Disabled\n");
     assert_eq!(open.run(&["get", "a/1", "--print-value-only"]).await.ok(), "one\n");
