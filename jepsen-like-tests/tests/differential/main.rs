@@ -20,7 +20,6 @@
 
 mod answers;
 mod requests;
-mod users;
 mod watches;
 
 use std::time::Duration;
