@@ -101,7 +101,7 @@ mod tests {
             vec![vec!["8e9e".to_owned(), String::new()], vec!["1".to_owned(), "a longer name".to_owned()]];
         let expected = "\
 +------+---------------+
-|  ID  |   NAME OF     |
+|  ID  |    NAME OF    |
 +------+---------------+
 | 8e9e |               |
 |    1 | a longer name |

@@ -48,9 +48,9 @@ fn a_range() {
         three(&answer),
         [
             "foo\nb<r\n",
-            "{\"header\":{\"cluster_id\":14841639068965178159,\"member_id\":10276657743932975437,\"revision\":3,\"raft_term\":2},\
+            "{\"header\":{\"cluster_id\":14841639089974254383,\"member_id\":10276657743932975437,\"revision\":3,\"raft_term\":2},\
              \"kvs\":[{\"key\":\"Zm9v\",\"create_revision\":2,\"mod_revision\":3,\"version\":2,\"value\":\"Yjxy\"}],\"count\":1}\n",
-            "\"ClusterID\" : 14841639068965178159\n\"MemberID\" : 10276657743932975437\n\"Revision\" : 3\n\"RaftTerm\" : 2\n\
+            "\"ClusterID\" : 14841639089974254383\n\"MemberID\" : 10276657743932975437\n\"Revision\" : 3\n\"RaftTerm\" : 2\n\
              \"Key\" : \"foo\"\n\"CreateRevision\" : 2\n\"ModRevision\" : 3\n\"Version\" : 2\n\"Value\" : \"b<r\"\n\"Lease\" : 0\n\
              \"More\" : false\n\"Count\" : 1\n",
         ]
