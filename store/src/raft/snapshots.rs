@@ -110,6 +110,7 @@ impl Snapshots {
             member: self.member,
             written_at_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
             state: picture.meta(),
+            since: None,
         }
     }
 
@@ -195,7 +196,8 @@ mod tests {
         let members = Membership::new(vec![[1].into()], BTreeMap::from([(1, node)])).unwrap();
         let membership = codec::encode_stored_membership(&StoredMembership::new(None, members));
         let state = crate::stored::StateMeta { membership, ..state(index) };
-        let manifest = Manifest { cluster: ClusterId(1), member: MemberId(1), written_at_ms: 0, state };
+        let manifest =
+            Manifest { cluster: ClusterId(1), member: MemberId(1), written_at_ms: 0, state, since: None };
         let versions = versions(20).into_iter().map(Ok::<_, Infallible>);
         snapshot::write_file(&snapshots.dir, &manifest, versions, &mut |_| ()).unwrap()
     }

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::format::{FormatError, VERSION};
+use super::format::{FormatError, VERSION_INCREMENT};
+use crate::ids::Revision;
 
 /// A snapshot cannot be written, read or received.
 #[derive(Debug, thiserror::Error)]
@@ -34,15 +35,27 @@ pub enum SnapshotError {
     },
     /// A newer program wrote it.
     #[error(
-        "snapshot {} has format version {found}, this program reads version {}; start the newer program again",
+        "snapshot {} has format version {found}, this program reads versions up to {}; start the newer program again",
         path.display(),
-        VERSION
+        VERSION_INCREMENT
     )]
     Version {
         /// The file.
         path: PathBuf,
         /// Its version.
         found: u32,
+    },
+    /// A part where the whole is needed.
+    #[error(
+        "snapshot {} is an increment, which holds only what came after revision {since}; it needs the snapshot \
+         before it",
+        path.display()
+    )]
+    Increment {
+        /// The file.
+        path: PathBuf,
+        /// It begins behind this revision.
+        since: Revision,
     },
     /// The state machine failed while it was being written out.
     #[error("the state cannot be read for a snapshot: {0}")]

@@ -4,10 +4,11 @@
 //!
 //! ```text
 //! header    8  magic "BRQSNAP\0"
-//!           4  format version, 1 or 2
+//!           4  format version, 1 to 3
 //!           4  length M of the manifest
-//!           M  manifest: `Manifest` in bincode 2, standard configuration; in version 2 followed by the
-//!              sections of its state (`StateMeta::sections`)
+//!           M  manifest: `Manifest` in bincode 2, standard configuration; in version 3 followed by the
+//!              revision of which the file is an increment (8); in versions 2 and 3 followed by the sections
+//!              of its state (`StateMeta::sections`), of which version 3 may have none
 //!           4  CRC-32C of everything before
 //! block     4  length P of the payload, never 0
 //!           4  number of items in it, never 0
@@ -28,7 +29,9 @@
 //! A block is closed when its payload reaches [`BLOCK_BYTES`], so only one large record makes a much larger
 //! one. The block number inside the checksum catches blocks that changed places. Items may come in any
 //! order. Version 1 is never changed; what needs another shape gets another version. A state without
-//! sections is written as version 1, which every version of this program reads.
+//! sections is written as version 1, which every version of this program reads. An increment holds the whole
+//! state, but of the keyspace only what came after a revision; it is version 3, so that no program takes it
+//! for a whole one.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -42,6 +45,8 @@ use crate::varint::{put_varint, varint};
 pub const VERSION: u32 = 1;
 /// With them.
 pub const VERSION_WITH_SECTIONS: u32 = 2;
+/// An increment.
+pub const VERSION_INCREMENT: u32 = 3;
 /// Payload at which a block is closed.
 pub const BLOCK_BYTES: usize = 256 * 1024;
 /// Bytes before the manifest.
@@ -67,6 +72,10 @@ pub struct Manifest {
     pub written_at_ms: u64,
     /// Everything beside the keyspace.
     pub state: StateMeta,
+    /// For an increment: it holds only versions of keys that came after this revision. Not part of the encoding
+    /// of this struct, so that what was written before there were any can still be read.
+    #[serde(skip)]
+    pub since: Option<Revision>,
 }
 
 /// The last bytes of a file.
@@ -119,8 +128,15 @@ pub fn encode_header(manifest: &Manifest) -> Result<Vec<u8>, FormatError> {
     let mut encoded = bincode::serde::encode_to_vec(manifest, bincode::config::standard())
         .map_err(|e| FormatError::Manifest(e.to_string()))?;
     let sections = manifest.state.sections();
+    let version = match manifest.since {
+        Some(since) => {
+            encoded.extend_from_slice(&since.0.to_le_bytes());
+            VERSION_INCREMENT
+        }
+        None if sections.is_empty() => VERSION,
+        None => VERSION_WITH_SECTIONS,
+    };
     encoded.extend_from_slice(&sections);
-    let version = if sections.is_empty() { VERSION } else { VERSION_WITH_SECTIONS };
     let len =
         u32::try_from(encoded.len()).map_err(|_| FormatError::Manifest("it is too large".to_owned()))?;
     let mut out = Vec::with_capacity(HEADER_LEN + encoded.len() + 4);
@@ -142,7 +158,7 @@ pub fn decode_header(header: &[u8; HEADER_LEN]) -> Result<u32, FormatError> {
         return Err(FormatError::Magic);
     }
     match number_u32(&header[8..]) {
-        VERSION | VERSION_WITH_SECTIONS => Ok(number_u32(&header[12..])),
+        VERSION | VERSION_WITH_SECTIONS | VERSION_INCREMENT => Ok(number_u32(&header[12..])),
         other => Err(FormatError::Version(other)),
     }
 }
@@ -161,9 +177,16 @@ pub fn decode_manifest(with_header_and_crc: &[u8]) -> Result<Manifest, FormatErr
     let (mut manifest, used): (Manifest, usize) =
         bincode::serde::decode_from_slice(encoded, bincode::config::standard())
             .map_err(|e| FormatError::Manifest(e.to_string()))?;
-    let sections = &encoded[used..];
-    if sections.is_empty() != (number_u32(&covered[8..]) == VERSION) {
-        return Err(FormatError::Manifest("what follows it does not fit the format version".to_owned()));
+    let mut sections = &encoded[used..];
+    let unfit = || FormatError::Manifest("what follows it does not fit the format version".to_owned());
+    match number_u32(&covered[8..]) {
+        VERSION_INCREMENT => {
+            let (since, rest) = sections.split_first_chunk().ok_or_else(unfit)?;
+            manifest.since = Some(Revision(i64::from_le_bytes(*since)));
+            sections = rest;
+        }
+        version if sections.is_empty() != (version == VERSION) => return Err(unfit()),
+        _ => {}
     }
     manifest.state.set_sections(sections).map_err(FormatError::Manifest)?;
     Ok(manifest)
@@ -372,6 +395,7 @@ mod tests {
             member: MemberId(2),
             written_at_ms: 3,
             state: StateMeta { applied_index: 4, revision: Revision(5), ..StateMeta::default() },
+            since: None,
         };
         let mut file = encode_header(&manifest).unwrap();
         let mut block = BlockBuilder::new();
@@ -393,7 +417,7 @@ mod tests {
             timeline.mark(Mark { revision: Revision(5), time_ms });
             let state =
                 StateMeta { auth: Arc::new(auth), timeline: Arc::new(timeline), ..StateMeta::default() };
-            Manifest { cluster: ClusterId(1), member: MemberId(2), written_at_ms: 3, state }
+            Manifest { cluster: ClusterId(1), member: MemberId(2), written_at_ms: 3, state, since: None }
         };
         let sections = VERSION_WITH_SECTIONS;
         for (revision, time_ms, version) in
@@ -403,6 +427,10 @@ mod tests {
             let mut file = encode_header(&manifest).unwrap();
             assert_eq!(number_u32(&file[8..]), version);
             assert_eq!(decode_manifest(&file).as_ref(), Ok(&manifest));
+            let increment = Manifest { since: Some(Revision(-4)), ..manifest.clone() };
+            let encoded = encode_header(&increment).unwrap();
+            assert_eq!(number_u32(&encoded[8..]), VERSION_INCREMENT);
+            assert_eq!(decode_manifest(&encoded), Ok(increment));
             // The version and what follows the manifest must fit.
             file[8] = 3 - file[8];
             let end = file.len() - 4;

@@ -72,6 +72,17 @@ impl SnapshotReader {
         Self::begin(path, None)
     }
 
+    /// Refuses an increment.
+    ///
+    /// # Errors
+    /// When the file does not hold a whole state.
+    pub fn whole(self) -> Result<Self, SnapshotError> {
+        match self.manifest.since {
+            None => Ok(self),
+            Some(since) => Err(SnapshotError::Increment { path: self.path, since }),
+        }
+    }
+
     /// What the file says about itself.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
@@ -240,6 +251,7 @@ mod tests {
     use super::super::testing::{any_version, manifest, versions};
     use super::super::writer::{SnapshotWriter, write_file};
     use super::*;
+    use crate::ids::Revision;
 
     fn encoded(versions: &[StoredVersion]) -> Vec<u8> {
         let mut writer = SnapshotWriter::new(vec![], &manifest(9)).unwrap();
@@ -317,6 +329,19 @@ mod tests {
         // One left out.
         fs::write(&path, [&whole[..header], &whole[second..]].concat()).unwrap();
         assert!(read_all(&path).is_err());
+    }
+
+    #[test]
+    fn an_increment_is_never_taken_for_a_whole_snapshot() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        for (since, whole) in [(None, true), (Some(Revision(4)), false)] {
+            let mut writer = SnapshotWriter::new(vec![], &Manifest { since, ..manifest(9) }).unwrap();
+            versions(3).iter().for_each(|v| writer.push(v).unwrap());
+            fs::write(&path, writer.finish().unwrap().0).unwrap();
+            assert_eq!(verify(&path).unwrap().manifest.since, since);
+            assert_eq!(SnapshotReader::open(&path).unwrap().whole().is_ok(), whole);
+        }
     }
 
     #[test]

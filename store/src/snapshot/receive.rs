@@ -147,6 +147,8 @@ fn same(announced: &Identity, summary: Summary) -> Result<Summary, SnapshotError
         "another digest"
     } else if found != *announced {
         "another log entry"
+    } else if summary.manifest.since.is_some() {
+        "only an increment"
     } else {
         return Ok(summary);
     };

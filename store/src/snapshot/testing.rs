@@ -40,7 +40,13 @@ fn timeline() -> Timeline {
 }
 
 pub(super) fn manifest(index: u64) -> Manifest {
-    Manifest { cluster: ClusterId(11), member: MemberId(1), written_at_ms: 1234, state: state(index) }
+    Manifest {
+        cluster: ClusterId(11),
+        member: MemberId(1),
+        written_at_ms: 1234,
+        state: state(index),
+        since: None,
+    }
 }
 
 pub(crate) fn version(main: i64, sub: u32, value: &[u8]) -> StoredVersion {

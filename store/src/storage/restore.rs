@@ -106,7 +106,7 @@ fn builder(meta: &StateMeta, records: &Arc<RecordWriter>) -> KeyspaceBuilder {
 /// The newest snapshot whose head can be read; its content is verified as it is read.
 fn newest_snapshot(dir: &Path) -> Result<Option<(SnapshotFile, SnapshotReader)>, SnapshotError> {
     let Some(path) = snapshot::directory::list(dir)?.into_iter().next() else { return Ok(None) };
-    let reader = SnapshotReader::open(&path)?;
+    let reader = SnapshotReader::open(&path)?.whole()?;
     Ok(Some((reader.described(), reader)))
 }
 
