@@ -32,6 +32,7 @@ pub mod storage;
 pub mod stored;
 pub mod timeline;
 pub mod tls;
+pub mod tree;
 mod varint;
 pub mod wal;
 pub mod watch;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::command::CommandError;
 use crate::ids::LeaseId;
-use crate::mvcc::tree::{Keyed, Tree};
+use crate::tree::{Keyed, Tree};
 
 /// One lease.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -387,6 +387,7 @@ impl Member {
             inner.log.clone(),
             Arc::clone(&inner.snapshots),
             Arc::clone(&inner.published),
+            inner.collected.subscribe(),
             stop(),
         ));
         inner.tasks.spawn(space::run(

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::event::{ColdHistory, StoredVersion, Version};
 use super::history::{Seq, Superseded};
 use super::keyspace::{Config, Keyspace};
-use super::tree::Tree;
 use crate::ids::Revision;
+use crate::tree::Tree;
 
 /// See the module's description.
 pub struct KeyspaceBuilder {

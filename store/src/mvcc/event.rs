@@ -1,8 +1,8 @@
 //! The words of history: versions with their exact place, the events that made them, and what disk keeps.
 
-use super::tree::Keyed;
 use crate::ids::{Revision, SubRevision};
 use crate::record::Record;
+use crate::tree::Keyed;
 
 /// A version of a key with its place inside its revision. The record alone knows only the main revision.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,9 +14,9 @@ use std::sync::Arc;
 
 use super::event::{Version, start_of};
 use super::links::{Before, Behind, Link, Links, MAX_LINKS, Run};
-use super::tree::{Keyed, Tree};
 use crate::ids::{Revision, SubRevision};
 use crate::record::Record;
+use crate::tree::{Keyed, Tree};
 
 /// Events in a chunk. A write after a view was taken copies at most one chunk.
 pub(super) const CHUNK: usize = 64;
@@ -123,9 +123,14 @@ impl History {
         self.tail_start() + self.tail.links.len() as u64
     }
 
+    /// How many events there are.
+    pub(super) fn events(&self) -> u64 {
+        self.end() - self.first
+    }
+
     /// About the bytes in memory: links, and what only history keeps of the events that are hot.
     pub(super) fn bytes(&self) -> usize {
-        (self.end() - self.first) as usize * Links::LINK_BYTES + self.hot_bytes
+        self.events() as usize * Links::LINK_BYTES + self.hot_bytes
     }
 
     fn chunk(&self, seq: Seq) -> Option<&Chunk> {

@@ -7,10 +7,10 @@ use std::ops::Bound;
 
 use super::event::Version;
 use super::history::{Past, Seq};
-use super::tree::merge;
 use super::view::View;
 use crate::command::CommandError;
 use crate::record::{KeptVersion, Record, Standing};
+use crate::tree::merge;
 
 /// Tells the versions of all keys with a prefix: keys in ascending order, of each key the newest version first.
 /// Holds a view; a long pause holds memory, never the writer.

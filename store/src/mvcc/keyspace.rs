@@ -10,13 +10,13 @@ use std::sync::Arc;
 use super::event::{ColdHistory, Event, EventKind, Version};
 use super::history::{History, Superseded};
 use super::range::Span;
-use super::tree::Tree;
 use super::txn;
 use super::view::{Cold, View};
 use crate::command::{CommandError, DeleteRange, DeleteRangeOutcome, Put, PutOutcome, Txn, TxnOutcome};
 use crate::ids::{Revision, SubRevision};
 use crate::lease::table::LeaseTable;
 use crate::record::{Fields, Record};
+use crate::tree::Tree;
 
 /// The compact revision of a store that was never compacted: `compact(0)` passes once.
 pub const NEVER_COMPACTED: Revision = Revision(-1);

@@ -19,6 +19,5 @@ pub mod replay;
 mod rules;
 #[cfg(test)]
 mod tests;
-pub mod tree;
 pub mod txn;
 pub mod view;

@@ -7,11 +7,11 @@ use std::cmp::Reverse;
 
 use super::event::Version;
 use super::history::Past;
-use super::tree::{Keyed, Tree, merge};
 use super::view::View;
 use crate::command::{CommandError, KeyRange, Range, RangeOutcome, SortOrder, SortTarget};
 use crate::ids::Revision;
 use crate::record::Record;
+use crate::tree::{Keyed, Tree, merge};
 
 /// The keys that a [`KeyRange`] means.
 #[derive(Clone, Copy)]

@@ -6,11 +6,11 @@ use std::collections::VecDeque;
 
 use super::event::{Event, EventKind, StoredVersion, start_of};
 use super::history::{Past, Seq};
-use super::tree::merge;
 use super::view::View;
 use crate::command::CommandError;
 use crate::ids::{Revision, SubRevision};
 use crate::record::Record;
+use crate::tree::merge;
 
 /// Reads events in order. It holds a view; a long pause of its reader holds memory, never the writer.
 pub struct EventCursor {

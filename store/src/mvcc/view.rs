@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::event::{ColdHistory, Version};
 use super::history::{History, Past};
-use super::tree::Tree;
 use crate::command::CommandError;
 use crate::ids::{Revision, SubRevision};
 use crate::record::Record;
+use crate::tree::Tree;
 
 /// See the module's description. Cheap to clone.
 #[derive(Clone)]
@@ -92,6 +92,12 @@ impl View {
     #[must_use]
     pub fn history_bytes(&self) -> usize {
         self.history.bytes()
+    }
+
+    /// Events that history has, also those on disk alone; what was compacted counts until it is collected.
+    #[must_use]
+    pub fn history_events(&self) -> u64 {
+        self.history.events()
     }
 
     /// The current version of a key.
