@@ -141,6 +141,11 @@ impl Client {
         Ok(self.cluster.clone().member_add(request).await?.into_inner())
     }
 
+    /// Removes the member with this id.
+    pub async fn member_remove(&self, id: u64) -> Result<pb::MemberRemoveResponse, Status> {
+        Ok(self.cluster.clone().member_remove(pb::MemberRemoveRequest { id }).await?.into_inner())
+    }
+
     /// The token that a user gets for its password.
     pub async fn log_in(&self, name: &str, password: &str) -> Result<String, Status> {
         let request = pb::AuthenticateRequest { name: name.to_owned(), password: password.to_owned() };

@@ -10,6 +10,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
 use crate::cluster::built_binary;
+use crate::spawn;
 
 /// No command of a test takes longer, except for those that say so.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -83,7 +84,8 @@ impl Etcdctl {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
+        let command = spawn::command(&self.program).unwrap_or_else(|why| self.missing(&why));
+        let mut command = Command::from(command);
         command.env("ETCDCTL_API", "3").args(&self.global).args(arguments).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

@@ -84,7 +84,7 @@ pub struct Load {
     /// The revision up to which watchers go on; 0 while the load runs.
     last_revision: watch::Sender<Option<i64>>,
     acknowledged: Arc<watch::Sender<u64>>,
-    endpoints: Vec<String>,
+    endpoints: watch::Sender<Vec<String>>,
 }
 
 impl Load {
@@ -94,15 +94,21 @@ impl Load {
         let mut tasks = JoinSet::new();
         let last_revision = watch::Sender::new(None);
         let acknowledged = Arc::new(watch::Sender::new(0));
+        let endpoints = watch::Sender::new(endpoints.to_vec());
         for writer in 0..writers {
-            let clients = Clients::new(endpoints, writer);
+            let clients = Clients::new(endpoints.subscribe(), writer);
             tasks.spawn(write(writer, clients, last_revision.subscribe(), Arc::clone(&acknowledged)));
         }
-        tasks.spawn(read(Clients::new(endpoints, 1), last_revision.subscribe()));
+        tasks.spawn(read(Clients::new(endpoints.subscribe(), 1), last_revision.subscribe()));
         for watcher in 0..2 {
-            tasks.spawn(follow(Clients::new(endpoints, watcher), last_revision.subscribe()));
+            tasks.spawn(follow(Clients::new(endpoints.subscribe(), watcher), last_revision.subscribe()));
         }
-        Self { tasks, last_revision, acknowledged, endpoints: endpoints.to_vec() }
+        Self { tasks, last_revision, acknowledged, endpoints }
+    }
+
+    /// Spreads the clients over these endpoints from now on, each as soon as its present request is over.
+    pub fn spread_over(&self, endpoints: &[String]) {
+        self.endpoints.send_replace(endpoints.to_vec());
     }
 
     /// Waits until `more` further writes have been acknowledged.
@@ -116,7 +122,7 @@ impl Load {
 
     /// Ends the writers, lets the watchers see everything, and returns what all remember.
     pub async fn stop(mut self) -> Memories {
-        let revision = Clients::new(&self.endpoints, 0).revision().await;
+        let revision = Clients::new(self.endpoints.subscribe(), 0).revision().await;
         // A write that is under way may still be applied; the watchers need not wait for it.
         self.last_revision.send_replace(Some(revision));
         let mut memories = Memories::default();
@@ -131,24 +137,44 @@ impl Load {
     }
 }
 
-/// Clients of all members, one of which is in use until it fails.
+/// Clients of all members, one of which is in use until it fails or the members change.
 struct Clients {
+    endpoints: watch::Receiver<Vec<String>>,
+    /// Where among the members this one begins.
+    first: usize,
     all: Vec<Client>,
     current: usize,
 }
 
 impl Clients {
-    fn new(endpoints: &[String], first: usize) -> Self {
-        let all: Vec<Client> = endpoints.iter().map(|url| Client::to(url)).collect();
-        Self { current: first % all.len(), all }
+    fn new(mut endpoints: watch::Receiver<Vec<String>>, first: usize) -> Self {
+        let all = Self::of(&endpoints.borrow_and_update());
+        Self { endpoints, first, current: first % all.len(), all }
+    }
+
+    fn of(endpoints: &[String]) -> Vec<Client> {
+        endpoints.iter().map(|url| Client::to(url)).collect()
     }
 
     fn current(&self) -> &Client {
         &self.all[self.current]
     }
 
+    /// Follows a change of the members; whether there was one.
+    fn follow(&mut self) -> bool {
+        // Whoever could change them may be gone; then they stay.
+        let changed = self.endpoints.has_changed().unwrap_or(false);
+        if changed {
+            self.all = Self::of(&self.endpoints.borrow_and_update());
+            self.current = self.first % self.all.len();
+        }
+        changed
+    }
+
     async fn next(&mut self) {
-        self.current = (self.current + 1) % self.all.len();
+        if !self.follow() {
+            self.current = (self.current + 1) % self.all.len();
+        }
         sleep(BACK_OFF).await;
     }
 
@@ -171,6 +197,7 @@ async fn write(
     let mut writes: Vec<Acknowledged> = Vec::new();
     let mut number = 0_u64;
     while stop.borrow().is_none() {
+        clients.follow();
         number += 1;
         let key = Bytes::from(format!("{PREFIX}{writer}/{}", number % KEYS_PER_WRITER));
         let value = Bytes::from(format!("{writer}-{number}"));

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
+use tonic::Code;
 
 pub use health::{HttpAnswer, http_get};
 pub use options::{Flavor, Options, TlsFiles, barque_binary, built_binary};
@@ -332,7 +333,8 @@ impl Cluster {
         Client::to(&self.endpoint(index))
     }
 
-    fn running(&mut self) -> Vec<usize> {
+    /// The members that run.
+    pub fn running(&mut self) -> Vec<usize> {
         let alive = |member: &mut Member| match &mut member.process {
             Some(process) => matches!(process.exit_status(), Ok(None)),
             None => false,
@@ -441,6 +443,29 @@ impl Cluster {
         self.members[index].initial_cluster = urls.collect::<Vec<_>>().join(",");
         self.restart(index).await?;
         Ok(index)
+    }
+
+    /// Removes member `index` from the running cluster through member `through`, then ends its process.
+    pub async fn remove_member(&mut self, index: usize, through: usize) -> Result<(), ClusterError> {
+        let (leaving, asked) = (self.client(index), self.client(through));
+        let id = eventually("the id of a member", PATIENCE, || async {
+            let status = leaving.status().await.map_err(|status| status.message().to_owned())?;
+            status
+                .header
+                .map(|header| header.member_id)
+                .ok_or_else(|| "an answer without a header".to_owned())
+        });
+        let id = id.await?;
+        // "unhealthy cluster" while too few others have been connected for some seconds.
+        let removed = eventually("the removal of a member", PATIENCE, || async {
+            match asked.member_remove(id).await {
+                // An attempt without an answer did it.
+                Err(status) if status.code() == Code::NotFound => Ok(()),
+                other => other.map(drop).map_err(|status| status.message().to_owned()),
+            }
+        });
+        removed.await?;
+        self.kill9(index)
     }
 }
 

@@ -4,12 +4,14 @@ use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use tokio::task::spawn_blocking;
+
+use crate::spawn::command;
 
 /// A process whose output goes to a file.
 #[derive(Debug)]
@@ -22,7 +24,7 @@ impl Process {
     /// Starts `program`; what it prints is appended to `log`.
     pub(super) fn start(program: &Path, arguments: &[OsString], log: &Path) -> io::Result<Self> {
         let out: File = OpenOptions::new().create(true).append(true).open(log)?;
-        let child = Command::new(program)
+        let child = command(program)?
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)

@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use barque_proto::etcdserverpb::kv_client::KvClient;
 use barque_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use barque_proto::etcdserverpb::{RangeRequest, StatusRequest};
+use jepsen_like_tests::spawn::command;
 use rustix::process::{Pid, Signal, kill_process};
 use tonic::transport::{Channel, Endpoint};
 
@@ -112,7 +113,8 @@ impl Peers {
         let member = &mut self.members[n];
         let log = self.directory.path().join(format!("{}.log", member.name));
         let log = File::options().create(true).append(true).open(log)?;
-        let child = Command::new(&self.program.path)
+        let child = command(&self.program.path)
+            .with_context(|| format!("cannot start {}", self.program.path.display()))?
             .args(&member.arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

@@ -1,0 +1,111 @@
+//! Clusters that grow, shrink and replace members under load: nothing acknowledged is lost, nothing goes back.
+
+#![allow(clippy::unwrap_used, reason = "in a test a failure is the message")]
+
+use barque_proto::etcdserverpb as pb;
+use jepsen_like_tests::cluster::{Cluster, Flavor, Options};
+use jepsen_like_tests::deadline::{PATIENCE, eventually};
+use jepsen_like_tests::load::{Load, check, history};
+
+const WRITERS: usize = 4;
+/// Writes that must be acknowledged at each size.
+const WRITES: u64 = 300;
+
+/// Spreads the load over all members that run, lets it write, and compares what they hold.
+async fn members_agree(cluster: &mut Cluster, load: &Load, expected: usize) {
+    let running = cluster.running();
+    assert_eq!(running.len(), expected, "members that run");
+    let endpoints: Vec<String> = running.iter().map(|&index| cluster.endpoint(index)).collect();
+    load.spread_over(&endpoints);
+    load.acknowledged(WRITES, PATIENCE).await;
+    let revision = cluster.client(running[0]).revision().await.unwrap();
+    let mut hashes = Vec::new();
+    for &index in &running {
+        let client = cluster.client(index);
+        // A linearizable read makes the member catch up.
+        client.revision().await.unwrap();
+        hashes.push(client.hash_kv(revision).await.unwrap().hash);
+    }
+    assert!(hashes.iter().all(|hash| *hash == hashes[0]), "hashes at revision {revision}: {hashes:?}");
+    let request = pb::MemberListRequest { linearizable: true };
+    let list = cluster.client(running[0]).cluster.clone().member_list(request).await.unwrap();
+    assert_eq!(list.get_ref().members.len(), expected, "{list:?}");
+}
+
+/// Waits until every member has a vote: one that was added gets it as soon as it has caught up.
+async fn all_vote(cluster: &mut Cluster) {
+    let leader = cluster.leader().await.unwrap();
+    let client = cluster.client(leader);
+    let votes = eventually("votes for all", PATIENCE, || async {
+        let request = pb::MemberListRequest { linearizable: true };
+        let list = client.cluster.clone().member_list(request).await.map_err(|status| status.to_string())?;
+        let learners: Vec<_> = list.get_ref().members.iter().filter(|member| member.is_learner).collect();
+        if learners.is_empty() { Ok(()) } else { Err(format!("{learners:?}")) }
+    });
+    votes.await.unwrap();
+}
+
+async fn grow_to(cluster: &mut Cluster, load: &Load, size: usize) {
+    while cluster.running().len() < size {
+        cluster.add_member().await.unwrap();
+        all_vote(cluster).await;
+    }
+    members_agree(cluster, load, size).await;
+}
+
+/// Removes the leader first, then others.
+async fn shrink_to(cluster: &mut Cluster, load: &Load, size: usize) {
+    let mut leaving = cluster.leader().await.unwrap();
+    while cluster.running().len() > size {
+        let through = *cluster.running().iter().find(|&&index| index != leaving).unwrap();
+        cluster.remove_member(leaving, through).await.unwrap();
+        leaving = cluster.running()[0];
+    }
+    members_agree(cluster, load, size).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_one_to_five_and_back_under_load_loses_nothing() {
+    let options = Options::default().fast_elections();
+    let mut cluster = Cluster::start(Flavor::under_test(), 1, options).await.unwrap();
+    let load = Load::start(&cluster.endpoints(), WRITERS);
+    members_agree(&mut cluster, &load, 1).await;
+    grow_to(&mut cluster, &load, 3).await;
+    grow_to(&mut cluster, &load, 5).await;
+    shrink_to(&mut cluster, &load, 3).await;
+    shrink_to(&mut cluster, &load, 1).await;
+    let memories = load.stop().await;
+    let last = cluster.running()[0];
+    let history = history(&cluster.client(last)).await;
+    check(&memories, &history);
+    println!(
+        "{} writes were acknowledged, {} are in the history",
+        memories.acknowledged.len(),
+        history.len()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_member_is_replaced_under_load() {
+    for leads in [false, true] {
+        let options = Options::default().fast_elections();
+        let mut cluster = Cluster::start(Flavor::under_test(), 3, options).await.unwrap();
+        let load = Load::start(&cluster.endpoints(), WRITERS);
+        load.acknowledged(WRITES, PATIENCE).await;
+        let leader = cluster.leader().await.unwrap();
+        let dead = if leads { leader } else { (leader + 1) % 3 };
+        let dead_id = cluster.client(dead).status().await.unwrap().header.unwrap().member_id;
+        cluster.kill9(dead).unwrap();
+        let through = cluster.leader().await.unwrap();
+        let client = cluster.client(through);
+        let removed = eventually("the removal of the dead one", PATIENCE, || client.member_remove(dead_id));
+        removed.await.unwrap();
+        cluster.add_member().await.unwrap();
+        all_vote(&mut cluster).await;
+        members_agree(&mut cluster, &load, 3).await;
+        let memories = load.stop().await;
+        for index in cluster.running() {
+            check(&memories, &history(&cluster.client(index)).await);
+        }
+    }
+}
