@@ -115,8 +115,8 @@ mod tests {
         size_bytes: u64,
         chunks: &[&'static str],
     ) -> Snapshot<impl Stream<Item = Result<Bytes, StoreError>> + use<>> {
-        let chunks = stream::iter(chunks.to_vec().into_iter().map(|chunk| Ok(chunk.into())));
-        Snapshot { size_bytes, revision: Revision(3), chunks }
+        let chunks: Vec<_> = chunks.iter().map(|chunk| Ok(Bytes::from_static(chunk.as_bytes()))).collect();
+        Snapshot { size_bytes, revision: Revision(3), chunks: stream::iter(chunks) }
     }
 
     fn send(size_bytes: u64, chunks: &[&'static str]) -> Vec<Result<SnapshotResponse, Status>> {
