@@ -10,3 +10,4 @@ pub mod deadline;
 pub mod etcdctl;
 pub mod load;
 pub mod memory;
+pub mod small_disk;

@@ -23,6 +23,7 @@ pub(crate) mod put;
 pub(crate) mod role;
 mod session;
 pub(crate) mod shell;
+pub(crate) mod snapshot;
 pub(crate) mod space;
 pub(crate) mod status;
 pub(crate) mod top;
@@ -82,6 +83,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
 fn has_table(command: &Command) -> bool {
     match command {
         Command::Member(member) => member.has_table(),
+        Command::Snapshot(snapshot) => snapshot.has_table(),
         Command::Endpoint(_)
         | Command::Defrag(_)
         | Command::Check(_)
@@ -113,6 +115,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Alarm(command) => command.run(context).await,
         Command::Defrag(args) => args.run(context).await,
         Command::MoveLeader(args) => args.run(context).await,
+        Command::Snapshot(command) => Box::pin(command.run(context)).await,
         Command::Downgrade(command) => command.run(context).await,
         Command::Auth(command) => command.run(context).await,
         Command::User(command) => command.run(context).await,

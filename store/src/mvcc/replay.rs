@@ -126,6 +126,24 @@ impl View {
     }
 }
 
+impl View {
+    /// What [`View::items`] has after a revision: the versions and deletions that came after it, in order. With the
+    /// items of a view at that revision, everything that this view has.
+    ///
+    /// # Errors
+    /// `FutureRevision`, and `Compacted` when some of it may be gone.
+    pub fn items_since(&self, since: Revision) -> Result<Items, CommandError> {
+        if since > self.revision {
+            return Err(CommandError::FutureRevision);
+        }
+        if since < self.compact_revision {
+            return Err(CommandError::Compacted);
+        }
+        let events = self.cursor(since.next());
+        Ok(Items { baseline: Vec::new().into_iter(), batch: VecDeque::new(), events, failed: false })
+    }
+}
+
 impl EventCursor {
     /// The next events, in order; none at the end. A revision is never split: the batch holds whole revisions,
     /// as many as it takes to reach `max_events`. With `previous`, each event carries the version before, as

@@ -55,9 +55,24 @@ pub struct Summary {
 /// # Errors
 /// When anything in it is not as it was written.
 pub fn verify(path: &Path) -> Result<Summary, SnapshotError> {
+    verify_while(path, &|| true)
+}
+
+/// As [`verify`], as long as `go_on` says so.
+///
+/// # Errors
+/// As [`verify`]; `Stopped`.
+pub fn verify_while(path: &Path, go_on: &dyn Fn() -> bool) -> Result<Summary, SnapshotError> {
     let mut reader = SnapshotReader::begin(path, Some(digest()))?;
-    for version in reader.by_ref() {
+    let mut blocks = 0;
+    while let Some(version) = reader.next() {
         version?;
+        if reader.blocks > blocks {
+            blocks = reader.blocks;
+            if !go_on() {
+                return Err(SnapshotError::Stopped);
+            }
+        }
     }
     let file = reader.described();
     Ok(Summary { file, manifest: reader.manifest, blocks: reader.footer.blocks })
