@@ -7,7 +7,7 @@ use barque_store::offline::recover::{Examined, Recovered, Survey, survey};
 use clap::{ArgAction, Args};
 use serde::Serialize;
 
-use super::snapshot::{Bar, told};
+use super::snapshot::{Bar, must_have_report, told};
 use crate::error::Failure;
 use crate::output::{Format, Output, grid};
 
@@ -40,6 +40,7 @@ pub(crate) struct RecoverArgs {
 
 impl RecoverArgs {
     pub(super) fn run(self, output: Output) -> Result<(), Failure> {
+        must_have_report(output)?;
         let bar = Bar::new(output);
         let looked = survey(&self.data_dir, &mut |step| bar.step(step)).map_err(told)?;
         drop(bar);
@@ -98,6 +99,7 @@ struct Directory {
     applied_index: u64,
     revision: i64,
     keys: u64,
+    corrupt: bool,
     members: Vec<String>,
 }
 
@@ -139,6 +141,7 @@ impl Directory {
                 applied_index: found.applied_index,
                 revision: found.revision.0,
                 keys: found.keys,
+                corrupt: found.corrupt,
                 members: found.members.clone(),
             },
         }
@@ -179,6 +182,10 @@ impl fmt::Display for Report {
             f.write_str(&grid::draw(HEADER, &rows))?;
         }
         for one in &self.directories {
+            if one.corrupt {
+                let dir = &one.data_dir;
+                writeln!(f, "{dir} has the alarm CORRUPT: its data differ from what most members had")?;
+            }
             if let Some(error) = &one.error {
                 writeln!(f, "cannot be used: {error}")?;
             }

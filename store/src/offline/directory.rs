@@ -1,6 +1,6 @@
 //! New data directories: prepared beside their place, complete and on disk before they get their name.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -18,11 +18,16 @@ const MARKER: &str = "restore-in-progress";
 pub(super) struct NewDirectory {
     part: PathBuf,
     place: PathBuf,
+    /// The mark, locked, so that two restores never write into the same place.
+    _mark: File,
 }
 
 impl NewDirectory {
     /// Whether something new may get this name.
     pub(super) fn check(place: &Path) -> Result<(), OfflineError> {
+        if place.file_name().is_none() {
+            return Err(OfflineError::Unnamed { path: place.to_owned() });
+        }
         match is_empty(place) {
             Ok(true) => {}
             Ok(false) => return Err(OfflineError::NotEmpty { path: place.to_owned() }),
@@ -45,15 +50,28 @@ impl NewDirectory {
     pub(super) fn begin(place: &Path) -> Result<Self, OfflineError> {
         Self::check(place)?;
         let part = part_of(place);
-        match fs::remove_dir_all(&part) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(OfflineError::io(&part, "remove what an interrupted restore left")(error));
-            }
-            _ => {}
+        let io = |action| OfflineError::io(&part, action);
+        fs::create_dir_all(&part).map_err(io("create the directory"))?;
+        let mark = File::options().create(true).truncate(false).write(true).open(part.join(MARKER));
+        let mark = mark.map_err(io("write into the directory"))?;
+        match mark.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(OfflineError::Restoring { path: part }),
+            Err(TryLockError::Error(error)) => return Err(io("lock the directory")(error)),
         }
-        fs::create_dir_all(&part).map_err(OfflineError::io(&part, "create the directory"))?;
-        File::create(part.join(MARKER)).map_err(OfflineError::io(&part, "write into the directory"))?;
-        Ok(Self { part, place: place.to_owned() })
+        let clear = || {
+            for entry in fs::read_dir(&part)? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    fs::remove_dir_all(path)?;
+                } else if path != part.join(MARKER) {
+                    fs::remove_file(path)?;
+                }
+            }
+            Ok(())
+        };
+        clear().map_err(io("remove what an interrupted restore left"))?;
+        Ok(Self { part, place: place.to_owned(), _mark: mark })
     }
 
     /// Where to write.
@@ -135,6 +153,8 @@ mod tests {
         assert!(matches!(NewDirectory::check(&place), Err(OfflineError::NotEmpty { .. })));
         assert!(matches!(NewDirectory::check(&place.join("x")), Err(OfflineError::NotEmpty { .. })));
 
+        assert!(matches!(NewDirectory::check(Path::new("..")), Err(OfflineError::Unnamed { .. })));
+
         let other = root.path().join("m2");
         fs::create_dir(root.path().join("m2.part")).unwrap();
         fs::write(root.path().join("m2.part/photo"), "x").unwrap();
@@ -148,6 +168,7 @@ mod tests {
         let place = root.path().join("m1");
         let first = NewDirectory::begin(&place).unwrap();
         fs::write(first.path().join("half"), "x").unwrap();
+        assert!(matches!(NewDirectory::begin(&place), Err(OfflineError::Restoring { .. })), "it goes on");
         drop(first);
         let second = NewDirectory::begin(&place).unwrap();
         fs::write(second.path().join("whole"), "x").unwrap();

@@ -96,6 +96,18 @@ pub enum OfflineError {
         /// The directory.
         path: PathBuf,
     },
+    /// Another restore is at work.
+    #[error("{}: another restore is writing there", path.display())]
+    Restoring {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A directory that a new one cannot take the place of.
+    #[error("{}: give the new directory a name, not . or ..", path.display())]
+    Unnamed {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A name that cannot be a folder's.
     #[error(
         "--initial-cluster: the name {0:?} cannot be that of a folder; restore this member alone, with --data-dir"

@@ -9,7 +9,7 @@ mod verify;
 use clap::Subcommand;
 
 use crate::error::Failure;
-use crate::output::Output;
+use crate::output::{Format, Output};
 
 pub(super) use failure::told;
 pub(super) use progress::Bar;
@@ -28,10 +28,21 @@ pub(crate) enum SnapshotCommand {
 impl SnapshotCommand {
     /// Runs it to its end.
     pub(super) fn run(self, output: Output) -> Result<(), Failure> {
+        if !matches!(self, Self::Status(_)) {
+            must_have_report(output)?;
+        }
         match self {
             Self::Status(args) => args.run(output),
             Self::Verify(args) => args.run(output),
             Self::Restore(args) => args.run(output),
         }
+    }
+}
+
+/// Refuses a format that the command does not have, before anything is done.
+pub(super) fn must_have_report(output: Output) -> Result<(), Failure> {
+    match output.format {
+        Format::Simple | Format::Table | Format::Json => Ok(()),
+        Format::Fields | Format::Protobuf => Err(output.unsupported()),
     }
 }

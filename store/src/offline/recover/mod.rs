@@ -39,6 +39,8 @@ pub struct Found {
     pub revision: Revision,
     /// Living keys with all of its entries.
     pub keys: u64,
+    /// It has the alarm CORRUPT: it holds other data than most of the others did.
+    pub corrupt: bool,
     /// The members that it knew, itself included: name or id.
     pub members: Vec<String>,
 }
@@ -122,8 +124,10 @@ pub fn survey(paths: &[PathBuf], progress: Progress<'_>) -> Result<Survey, Offli
     Ok(Survey { examined, chosen, interrupted: false, best: Some(best), dirs })
 }
 
+/// Wrong data count less than none; the rest is how an election compares.
 fn knows_more(one: &Found, other: &Found) -> bool {
-    (one.last_term, one.last_index) > (other.last_term, other.last_index)
+    let rank = |found: &Found| (!found.corrupt, found.last_term, found.last_index);
+    rank(one) > rank(other)
 }
 
 fn one_cluster(before: &[Examined], dir: &Path, found: &Found) -> Result<(), OfflineError> {

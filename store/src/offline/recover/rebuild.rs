@@ -5,14 +5,14 @@ use std::path::Path;
 use super::super::error::OfflineError;
 use super::super::{Progress, Step};
 use super::Found;
-use crate::command::CommandError;
+use crate::command::{AlarmKind, CommandError};
 use crate::ids::{MemberId, Revision};
 use crate::mvcc::builder::KeyspaceBuilder;
 use crate::mvcc::keyspace::{Config, NEVER_COMPACTED};
 use crate::raft::codec;
 use crate::raft::types::PeerNode;
 use crate::snapshot::{self, SnapshotReader};
-use crate::state::{State, batch};
+use crate::state::{EVERYBODY, State, batch};
 use crate::storage::data_dir::{DataDir, DataDirError, DiskIdentity};
 use crate::stored::StateMeta;
 use crate::wal::{self, LogEntry, Payload};
@@ -102,6 +102,10 @@ impl Replay {
 
     fn entry(&mut self, dir: &Path, entry: LogEntry) -> Result<(), OfflineError> {
         let position = entry.position;
+        // A snapshot took the place of what follows, which was not cut off any more.
+        if self.last.is_some_and(|(term, _)| position.term < term) {
+            return Ok(());
+        }
         let next = self.last.map_or(0, |(_, index)| index + 1);
         if position.index < next {
             return Ok(());
@@ -148,6 +152,8 @@ impl Replay {
             let what = format!("member {} is not a member of its cluster (any more)", identity.member);
             return Err(OfflineError::state(dir, what));
         };
+        let corrupt =
+            [identity.member, EVERYBODY].iter().any(|id| state.alarms().contains(&(*id, AlarmKind::Corrupt)));
         let name = |id: MemberId| state.members().get(id).map(|member| member.name.clone());
         let found = Found {
             member: identity.member,
@@ -159,6 +165,7 @@ impl Replay {
             applied_index: committed.max(snapshot_index),
             revision: state.revision(),
             keys: state.view().live_keys() as u64,
+            corrupt,
             members: nodes.iter().map(|(id, _)| name(*id).unwrap_or_else(|| id.to_string())).collect(),
         };
         let others = nodes.iter().map(|(id, _)| *id).filter(|id| *id != identity.member).collect();

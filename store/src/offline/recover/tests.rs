@@ -182,6 +182,37 @@ async fn wrong_directories_are_refused() {
     assert!(!dir.join("recovery").exists());
 }
 
+#[tokio::test]
+async fn what_a_snapshot_superseded_and_wrong_data_do_not_count() {
+    let root = tempfile::tempdir().unwrap();
+    let mut history = History::new();
+    history.put("new", "1", None);
+    let saved = history.save(root.path(), "snapshot", None);
+    // Entries of a term before the snapshot's; its installation was interrupted before they were cut off.
+    let dir = root.path().join("m5");
+    directory(&dir, 5, vec![]).await;
+    let stale: Vec<_> = (1..4).map(|index| batch(0, index, put("stale"))).collect();
+    let mut config = WalConfig::new(dir.join("wal"), CLUSTER, MemberId(5));
+    config.segment_bytes = 64 << 10;
+    let (wal, _) = Wal::open(config).unwrap();
+    wal.append(stale, Box::new(|_| ())).await.unwrap();
+    wal.close().await.unwrap();
+    drop(wal);
+    fs::copy(&saved, crate::snapshot::directory::finished_path(&dir.join("snapshots"), 1, 1)).unwrap();
+    let looked = survey(std::slice::from_ref(&dir), &mut quiet()).unwrap();
+    let found = looked.examined[0].found.as_ref().unwrap();
+    assert_eq!((found.last_term, found.last_index, found.keys), (1, 1, 1));
+    drop(looked);
+
+    let alarm = Command::Alarm { raise: true, member: MemberId(1), kind: crate::command::AlarmKind::Corrupt };
+    let dirs: Vec<_> = ["m1", "m2"].iter().map(|name| root.path().join(name)).collect();
+    directory(&dirs[0], 1, vec![batch(1, 1, put("a")), batch(1, 2, alarm)]).await;
+    directory(&dirs[1], 2, vec![batch(1, 1, put("a"))]).await;
+    let looked = survey(&dirs, &mut quiet()).unwrap();
+    assert_eq!(looked.chosen, 1);
+    assert!(looked.examined[0].found.as_ref().unwrap().corrupt);
+}
+
 /// Every state that the steps pass through: the same command finishes them, and nobody starts in between.
 #[tokio::test]
 async fn an_interrupted_recovery_is_finished() {
