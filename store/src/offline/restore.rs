@@ -362,7 +362,8 @@ mod tests {
         Put(u8),
         Delete(u8),
         Compact(i64),
-        Save,
+        /// An increment since the save before, or since an earlier one.
+        Save(usize),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -370,7 +371,7 @@ mod tests {
             8 => (0u8..5).prop_map(Step::Put),
             3 => (0u8..5).prop_map(Step::Delete),
             1 => (0i64..6).prop_map(Step::Compact),
-            2 => Just(Step::Save),
+            2 => (0usize..3).prop_map(Step::Save),
         ]
     }
 
@@ -394,7 +395,7 @@ mod tests {
             let mut files = vec![history.save(root.path(), "0", None)];
             let mut saved = vec![(history.revision(), -1)];
             let mut compacted = -1;
-            for step in steps.into_iter().chain([Step::Save]) {
+            for step in steps.into_iter().chain([Step::Save(0)]) {
                 match step {
                     Step::Put(key) => {
                         let put = Put { key: vec![key].into(), value: vec![1; 9].into(), ..Put::default() };
@@ -410,8 +411,8 @@ mod tests {
                             compacted = revision;
                         }
                     }
-                    Step::Save => {
-                        let (since, _) = saved[saved.len() - 1];
+                    Step::Save(back) => {
+                        let (since, _) = saved[(saved.len() - 1).saturating_sub(back)];
                         files.push(history.save(root.path(), &files.len().to_string(), Some(since)));
                         saved.push((history.revision(), compacted));
                     }
