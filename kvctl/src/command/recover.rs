@@ -200,10 +200,15 @@ impl fmt::Display for Report {
         };
         writeln!(f, "it is the only member of the new cluster {cluster_id} now, at revision {revision}")?;
         writeln!(f, "what it held before is in {moved_to}")?;
+        let name =
+            self.directories.iter().find(|one| one.data_dir == self.chosen).map(|one| one.name.as_str());
+        let name =
+            name.filter(|name| !name.is_empty()).map_or_else(String::new, |name| format!(" --name {name}"));
         writeln!(f, "next:")?;
         writeln!(
             f,
-            "  1. start it as before (barque store, the same flags; others reach it at {})",
+            "  1. start it with the flags it had (barque store{name} --data-dir {} ...); others reach it at {}",
+            self.chosen,
             peer_urls.join(",")
         )?;
         writeln!(f, "  2. see that the data are what you expect, and take a backup")?;

@@ -40,7 +40,7 @@ pub enum OfflineError {
         path: PathBuf,
     },
     /// Not what was written.
-    #[error("{}: is damaged at byte {offset}: {what}; take another backup, nothing was written", path.display())]
+    #[error("{}: is damaged at byte {offset}: {what}; use another backup", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -63,7 +63,7 @@ pub enum OfflineError {
         found: u32,
     },
     /// Sound checksums over something that no member writes.
-    #[error("{}: its content contradicts itself: {what}; take another backup, nothing was written", path.display())]
+    #[error("{}: its content contradicts itself: {what}; use another backup", path.display())]
     Contradiction {
         /// The file.
         path: PathBuf,

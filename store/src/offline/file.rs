@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn foreign_files_are_recognised() {
-        let mut etcd = vec![0; 32];
+        let mut etcd = [0; 32];
         etcd[16..20].copy_from_slice(&ETCD_MAGIC);
         for (head, text) in [
             (&etcd[..], "kvctl snapshot import"),

@@ -18,16 +18,17 @@ pub mod restore;
 mod testing;
 pub mod verify;
 
+use std::path::PathBuf;
+
+pub use crate::config::{DEFAULT_NAME, DEFAULT_PEER_URL, DEFAULT_TOKEN};
 pub use chain::ChainError;
 pub use error::OfflineError;
 
 /// `--data-dir` of a member whose name is `name`, when it is not given.
 #[must_use]
-pub fn default_data_dir(name: &str) -> std::path::PathBuf {
-    std::path::PathBuf::from(format!("{name}.barque"))
+pub fn default_data_dir(name: &str) -> PathBuf {
+    PathBuf::from(format!("{name}.barque"))
 }
-
-pub use crate::config::{DEFAULT_NAME, DEFAULT_PEER_URL, DEFAULT_TOKEN};
 
 /// How far a long step has come. `total` is an estimate while it is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

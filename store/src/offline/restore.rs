@@ -324,7 +324,7 @@ mod tests {
                 Request { initial_cluster: "..=http://h:1".into(), ..request(vec![whole.clone()], target()) },
                 "cannot be that of a folder",
             ),
-            (request(vec![whole.clone()], Target::All(root.path().to_owned())), "is not empty"),
+            (request(vec![whole], Target::All(root.path().to_owned())), "is not empty"),
         ] {
             let error = restore(&wrong, &mut quiet()).unwrap_err().to_string();
             assert!(error.contains(text), "{error}");
