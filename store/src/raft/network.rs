@@ -207,7 +207,7 @@ impl Expected {
 impl NetStreamAppend<TypeConfig> for Link {
     fn stream_append<'s, S>(
         &'s mut self,
-        input: S,
+        mut input: S,
         _option: RPCOption,
     ) -> BoxFuture<
         's,
@@ -227,6 +227,10 @@ impl NetStreamAppend<TypeConfig> for Link {
                 });
                 return Ok(beats.boxed());
             }
+            // openraft puts its pauses after failures before the first request. Without waiting for that, a member
+            // that is gone would be called again and again without rest.
+            let Some(first) = input.next().await else { return Ok(futures::stream::empty().boxed()) };
+            let input = futures::stream::iter([first]).chain(input);
             let replies = self.append(input).await.map_err(|error| unreachable(&error))?;
             Ok(replies.map(|reply| reply.map_err(|error| unreachable(&error))).boxed())
         }
@@ -327,7 +331,39 @@ impl NetBackoff<TypeConfig> for Link {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
+    use crate::ids::{ClusterId, Incarnation};
+    use crate::metrics::Metrics;
+    use crate::raft::identity::{Identity, Roster};
+
+    /// openraft pauses in front of the first request after a failure; a pause that nobody waits for is none.
+    #[tokio::test]
+    async fn a_member_that_is_gone_is_not_called_before_there_is_something_to_send() {
+        let own = Identity { cluster: ClusterId(1), member: MemberId(1), incarnation: Incarnation(1) };
+        let peers = Peers::new(own, Arc::new(Roster::default()), None, Arc::new(Metrics::new()));
+        let dir = tempfile::tempdir().unwrap();
+        let snapshots = Snapshots::new(dir.path().to_owned(), own.cluster, own.member, None);
+        let mut network = Network::new(Arc::new(peers), Arc::default(), Arc::new(snapshots));
+        let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let node = PeerNode { peer_urls: vec![format!("http://{gone}")], vote_when_ready: false };
+        let asked = Arc::new(AtomicBool::new(false));
+        let notes = Arc::clone(&asked);
+        let requests = futures::stream::once(async move {
+            notes.store(true, Ordering::Relaxed);
+            AppendEntriesRequest {
+                vote: Vote::new(1, 1),
+                prev_log_id: None,
+                entries: vec![],
+                leader_commit: None,
+            }
+        });
+        let mut link = network.new_client(2, &node).await;
+        let option = RPCOption::new(Duration::from_secs(1));
+        assert!(link.stream_append(requests.boxed(), option).await.is_err());
+        assert!(asked.load(Ordering::Relaxed));
+    }
 
     /// Last entry and term of the member; term of the leader and what it knew to be acknowledged.
     #[test]
