@@ -114,7 +114,7 @@ impl View {
             if link.tombstone {
                 let record = self.history.content(seq).and_then(|content| content.record.clone());
                 let past = record.map_or(Past::Cold(link.at), |record| {
-                    Past::Here(super::event::Version { record, sub: link.at.sub })
+                    Past::Here(super::event::Version::past(record, link.at.sub))
                 });
                 baseline.push((link.at, past, true));
             }
