@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-pub use self::initial_cluster::InitialMember;
+pub use self::initial_cluster::{InitialMember, parse as parse_initial_cluster};
 pub use self::retention::AutoCompaction;
 pub use self::url::{Scheme, Url, UrlError};
 pub use self::valid::{Bootstrap, ClusterState, ValidConfig};

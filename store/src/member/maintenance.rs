@@ -13,11 +13,10 @@ use crate::error::StoreError;
 use crate::raft::snapshots::Snapshots;
 use crate::rpc::backend::Snapshot;
 use crate::snapshot::SnapshotWriter;
+use crate::snapshot::saved::ALIGNMENT_BYTES;
 use crate::state::published::Picture;
 
 const CHUNK_BYTES: u64 = 256 * 1024;
-/// Clients tell a complete file by the 32 bytes of checksum that are left when its size is divided by this.
-const ALIGNMENT_BYTES: u64 = 512;
 
 /// Writes the snapshot, then streams it. The file has no name, so a stream that breaks leaves nothing.
 /// `sent_seconds` hears how long it took, once all of it was taken.

@@ -9,6 +9,7 @@ mod error;
 pub mod format;
 pub mod reader;
 pub mod receive;
+pub mod saved;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod writer;

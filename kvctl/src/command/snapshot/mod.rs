@@ -1,0 +1,48 @@
+//! `kvctl snapshot`: saved files, described, verified and restored. What is about files alone needs no cluster.
+
+mod failure;
+mod progress;
+mod restore;
+mod status;
+mod verify;
+
+use clap::Subcommand;
+
+use crate::error::Failure;
+use crate::output::{Format, Output};
+
+pub(super) use failure::told;
+pub(super) use progress::Bar;
+
+/// What to do with a snapshot.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotCommand {
+    /// Tell what is in a saved file, after reading all of it
+    Status(status::StatusArgs),
+    /// Verify a saved file, or whether a whole one and increments follow each other
+    Verify(verify::VerifyArgs),
+    /// Make data directories of a new cluster from saved files
+    Restore(restore::RestoreArgs),
+}
+
+impl SnapshotCommand {
+    /// Runs it to its end.
+    pub(super) fn run(self, output: Output) -> Result<(), Failure> {
+        if !matches!(self, Self::Status(_)) {
+            must_have_report(output)?;
+        }
+        match self {
+            Self::Status(args) => args.run(output),
+            Self::Verify(args) => args.run(output),
+            Self::Restore(args) => args.run(output),
+        }
+    }
+}
+
+/// Refuses a format that the command does not have, before anything is done.
+pub(super) fn must_have_report(output: Output) -> Result<(), Failure> {
+    match output.format {
+        Format::Simple | Format::Table | Format::Json => Ok(()),
+        Format::Fields | Format::Protobuf => Err(output.unsupported()),
+    }
+}
