@@ -1,6 +1,7 @@
 //! `kvctl snapshot`: saved files, described, verified and restored. What is about files alone needs no cluster.
 
 mod failure;
+mod import;
 mod progress;
 mod restore;
 mod status;
@@ -21,6 +22,8 @@ pub(crate) enum SnapshotCommand {
     Status(status::StatusArgs),
     /// Verify a saved file, or whether a whole one and increments follow each other
     Verify(verify::VerifyArgs),
+    /// Make a snapshot of Barque from one of etcd
+    Import(import::ImportArgs),
     /// Make data directories of a new cluster from saved files
     Restore(restore::RestoreArgs),
 }
@@ -34,6 +37,7 @@ impl SnapshotCommand {
         match self {
             Self::Status(args) => args.run(output),
             Self::Verify(args) => args.run(output),
+            Self::Import(args) => args.run(output),
             Self::Restore(args) => args.run(output),
         }
     }
