@@ -17,7 +17,7 @@ use crate::output::{Output, size};
     after_help = "Keys come with every version that etcd keeps, under the same revisions; leases with their time; users with their
 passwords and roles; and rights are asked for if they were. Members and alarms of etcd's cluster stay behind. `kvctl
 snapshot restore` then makes data directories from BARQUE_FILE; with --bump-revision=0 and --mark-compacted=false
-clients find the revisions that they know."
+clients find the revisions that they know. Import once: all members must be restored from the same BARQUE_FILE."
 )]
 pub(crate) struct ImportArgs {
     /// What `etcdctl snapshot save` wrote, or the member/snap/db of a stopped member

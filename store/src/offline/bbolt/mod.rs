@@ -20,7 +20,7 @@ const SECOND_META_AT: std::ops::RangeInclusive<u32> = 9..=16;
 
 /// A database cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum BboltError {
+pub(super) enum BboltError {
     /// The operating system refused.
     #[error("reading fails: {0}")]
     Io(#[from] io::Error),
@@ -231,7 +231,10 @@ mod tests {
         Database::open(file, bytes.len() as u64)
     }
 
-    fn keys(database: &Database, bucket: &Bucket) -> Result<Vec<(Vec<u8>, Option<Vec<u8>>)>, BboltError> {
+    /// A key with its value; `None` for a bucket.
+    type Found = (Vec<u8>, Option<Vec<u8>>);
+
+    fn keys(database: &Database, bucket: &Bucket) -> Result<Vec<Found>, BboltError> {
         let mut found = Vec::new();
         database.for_each(bucket, |key, item| {
             let value = match item {
