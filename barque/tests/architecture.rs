@@ -64,8 +64,8 @@ const STORE: &[(&str, &[&str])] = &[
     (
         "offline",
         &[
-            "ids", "record", "command", "stored", "identity", "config", "mvcc", "state", "wal", "snapshot",
-            "storage", "raft",
+            "ids", "record", "command", "stored", "auth", "identity", "config", "mvcc", "state", "wal",
+            "snapshot", "storage", "raft",
         ],
     ),
     (
@@ -124,6 +124,9 @@ const PURE: &[(&str, &str)] = &[
     ("store/src/member/backups/name.rs", "text only"),
     ("store/src/offline/chain.rs", "a decision"),
     ("store/src/offline/cluster.rs", "every member that is restored computes the same ids alone"),
+    ("store/src/offline/bbolt/page.rs", "bytes only"),
+    ("store/src/offline/etcd/keys.rs", "bytes only"),
+    ("store/src/offline/etcd/users.rs", "bytes only; chance is handed in"),
     ("store/src/offline/rebase.rs", "members that are restored apart must begin with the same"),
     ("store/src/rpc/chunks.rs", "bytes only"),
     ("store/src/rpc/overlap.rs", "a decision"),
@@ -171,6 +174,7 @@ const IMPURE: &[&str] = &[
 const CONFINED: &[(&str, &[&str])] = &[
     // Hashing takes tens of milliseconds: never where commands are executed or calls are served.
     ("argon2::", &["store/src/auth/password.rs"]),
+    ("bcrypt::", &["store/src/auth/password.rs"]),
     // The member still reads openraft's metrics and proposes its membership changes directly.
     ("openraft::", &["store/src/raft/", "store/src/member/"]),
     ("sled::", &["store/src/records/"]),

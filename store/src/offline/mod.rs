@@ -1,15 +1,17 @@
 //! What is done with files while no member runs: saved snapshots are described, verified and restored into data
 //! directories, and a cluster that lost its quorum for good goes on from what is left. The one module that the
-//! administrator's tool uses; it speaks with nobody.
+//! administrator's tool uses; it speaks with nobody. Snapshots of etcd become snapshots of ours.
 //!
 //! Everything is checked before the first write. Data that is there is never changed or deleted: a restore writes
 //! into an empty place, a recovery moves what was there aside. What is written appears whole, under its final name.
 
+mod bbolt;
 mod chain;
 mod cluster;
 mod content;
 mod directory;
 mod error;
+pub mod etcd;
 mod file;
 mod rebase;
 pub mod recover;

@@ -1,6 +1,7 @@
 //! `kvctl snapshot`: copies of a cluster in files. What is about files alone needs no cluster.
 
 mod failure;
+mod import;
 mod list;
 mod progress;
 mod restore;
@@ -36,6 +37,8 @@ pub(crate) enum OnFiles {
     Status(status::StatusArgs),
     /// Verify a saved file, or whether a whole one and increments follow each other
     Verify(verify::VerifyArgs),
+    /// Make a snapshot of Barque from one of etcd
+    Import(import::ImportArgs),
     /// Make data directories of a new cluster from saved files
     Restore(restore::RestoreArgs),
 }
@@ -64,6 +67,7 @@ impl OnFiles {
         match self {
             Self::Status(args) => args.run(output),
             Self::Verify(args) => args.run(output),
+            Self::Import(args) => args.run(output),
             Self::Restore(args) => args.run(output),
         }
     }
