@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a failure is the message")]
 
+mod imported;
 mod mistakes;
 mod recovering;
 mod restored;
