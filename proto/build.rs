@@ -6,9 +6,10 @@
 
 use std::path::PathBuf;
 
-const PROTOS: [&str; 8] = [
+const PROTOS: [&str; 9] = [
     "etcd/kv.proto",
     "etcd/auth.proto",
+    "etcd/lease.proto",
     "etcd/rpc.proto",
     "etcd/v3lock.proto",
     "etcd/v3election.proto",
@@ -27,10 +28,11 @@ const SERVED: [&str; 6] = [
     "WatchResponse",
 ];
 
-const PACKAGES: [(&str, &str); 6] = [
+const PACKAGES: [(&str, &str); 7] = [
     (".etcdserverpb", "crate::etcdserverpb"),
     (".mvccpb", "crate::mvccpb"),
     (".authpb", "crate::authpb"),
+    (".leasepb", "crate::leasepb"),
     (".v3lockpb", "crate::v3lockpb"),
     (".v3electionpb", "crate::v3electionpb"),
     (".grpc.health.v1", "crate::health"),

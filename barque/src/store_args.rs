@@ -6,6 +6,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use barque_store::config::{ConfigError, MemberConfig, TlsFiles, ValidConfig};
+use barque_store::member::backups::prepare_directory;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -124,6 +125,16 @@ pub(crate) struct StoreArgs {
     /// Applied entries between two snapshots.
     #[arg(long, env = "BARQUE_STORE_SNAPSHOT_COUNT", default_value_t = 10_000, value_name = "COUNT")]
     snapshot_count: u64,
+    /// When this member takes a snapshot into --snapshot-dir by itself: five fields as in cron (UTC), a name such as
+    /// @hourly or @daily, or "@every 6h"; empty is never.
+    #[arg(long, env = "BARQUE_STORE_SNAPSHOT_SCHEDULE", default_value = "", value_name = "SCHEDULE")]
+    snapshot_schedule: String,
+    /// How many good snapshots of --snapshot-schedule are kept.
+    #[arg(long, env = "BARQUE_STORE_SNAPSHOT_RETENTION", default_value_t = 5, value_name = "COUNT")]
+    snapshot_retention: u32,
+    /// Directory for the snapshots of --snapshot-schedule [default: `backups` in the data directory].
+    #[arg(long, env = "BARQUE_STORE_SNAPSHOT_DIR", value_name = "DIR")]
+    snapshot_dir: Option<PathBuf>,
 
     /// Certificate and chain that clients are shown, PEM. Read again when it changes.
     #[arg(long, env = "BARQUE_STORE_CERT_FILE", value_name = "FILE")]
@@ -236,6 +247,9 @@ impl StoreArgs {
             heartbeat_interval_ms: self.heartbeat_interval,
             election_timeout_ms: self.election_timeout,
             snapshot_count: self.snapshot_count,
+            snapshot_schedule: self.snapshot_schedule,
+            snapshot_retention: self.snapshot_retention,
+            snapshot_dir: self.snapshot_dir,
             client_tls: TlsFiles {
                 cert_file: self.cert_file,
                 key_file: self.key_file,
@@ -252,6 +266,10 @@ impl StoreArgs {
         let config = config.validate()?;
         if is_empty(&config.data_dir) {
             config.bootstrap()?;
+        }
+        // One inside the data directory is the member's to make, once it has locked that.
+        if let Some(backups) = config.backups.as_ref().filter(|it| !it.dir.starts_with(&config.data_dir)) {
+            prepare_directory(&backups.dir)?;
         }
         Ok(config)
     }

@@ -45,6 +45,17 @@ fn mistakes_are_answered_by_sentences_and_code_2() {
             "error: --listen-client-urls=https://127.0.0.1:1 is https: --cert-file and --key-file must name the \
              certificate and its key\n",
         ),
+        (
+            vec!["--snapshot-schedule=@often"],
+            "error: --snapshot-schedule=\"@often\": \"@often\" is no name of a schedule; write five fields as in cron \
+             (minute, hour, day, month, weekday; UTC), a name such as @hourly or @daily, or an interval such as \
+             \"@every 6h\"\n",
+        ),
+        (
+            vec!["--snapshot-schedule=@daily", "--snapshot-dir=/dev/null/backups"],
+            "error: --snapshot-dir=/dev/null/backups: it cannot be created: Not a directory (os error 20); name a \
+             directory in which this member may write\n",
+        ),
         (vec!["--cert-file=a.pem"], "error: --cert-file is set and --key-file is not: both are needed\n"),
     ] {
         assert_eq!(run(&words), (Some(2), expected.into()));

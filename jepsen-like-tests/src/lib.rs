@@ -10,4 +10,5 @@ pub mod deadline;
 pub mod etcdctl;
 pub mod load;
 pub mod memory;
+pub mod small_disk;
 pub mod spawn;

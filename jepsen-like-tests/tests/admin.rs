@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use barque_proto::admin as pb;
 use barque_proto::etcdserverpb as etcd;
 use jepsen_like_tests::client::Client;
-use jepsen_like_tests::cluster::{Cluster, Flavor, Options};
+use jepsen_like_tests::cluster::{Cluster, Flavor, Options, http_get};
 use jepsen_like_tests::deadline::{PATIENCE, eventually};
 use jepsen_like_tests::etcdctl::Etcdctl;
 use serde_json::Value;
@@ -295,4 +295,48 @@ async fn etcd_is_told_of_as_far_as_it_goes() {
     assert!(at.code == 4 && at.err.contains("does not keep the times"), "{at:?}");
     let history = json(&kvctl.run(&["history", "/b/1", "-w", "json"]).await.ok());
     assert!(history["versions"][0].get("written_by").is_none(), "{history}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quota_that_comes_near_is_told_once() {
+    let options = Options::default().flag("--quota-backend-bytes", 100_000);
+    let cluster = Cluster::start(Flavor::Barque, 1, options).await.unwrap();
+    let client = cluster.client(0);
+    let warns = async || {
+        let page = http_get(cluster.client_port(0), "/metrics").await.unwrap().body;
+        let gauge = page.lines().find_map(|line| line.strip_prefix("barque_quota_warning "));
+        gauge.unwrap().to_owned()
+    };
+    let becomes = async |expected: &str| {
+        // Only what grows the log is looked at.
+        eventually("the warning", PATIENCE, || async {
+            client.put("small", "x").await.unwrap();
+            let gauge = warns().await;
+            if gauge == expected { Ok(()) } else { Err(gauge) }
+        })
+        .await
+        .unwrap();
+    };
+    let kvctl = Etcdctl::kvctl(&cluster.endpoints());
+    for round in 1..=2 {
+        for number in 0..85 {
+            client.put(format!("big/{number}"), "x".repeat(1000)).await.unwrap();
+        }
+        becomes("1").await;
+        let status = json(&kvctl.run(&["status", "-w", "json"]).await.ok());
+        assert_eq!(status["members"][0]["quota_used_percent"], 85, "{status}");
+        let text = kvctl.run(&["status"]).await.ok();
+        assert!(text.contains("! m1: 85 % of its quota of 100 kB are used"), "{text}");
+        let errors = client.status().await.unwrap().errors;
+        assert!(errors.is_empty(), "as in etcd, only alarms are errors: {errors:?}");
+        let said = cluster.log(0).matches("% of --quota-backend-bytes are used").count();
+        assert_eq!(said, round, "once each time");
+
+        let all =
+            etcd::DeleteRangeRequest { key: "big/".into(), range_end: "big0".into(), ..Default::default() };
+        client.kv.clone().delete_range(all).await.unwrap();
+        becomes("0").await;
+        let text = kvctl.run(&["status"]).await.ok();
+        assert!(!text.contains("of its quota"), "{text}");
+    }
 }

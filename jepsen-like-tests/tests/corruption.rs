@@ -40,6 +40,16 @@ async fn a_flipped_bit_is_found(leads: bool) {
     }
     assert_eq!(alarms(&client).await, []);
 
+    // A member that does not answer holds up the check that asks it, and none after that.
+    let silent = (0..3).find(|index| *index != damaged && *index != leader).unwrap();
+    cluster.pause(silent).unwrap();
+    let unheard = eventually("a check without the silent member", PATIENCE, || async {
+        let log = cluster.log(leader);
+        log.contains("a member's hash could not be had").then_some(()).ok_or(log)
+    });
+    unheard.await.unwrap();
+    cluster.resume(silent).unwrap();
+
     let id = cluster.process_id(damaged).unwrap();
     assert!(memory::flip(id, value.as_bytes()).unwrap() > 0, "the value is not in memory");
 

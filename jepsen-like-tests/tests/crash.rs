@@ -15,6 +15,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 const WRITERS: usize = 4;
+/// Of one member in one test. A loop without a pause writes a hundred thousand in a second.
+const MOST_LOG_LINES: usize = 20_000;
 
 /// Every member has the same history and the same hash, and both agree with what the clients remember.
 async fn everybody_agrees(cluster: &mut Cluster, memories: &Memories) {
@@ -39,6 +41,9 @@ async fn everybody_agrees(cluster: &mut Cluster, memories: &Memories) {
         let log = cluster.log(index);
         let refused = log.lines().find(|line| line.contains("rolled back"));
         assert_eq!(refused, None, "{} refuses a member that has everything", cluster.name(index));
+        // A member that is gone is called again with pauses, each time with a few lines in the log.
+        let lines = log.lines().count();
+        assert!(lines < MOST_LOG_LINES, "{} wrote {lines} lines: it calls without rest", cluster.name(index));
     }
     println!("{} writes were acknowledged, {} are in the history", memories.acknowledged.len(), first.len());
 }
@@ -259,6 +264,13 @@ async fn writes_on_their_way_of_a_member_that_gets_a_snapshot_are_done_once() {
     while let Some(writes) = load.join_next().await {
         memories.acknowledged.extend(writes.unwrap());
     }
+    // Entries that are on their way to a member stay in the leader's log, until the leader gives the member up.
+    let given_up = || cluster.log(leader).matches("ReplicationCore recv RPCError").count();
+    let before = given_up();
+    let gone = eventually("the leader gives the member up", PATIENCE, || async {
+        if given_up() > before { Ok(()) } else { Err("it still sends") }
+    });
+    gone.await.unwrap();
     signal.send_replace(true);
     cluster.resume(behind).unwrap();
     let mut unanswered = Vec::new();

@@ -2,14 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a failure is the message")]
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use barque_proto::etcdserverpb as pb;
 use jepsen_like_tests::client::Client;
 use jepsen_like_tests::cluster::{Cluster, Flavor, Options, http_get};
 use jepsen_like_tests::deadline::PATIENCE;
+use jepsen_like_tests::small_disk::SmallDisk;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -216,53 +216,12 @@ async fn a_directory_that_cannot_be_written_is_named() {
     assert!(log.contains(&file.display().to_string()), "the log does not name the directory");
 }
 
-/// A file system in memory of a certain size; unmounted when dropped.
-struct SmallDisk {
-    path: PathBuf,
-    _dir: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    fn new(mebibytes: u32) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let disk = Self { path: dir.path().to_owned(), _dir: dir };
-        disk.mount(&["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "small-disk"]);
-        disk
-    }
-
-    fn mount(&self, arguments: &[&str]) {
-        let mounted = Command::new("mount").args(arguments).arg(&self.path).status().unwrap();
-        assert!(mounted.success(), "mount {arguments:?}");
-    }
-
-    fn grow(&self, mebibytes: u32) {
-        self.mount(&["-o", &format!("remount,size={mebibytes}m")]);
-    }
-
-    fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(&self.path).status();
-        if !unmounted.is_ok_and(|status| status.success()) {
-            eprintln!("{} stays mounted", self.path.display());
-        }
-    }
-}
-
 /// Writes until there is no room: whatever was acknowledged is there when there is room again.
 #[tokio::test]
 async fn a_full_disk_loses_nothing() {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: needs root to mount a small disk");
-        return;
-    }
     // etcd takes 64 MiB for each piece of its log in advance.
     let mebibytes = if Flavor::under_test().is_barque() { 128 } else { 320 };
-    let disk = SmallDisk::new(mebibytes);
+    let Some(disk) = SmallDisk::mount(mebibytes) else { return };
     let options = Options::default().fast_elections().data_root(0, disk.path().to_owned());
     let mut cluster = Cluster::start(Flavor::under_test(), 1, options).await.unwrap();
     let client = cluster.client(0);

@@ -10,8 +10,8 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::bench::BenchArgs;
 use crate::command::{
     alarm, auth, check, compaction, defrag, del, diff, downgrade, elect, endpoint, get, history, lease, lock,
-    make_mirror, member, migrate, move_leader, put, role, shell, space, status, top, txn, undelete, user,
-    verify, watch,
+    make_mirror, member, migrate, move_leader, put, recover, role, shell, snapshot, space, status, top, txn,
+    undelete, user, verify, watch,
 };
 use crate::connection::{Endpoint, Settings, TlsFlags, User};
 use crate::error::Failure;
@@ -64,6 +64,11 @@ pub(crate) enum Command {
     Alarm(alarm::AlarmCommand),
     /// Give unused space in the members' files back
     Defrag(defrag::DefragArgs),
+    /// Save, list, describe, verify and restore snapshots
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotCommand),
+    /// Go on with one member after most were lost for good
+    Recover(recover::RecoverArgs),
     /// Hand leadership to another member
     MoveLeader(move_leader::MoveLeaderArgs),
     /// Prepare going back to an older version

@@ -1,4 +1,5 @@
-//! `kvctl`: the store's administrator's tool. Speaks the public protocol only, never a store's insides.
+//! `kvctl`: the store's administrator's tool. Speaks the public protocol; of the store's insides it knows what is done
+//! with files while no member runs.
 
 mod bench;
 mod cli;

@@ -22,6 +22,11 @@ pub mod authpb {
     tonic::include_proto!("authpb");
 }
 
+/// Leases as etcd's files hold them (`leasepb`).
+pub mod leasepb {
+    tonic::include_proto!("leasepb");
+}
+
 /// The client API (`etcdserverpb`): messages and clients.
 pub mod etcdserverpb {
     tonic::include_proto!("etcdserverpb");

@@ -12,6 +12,17 @@ pub fn cluster_id(peer_urls: impl IntoIterator<Item = String>, token: &str) -> C
     ClusterId(first_8_bytes(peer_urls, token, "cluster"))
 }
 
+/// The id of a cluster that is restored from saved files: also over what is restored, so that members with other
+/// data, or with none, never meet under the same flags.
+pub fn restored_cluster_id(
+    peer_urls: impl IntoIterator<Item = String>,
+    token: &str,
+    content_sha256: &[u8; 32],
+) -> ClusterId {
+    let content: String = content_sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    ClusterId(first_8_bytes(peer_urls, token, &format!("restored {content}")))
+}
+
 /// A member's id: the same over its own sorted peer URLs. A member that is added later brings the seconds since
 /// 1970 at which that was decided, so that the id of one that was removed never comes back.
 pub fn member_id(
@@ -55,6 +66,16 @@ mod tests {
             (cluster.to_string(), member.to_string()),
             ("1e31c12f4bf9d9db".into(), "57e6547e9303ddbf".into())
         );
+    }
+
+    #[test]
+    fn a_restored_cluster_is_another_one_for_each_content() {
+        let all = || urls(&["http://a:1", "http://b:1"]);
+        let restored = restored_cluster_id(all(), "t", &[1; 32]);
+        assert_eq!(restored_cluster_id(all(), "t", &[1; 32]), restored);
+        assert_ne!(restored_cluster_id(all(), "t", &[2; 32]), restored);
+        assert_ne!(restored_cluster_id(all(), "u", &[1; 32]), restored);
+        assert_ne!(cluster_id(all(), "t"), restored);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! Knows nothing of Kubernetes. `ids`, `record`, `command`, `event`, `timeline` and `stored` are the vocabulary;
 //! `mvcc`, `lease` and `state` are pure; `wal`, `snapshot`, `records` and `storage` are the disk; `raft` is consensus;
-//! `watch`, `rpc`, `http` and `serve` face clients; `member` wires the parts together and `server` runs them.
+//! `watch`, `rpc`, `http` and `serve` face clients; `member` wires the parts together and `server` runs them. `offline`
+//! works on the files of members that do not run.
 
 pub mod activity;
 pub mod auth;
@@ -19,6 +20,7 @@ pub mod listen;
 pub mod member;
 pub mod metrics;
 pub mod mvcc;
+pub mod offline;
 pub mod raft;
 pub mod record;
 pub mod records;

@@ -202,6 +202,7 @@ fn settings(config: &ValidConfig, metrics: &Arc<Metrics>) -> Result<MemberSettin
                 .saturating_mul(KEEP_LOG_BYTES_PER_ENTRY)
                 .clamp(*KEEP_LOG_BYTES.start(), *KEEP_LOG_BYTES.end()),
         },
+        backups: config.backups.clone(),
         metrics: Arc::clone(metrics),
         peer_tls,
     })

@@ -80,6 +80,12 @@ impl Timeline {
         self.marks.drain(..gone);
     }
 
+    /// Forgets the marks of later revisions: history ends here.
+    pub fn end_at(&mut self, revision: Revision) {
+        let kept = self.marks.partition_point(|mark| mark.revision <= revision);
+        self.marks.truncate(kept);
+    }
+
     /// Takes away marks whose neighbours are close for their age, never two that stand side by side, nor the first
     /// or the last.
     fn thin(&mut self, now_ms: i64) {
@@ -200,6 +206,15 @@ mod tests {
         timeline.compact(Revision(8));
         assert_eq!(timeline.first(), Some(mark(8, 1001)));
         timeline.compact(Revision(9));
+        assert_eq!(timeline, Timeline::default());
+    }
+
+    #[test]
+    fn a_history_that_ends_earlier_has_no_later_marks() {
+        let mut timeline = timeline(&[(5, 1000), (9, 2000), (30, 5000)]);
+        timeline.end_at(Revision(9));
+        assert_eq!(timeline.last(), Some(mark(9, 2000)));
+        timeline.end_at(Revision(4));
         assert_eq!(timeline, Timeline::default());
     }
 

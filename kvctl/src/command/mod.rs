@@ -20,9 +20,11 @@ pub(crate) mod member;
 pub(crate) mod migrate;
 pub(crate) mod move_leader;
 pub(crate) mod put;
+pub(crate) mod recover;
 pub(crate) mod role;
 mod session;
 pub(crate) mod shell;
+pub(crate) mod snapshot;
 pub(crate) mod space;
 pub(crate) mod status;
 pub(crate) mod top;
@@ -69,6 +71,15 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Man(args) => return shell::man(args),
         _ => {}
     }
+    // They are about files alone.
+    match cli.command {
+        Command::Snapshot(snapshot::SnapshotCommand::OnFiles(command)) => command.run(output),
+        Command::Recover(args) => args.run(output),
+        _ => run_on_cluster(cli, output),
+    }
+}
+
+fn run_on_cluster(cli: Cli, output: Output) -> Result<(), Failure> {
     if output.format == Format::Table && !has_table(&cli.command) {
         return Err(output.unsupported());
     }
@@ -82,6 +93,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
 fn has_table(command: &Command) -> bool {
     match command {
         Command::Member(member) => member.has_table(),
+        Command::Snapshot(snapshot) => snapshot.has_table(),
         Command::Endpoint(_)
         | Command::Defrag(_)
         | Command::Check(_)
@@ -113,6 +125,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Alarm(command) => command.run(context).await,
         Command::Defrag(args) => args.run(context).await,
         Command::MoveLeader(args) => args.run(context).await,
+        Command::Snapshot(command) => Box::pin(command.run(context)).await,
         Command::Downgrade(command) => command.run(context).await,
         Command::Auth(command) => command.run(context).await,
         Command::User(command) => command.run(context).await,
@@ -128,6 +141,10 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Undelete(args) => Box::pin(args.run(context)).await,
         Command::Migrate(args) => Box::pin(args.run(context)).await,
         // Run without a runtime, by `main` and `run`.
-        Command::Bench(_) | Command::Version | Command::Completion(_) | Command::Man(_) => Ok(()),
+        Command::Bench(_)
+        | Command::Version
+        | Command::Completion(_)
+        | Command::Man(_)
+        | Command::Recover(_) => Ok(()),
     }
 }

@@ -9,6 +9,7 @@ mod credentials;
 mod endpoints;
 mod http_get;
 mod rpcs;
+mod snapshots;
 mod tls;
 mod watch;
 
@@ -27,6 +28,7 @@ pub(crate) use credentials::User;
 pub(crate) use endpoints::Endpoint;
 pub(crate) use http_get::http_get;
 pub(crate) use rpcs::Activities;
+pub(crate) use snapshots::Pieces;
 pub(crate) use tls::TlsFlags;
 pub(crate) use watch::{WatchOptions, Watcher};
 

@@ -95,6 +95,7 @@ calls! {
         space(admin::SpaceRequest) -> admin::SpaceResponse, Yes;
         revision_at(admin::RevisionAtRequest) -> admin::RevisionAtResponse, Yes;
         time_of(admin::TimeOfRequest) -> admin::TimeOfResponse, Yes;
+        list_snapshots(admin::ListSnapshotsRequest) -> admin::ListSnapshotsResponse, Yes;
     }
 }
 

@@ -130,7 +130,8 @@ pub enum Password {
     Unset,
 }
 
-/// The hash of a password, in the PHC string format with its parameters and salt. Never printed.
+/// The hash of a password, in the PHC string format with its parameters and salt, or the text of bcrypt for a user that
+/// came from etcd. Never printed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PasswordHash(String);
 

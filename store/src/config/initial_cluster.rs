@@ -13,7 +13,10 @@ pub struct InitialMember {
 
 /// Reads `a=http://...,b=http://...`. As in etcd, a name that occurs again adds a URL to its member.
 /// The members come out sorted by name, so that equal clusters are equal values.
-pub(super) fn parse(text: &str) -> Result<Vec<InitialMember>, ConfigError> {
+///
+/// # Errors
+/// When it is not a list of names with URLs that others can connect to.
+pub fn parse(text: &str) -> Result<Vec<InitialMember>, ConfigError> {
     let mut members: Vec<InitialMember> = Vec::new();
     for piece in text.split(',').map(str::trim).filter(|piece| !piece.is_empty()) {
         let syntax = || ConfigError::InitialClusterSyntax(piece.into());

@@ -6,6 +6,7 @@
 mod go_duration;
 mod initial_cluster;
 mod retention;
+mod schedule;
 mod url;
 mod valid;
 
@@ -13,10 +14,11 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-pub use self::initial_cluster::InitialMember;
+pub use self::initial_cluster::{InitialMember, parse as parse_initial_cluster};
 pub use self::retention::AutoCompaction;
+pub use self::schedule::Schedule;
 pub use self::url::{Scheme, Url, UrlError};
-pub use self::valid::{Bootstrap, ClusterState, ValidConfig};
+pub use self::valid::{Backups, Bootstrap, ClusterState, ValidConfig};
 
 /// `--name`.
 pub const DEFAULT_NAME: &str = "default";
@@ -46,6 +48,8 @@ pub const DEFAULT_ELECTION_TIMEOUT_MS: u64 = 1000;
 pub const MAX_ELECTION_TIMEOUT_MS: u64 = 50_000;
 /// `--snapshot-count`.
 pub const DEFAULT_SNAPSHOT_COUNT: u64 = 10_000;
+/// `--snapshot-retention`.
+pub const DEFAULT_SNAPSHOT_RETENTION: u32 = 5;
 /// `--auth-token`.
 pub const DEFAULT_AUTH_TOKEN: &str = "simple";
 /// `--auth-token-ttl`, also when it is 0.
@@ -103,6 +107,12 @@ pub struct MemberConfig {
     pub election_timeout_ms: u64,
     /// `--snapshot-count`: applied entries between two snapshots.
     pub snapshot_count: u64,
+    /// `--snapshot-schedule`: five fields as cron has them, a name such as `@daily`, or `@every 6h`; empty for never.
+    pub snapshot_schedule: String,
+    /// `--snapshot-retention`: how many good ones are kept.
+    pub snapshot_retention: u32,
+    /// `--snapshot-dir`; `None` is `backups` in the data directory.
+    pub snapshot_dir: Option<PathBuf>,
     /// `--cert-file` and its like, for clients.
     pub client_tls: TlsFiles,
     /// `--peer-cert-file` and its like, for the other members.
@@ -147,6 +157,9 @@ impl Default for MemberConfig {
             heartbeat_interval_ms: DEFAULT_HEARTBEAT_INTERVAL_MS,
             election_timeout_ms: DEFAULT_ELECTION_TIMEOUT_MS,
             snapshot_count: DEFAULT_SNAPSHOT_COUNT,
+            snapshot_schedule: String::new(),
+            snapshot_retention: DEFAULT_SNAPSHOT_RETENTION,
+            snapshot_dir: None,
             client_tls: TlsFiles::default(),
             peer_tls: TlsFiles::default(),
         }
@@ -288,6 +301,25 @@ pub enum ConfigError {
         heartbeat_ms: u64,
         /// What would be right.
         least_ms: u64,
+    },
+    /// Not a schedule.
+    #[error(
+        "--snapshot-schedule={text:?}: {why}; write five fields as in cron (minute, hour, day, month, weekday; UTC), \
+         a name such as @hourly or @daily, or an interval such as \"@every 6h\""
+    )]
+    SnapshotSchedule {
+        /// What it was.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Snapshots cannot be written there.
+    #[error("--snapshot-dir={}: {why}; name a directory in which this member may write", dir.display())]
+    SnapshotDir {
+        /// The directory.
+        dir: PathBuf,
+        /// What was tried, and why it failed.
+        why: String,
     },
     /// Another kind of token.
     #[error(

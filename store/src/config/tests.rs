@@ -212,6 +212,16 @@ fn every_mistake_is_answered_by_a_sentence() {
         ),
         (error(|c| c.snapshot_count = 0), "--snapshot-count=0 must be at least 1"),
         (
+            error(|c| c.snapshot_retention = 0),
+            "--snapshot-retention=0 must be at least 1: the last good snapshot is never removed",
+        ),
+        (
+            error(|c| c.snapshot_schedule = "61 * * * *".into()),
+            "--snapshot-schedule=\"61 * * * *\": the minute \"61\" is no number from 0 to 59; write five fields as in \
+             cron (minute, hour, day, month, weekday; UTC), a name such as @hourly or @daily, or an interval such as \
+             \"@every 6h\"",
+        ),
+        (
             error(|c| c.auto_compaction_mode = "sometimes".into()),
             "--auto-compaction-mode=\"sometimes\" must be periodic or revision",
         ),
@@ -280,4 +290,23 @@ fn quotas_and_warnings() {
     assert_eq!((check("0"), check("0s"), check("90s")), (None, None, Some(Duration::from_secs(90))));
     let off = MemberConfig { auto_compaction_retention: Some("0".into()), ..three() }.validate().unwrap();
     assert_eq!(off.warnings, ["automatic compaction is off: history grows until a client compacts it"]);
+}
+
+#[test]
+fn snapshots_are_taken_when_there_is_a_schedule() {
+    let backups = |schedule: &str, dir: Option<&str>| {
+        let config = MemberConfig {
+            data_dir: Some("/data".into()),
+            snapshot_schedule: schedule.into(),
+            snapshot_dir: dir.map(Into::into),
+            ..MemberConfig::default()
+        };
+        let config = config.validate().unwrap();
+        (config.backups.map(|backups| (backups.retention, backups.dir)), config.warnings)
+    };
+    assert_eq!(backups("", None), (None, vec![]));
+    assert_eq!(backups("@daily", None), (Some((5, "/data/backups".into())), vec![]));
+    assert_eq!(backups("@daily", Some("/b")), (Some((5, "/b".into())), vec![]));
+    let warning = "--snapshot-dir=/b is set without --snapshot-schedule: no snapshots are written there";
+    assert_eq!(backups(" ", Some("/b")), (None, vec![warning.to_owned()]));
 }

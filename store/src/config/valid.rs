@@ -1,12 +1,12 @@
 //! From words to a configuration that a member can run with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{
     AutoCompaction, ConfigError, DEFAULT_AUTH_TOKEN, DEFAULT_AUTH_TOKEN_TTL_S, DEFAULT_CLIENT_URL,
     DEFAULT_NAME, DEFAULT_PEER_URL, DEFAULT_QUOTA_BYTES, InitialMember, MAX_ELECTION_TIMEOUT_MS,
-    MAX_REQUEST_BYTES, MemberConfig, QUOTA_WARNING_BYTES, REQUEST_WARNING_BYTES, TlsFiles, Url,
+    MAX_REQUEST_BYTES, MemberConfig, QUOTA_WARNING_BYTES, REQUEST_WARNING_BYTES, Schedule, TlsFiles, Url,
     go_duration::go_duration, initial_cluster, retention,
 };
 use crate::identity;
@@ -19,6 +19,17 @@ pub enum ClusterState {
     New,
     /// The cluster is there and has added this member.
     Existing,
+}
+
+/// The snapshots that a member takes by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backups {
+    /// When.
+    pub schedule: Schedule,
+    /// How many good ones are kept; at least one.
+    pub retention: u32,
+    /// Where.
+    pub dir: PathBuf,
 }
 
 /// A configuration that was checked. Comes only from [`MemberConfig::validate`].
@@ -62,6 +73,8 @@ pub struct ValidConfig {
     pub election_timeout: Duration,
     /// Applied entries between two snapshots.
     pub snapshot_count: u64,
+    /// Snapshots on a schedule; `None` is none.
+    pub backups: Option<Backups>,
     /// TLS towards clients.
     pub client_tls: TlsFiles,
     /// TLS towards members.
@@ -194,6 +207,14 @@ impl MemberConfig {
         }
         let auth_token_ttl_s =
             if self.auth_token_ttl_s == 0 { DEFAULT_AUTH_TOKEN_TTL_S } else { self.auth_token_ttl_s };
+        let data_dir = self.data_dir.unwrap_or_else(|| PathBuf::from(format!("{}.barque", self.name)));
+        let backups = backups(
+            &self.snapshot_schedule,
+            self.snapshot_retention,
+            self.snapshot_dir,
+            &data_dir,
+            &mut warnings,
+        )?;
         let auto_compaction =
             retention::parse(&self.auto_compaction_mode, self.auto_compaction_retention.as_deref())?;
         if auto_compaction == AutoCompaction::Off {
@@ -201,7 +222,7 @@ impl MemberConfig {
         }
 
         Ok(ValidConfig {
-            data_dir: self.data_dir.unwrap_or_else(|| PathBuf::from(format!("{}.barque", self.name))),
+            data_dir,
             name: self.name,
             listen_client_urls,
             advertise_client_urls,
@@ -220,6 +241,7 @@ impl MemberConfig {
             heartbeat_interval: Duration::from_millis(self.heartbeat_interval_ms),
             election_timeout: Duration::from_millis(self.election_timeout_ms),
             snapshot_count: self.snapshot_count,
+            backups,
             client_tls: self.client_tls,
             peer_tls: self.peer_tls,
             warnings,
@@ -268,6 +290,31 @@ impl ValidConfig {
                 .collect(),
         })
     }
+}
+
+/// Which snapshots the member takes by itself; none without a schedule.
+fn backups(
+    schedule: &str,
+    retention: u32,
+    dir: Option<PathBuf>,
+    data_dir: &Path,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Backups>, ConfigError> {
+    if retention == 0 {
+        return Err(number("--snapshot-retention", 0, "at least 1: the last good snapshot is never removed"));
+    }
+    if schedule.trim().is_empty() {
+        if let Some(dir) = dir {
+            warnings.push(format!(
+                "--snapshot-dir={} is set without --snapshot-schedule: no snapshots are written there",
+                dir.display()
+            ));
+        }
+        return Ok(None);
+    }
+    let schedule = Schedule::parse(schedule)
+        .map_err(|why| ConfigError::SnapshotSchedule { text: schedule.to_owned(), why })?;
+    Ok(Some(Backups { schedule, retention, dir: dir.unwrap_or_else(|| data_dir.join("backups")) }))
 }
 
 /// How often members are compared; `0` needs no unit.

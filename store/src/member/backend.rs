@@ -27,7 +27,7 @@ use crate::raft::proposals::ProposeError;
 use crate::raft::read_index::ReadError;
 use crate::rpc::backend::{
     ActiveAlarm, Applied, Backend, HistoryHash, Identity, KeyEvent, KeyspaceHash, LeaseInfo, Limits,
-    MemberInfo, MemberStatus, ReadView, Snapshot,
+    MemberInfo, MemberStatus, ReadView, ScheduledSnapshots, Snapshot,
 };
 use crate::rpc::permit::Logins;
 use crate::timeline::Timeline;
@@ -338,9 +338,9 @@ impl Backend for Member {
         self.hash_upto(revision, &self.0.metrics.mvcc.hash_rev_duration_seconds).await
     }
 
-    async fn snapshot(&self) -> Result<Snapshot<Self::SnapshotChunks>, StoreError> {
+    async fn snapshot(&self, since: Option<Revision>) -> Result<Snapshot<Self::SnapshotChunks>, StoreError> {
         let sent_seconds = &self.0.metrics.disk.backend_snapshot_duration_seconds;
-        maintenance::snapshot(&self.0.snapshots, &self.0.published.picture(), sent_seconds).await
+        maintenance::snapshot(&self.0.snapshots, &self.0.published, since, sent_seconds).await
     }
 
     async fn transfer_leadership(&self, to: MemberId) -> Result<(), StoreError> {
@@ -349,6 +349,10 @@ impl Backend for Member {
 
     fn activity(&self) -> &Arc<Activity> {
         &self.0.activity
+    }
+
+    fn scheduled_snapshots(&self) -> ScheduledSnapshots {
+        self.0.backups.as_ref().map(|backups| backups.told()).unwrap_or_default()
     }
 
     fn timeline(&self) -> Arc<Timeline> {

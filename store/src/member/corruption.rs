@@ -23,7 +23,7 @@ use crate::raft::observe;
 use crate::raft::peers::PeerError;
 use crate::rpc::backend::{Backend as _, HistoryHash};
 
-/// A check that took long is followed by a rest of so many times as long.
+/// Hashing that took long is followed by a rest of so many times as long.
 const REST: u32 = 100;
 
 /// What the comparison of hashes says.
@@ -69,27 +69,32 @@ impl Member {
                 () = tokio::time::sleep_until(next) => {}
             }
             let own = self.0.peers.own().member;
-            let began = Instant::now();
+            let mut worked = Duration::ZERO;
             if self.0.leader.borrow().is_led_by(own) {
                 let checked = tokio::select! {
                     () = self.0.stop.cancelled() => return,
                     checked = self.compare_once() => checked,
                 };
-                if let Err(error) = checked {
-                    tracing::warn!(%error, "the members could not be compared");
+                match checked {
+                    Ok(hashed) => worked = hashed,
+                    Err(error) => tracing::warn!(%error, "the members could not be compared"),
                 }
             }
-            next = Instant::now() + interval.max(began.elapsed() * REST);
+            next = Instant::now() + interval.max(worked * REST);
         }
     }
 
-    async fn compare_once(&self) -> Result<(), StoreError> {
+    /// Answers how long it took to hash what this member holds. Not how long the check took: waiting for a member
+    /// that does not answer is no work, and must not put the next check off.
+    async fn compare_once(&self) -> Result<Duration, StoreError> {
         let nodes = observe::nodes(&self.0.raft);
         if nodes.len() < 2 {
-            return Ok(());
+            return Ok(Duration::ZERO);
         }
         let own = self.0.peers.own().member;
+        let began = Instant::now();
         let ours = self.hash_kv(Revision(0)).await?;
+        let worked = began.elapsed();
         let at = ours.hash_revision;
         let asked = nodes.iter().filter(|node| node.id != own).map(|node| async move {
             let answer = self.hash_of(node, at).await;
@@ -105,7 +110,8 @@ impl Member {
             hashes.extend(same.map(|answer| (id, answer.hash)));
         }
         let voters = nodes.iter().filter(|node| node.voter).map(|node| node.id).collect();
-        self.act_on(&judge(&voters, &hashes), &hashes, &ours).await
+        self.act_on(&judge(&voters, &hashes), &hashes, &ours).await?;
+        Ok(worked)
     }
 
     async fn hash_of(&self, node: &observe::Node, at: Revision) -> Result<wire::HashAnswer, PeerError> {

@@ -1,6 +1,9 @@
-//! A snapshot for a client: a picture of the whole state, written to a file that only this stream knows.
+//! A snapshot for a client: a picture of the whole state, or what of it came after a revision, written to a file that
+//! only this stream knows.
 
+use std::cell::Cell;
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,33 +12,88 @@ use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt as _};
 use prometheus::Histogram;
 
+use crate::command::CommandError;
 use crate::error::StoreError;
+use crate::ids::Revision;
 use crate::raft::snapshots::Snapshots;
 use crate::rpc::backend::Snapshot;
 use crate::snapshot::SnapshotWriter;
-use crate::state::published::Picture;
+use crate::state::published::{Picture, Published};
+use crate::stored::StoredVersion;
 
 const CHUNK_BYTES: u64 = 256 * 1024;
-/// Clients tell a complete file by the 32 bytes of checksum that are left when its size is divided by this.
-const ALIGNMENT_BYTES: u64 = 512;
+/// A compaction that takes away history that is being read from disk makes one start over with the newest picture.
+const ATTEMPTS: usize = 3;
+
+/// A snapshot cannot be written for a client.
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    /// What was asked for is not there.
+    #[error(transparent)]
+    Refused(#[from] CommandError),
+    /// The disk, or history on it.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Sees whether history was compacted while it was read.
+#[derive(Default)]
+pub(super) struct Watched(Cell<bool>);
+
+impl Watched {
+    /// The same items.
+    pub(super) fn watch(
+        &self,
+        items: impl Iterator<Item = Result<StoredVersion, CommandError>>,
+    ) -> impl Iterator<Item = Result<StoredVersion, CommandError>> {
+        items.inspect(|item| {
+            if matches!(item, Err(CommandError::Compacted)) {
+                self.0.set(true);
+            }
+        })
+    }
+}
+
+/// Has `write` write the newest picture; again from the then newest one when history that it read was compacted
+/// meanwhile.
+pub(super) fn from_newest_picture<T, E>(
+    published: &Published,
+    write: impl Fn(&Picture, &Watched) -> Result<T, E>,
+) -> Result<T, E> {
+    let mut attempt = 1;
+    loop {
+        let watched = Watched::default();
+        match write(&published.picture(), &watched) {
+            Err(_) if watched.0.get() && attempt < ATTEMPTS => attempt += 1,
+            done => return done,
+        }
+    }
+}
 
 /// Writes the snapshot, then streams it. The file has no name, so a stream that breaks leaves nothing.
 /// `sent_seconds` hears how long it took, once all of it was taken.
 ///
 /// # Errors
-/// When the disk fails.
+/// `Compacted` and `FutureRevision` when there is no such increment; when the disk fails.
 pub async fn snapshot(
     snapshots: &Arc<Snapshots>,
-    picture: &Arc<Picture>,
+    published: &Arc<Published>,
+    since: Option<Revision>,
     sent_seconds: &Histogram,
 ) -> Result<Snapshot<BoxStream<'static, Result<Bytes, StoreError>>>, StoreError> {
     let began = Instant::now();
     let sent_seconds = sent_seconds.clone();
-    let (snapshots, picture) = (Arc::clone(snapshots), Arc::clone(picture));
-    let written = tokio::task::spawn_blocking(move || write(&snapshots, &picture));
-    let (file, size_bytes) = written.await.map_err(|_| StoreError::Stopped)?.map_err(|error| {
-        tracing::error!(%error, "a snapshot for a client could not be written");
-        StoreError::Internal(format!("a snapshot could not be written: {error}"))
+    let (snapshots, published) = (Arc::clone(snapshots), Arc::clone(published));
+    let written = tokio::task::spawn_blocking(move || {
+        from_newest_picture(&published, |picture, watched| write(&snapshots, picture, since, watched))
+    });
+    let written = written.await.map_err(|_| StoreError::Stopped)?;
+    let Written { file, size_bytes, revision } = written.map_err(|error| match error {
+        WriteError::Refused(error) => StoreError::Command(error),
+        WriteError::Io(error) => {
+            tracing::error!(%error, "a snapshot for a client could not be written");
+            StoreError::Internal(format!("a snapshot could not be written: {error}"))
+        }
     })?;
     let file = Arc::new(file);
     let chunks =
@@ -55,20 +113,33 @@ pub async fn snapshot(
                 chunk.map_err(|e| StoreError::Internal(format!("a snapshot could not be read: {e}")))?;
             Ok(Some((Bytes::from(chunk), (file, at + len, sent_seconds))))
         });
-    Ok(Snapshot { size_bytes, chunks: chunks.boxed() })
+    Ok(Snapshot { size_bytes, revision, chunks: chunks.boxed() })
 }
 
-fn write(snapshots: &Snapshots, picture: &Picture) -> std::io::Result<(File, u64)> {
+struct Written {
+    file: File,
+    size_bytes: u64,
+    /// The last one in it.
+    revision: Revision,
+}
+
+fn write(
+    snapshots: &Snapshots,
+    picture: &Picture,
+    since: Option<Revision>,
+    watched: &Watched,
+) -> Result<Written, WriteError> {
+    let items = match since {
+        None => picture.view.items(),
+        Some(since) => picture.view.items_since(since)?,
+    };
     let path = snapshots.dir.join(format!("client-{:016x}.writing", rand::random::<u64>()));
     let file = File::options().read(true).write(true).create_new(true).open(&path)?;
     std::fs::remove_file(&path)?;
-    let manifest = snapshots.manifest(picture);
-    let mut writer = SnapshotWriter::new(file.try_clone()?, &manifest)?;
-    for item in picture.view.items() {
-        writer.push(&item.map_err(std::io::Error::other)?)?;
+    let mut writer = SnapshotWriter::new(file.try_clone()?, &snapshots.manifest(picture, since))?;
+    for item in watched.watch(items) {
+        writer.push(&item.map_err(io::Error::other)?)?;
     }
     let (_, written) = writer.finish()?;
-    let size_bytes = written.size_bytes.next_multiple_of(ALIGNMENT_BYTES);
-    file.set_len(size_bytes)?;
-    Ok((file, size_bytes))
+    Ok(Written { file, size_bytes: written.size_bytes, revision: picture.view.revision() })
 }

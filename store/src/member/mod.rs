@@ -9,7 +9,8 @@
 //! compactor          stop                   compacts by time or revisions while this member leads
 //! garbage            stop or Raft ends      forgets compacted history in steps
 //! snapshots          stop or Raft ends      writes snapshots, purges the log
-//! space              stop                   raises and clears the space alarm
+//! backups            stop                   takes snapshots on a schedule, if there is one
+//! space              stop                   warns of the quota, clears the space alarm
 //! time marks         stop                   notes what was current when, while this member leads
 //! comparison         stop                   compares the members' hashes while this member leads
 //! quarantine         stop                   ends streams and the lead when this member's data is wrong
@@ -20,6 +21,7 @@
 //! All are on one tracker; `drain` ends client streams first, `stop` ends the tasks.
 
 pub mod backend;
+pub mod backups;
 pub mod compactor;
 mod corruption;
 pub mod failover;
@@ -65,6 +67,7 @@ use crate::rpc::permit::Logins;
 use crate::state::published::Published;
 use crate::storage::data_dir::DataDir;
 use crate::watch::WatchHub;
+use backups::Backups;
 use lease_clock::LeaseClock;
 use membership::Membership;
 use space::Space;
@@ -91,6 +94,8 @@ struct Inner {
     leases: Arc<LeaseClock>,
     membership: Membership,
     snapshots: Arc<Snapshots>,
+    /// `None` without a schedule.
+    backups: Option<Arc<Backups>>,
     records: Arc<RecordWriter>,
     log: LogStore,
     space: Arc<Space>,

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::backups::Backups;
 use super::compactor;
 use super::join::{self, JoinError, Named};
 use super::lease_clock::{self, LeaseClock};
@@ -20,7 +21,7 @@ use super::space::{self, Space};
 use super::{Inner, Member, failover, garbage, time_marks};
 use crate::activity::Activity;
 use crate::command::Command;
-use crate::config::AutoCompaction;
+use crate::config::{self, AutoCompaction, ConfigError};
 use crate::ids::{ClusterId, MemberId, Revision};
 use crate::metrics::Metrics;
 use crate::raft::codec;
@@ -83,6 +84,8 @@ pub struct MemberSettings {
     pub corrupt_check: Option<Duration>,
     /// When to write snapshots.
     pub snapshots: SnapshotRule,
+    /// Snapshots on a schedule; `None` for none.
+    pub backups: Option<config::Backups>,
     /// What this member counts.
     pub metrics: Arc<Metrics>,
     /// For https peers.
@@ -95,6 +98,9 @@ pub enum StartError {
     /// Its directory cannot be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// The directory of its scheduled snapshots cannot be used.
+    #[error(transparent)]
+    Backups(#[from] ConfigError),
     /// The cluster does not let it take part.
     #[error(transparent)]
     Join(#[from] JoinError),
@@ -151,6 +157,12 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
     };
     let own = Identity { cluster: disk.cluster, member: disk.member, incarnation: disk.incarnation };
     tracing::info!(cluster = %own.cluster, member = %own.member, name = settings.name, "starting");
+
+    let backups = settings
+        .backups
+        .clone()
+        .map(|plan| Backups::open(plan, own.member, settings.metrics.backups.clone()).map(Arc::new));
+    let backups = backups.transpose()?;
 
     let mut wal_config = WalConfig::new(data_dir.wal(), own.cluster, own.member);
     wal_config.metrics = Arc::new(DiskCounts(Arc::clone(&settings.metrics)));
@@ -260,6 +272,7 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
         leases: clock,
         membership,
         snapshots,
+        backups,
         records: restored.records,
         log,
         space: Arc::new(Space::new(settings.quota_bytes)),
@@ -390,11 +403,16 @@ impl Member {
             inner.collected.subscribe(),
             stop(),
         ));
+        if let Some(backups) = &inner.backups {
+            let (snapshots, published) = (Arc::clone(&inner.snapshots), Arc::clone(&inner.published));
+            inner.tasks.spawn(Arc::clone(backups).run(snapshots, published, stop()));
+        }
         inner.tasks.spawn(space::run(
             Arc::clone(&inner.space),
             own,
             Arc::clone(&inner.published),
             inner.proposer.clone(),
+            inner.metrics.server.quota_warning.clone(),
             stop(),
         ));
         inner.tasks.spawn(time_marks::run(

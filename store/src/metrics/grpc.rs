@@ -66,6 +66,8 @@ const METHODS: &[(&str, &str, &str)] = &[
     ("barque.admin.Admin", "Activity", "server_stream"),
     ("barque.admin.Admin", "RevisionAt", "unary"),
     ("barque.admin.Admin", "TimeOf", "unary"),
+    ("barque.admin.Admin", "Snapshot", "server_stream"),
+    ("barque.admin.Admin", "ListSnapshots", "unary"),
 ];
 
 /// A gRPC status code.

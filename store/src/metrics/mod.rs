@@ -4,6 +4,7 @@
 //! else. Never decides anything, and never takes part in anything but a scrape's own time.
 
 mod apply;
+mod backups;
 mod disk;
 mod grpc;
 mod lease;
@@ -22,6 +23,7 @@ use prometheus::{
 };
 
 pub use self::apply::ApplyCounts;
+pub use self::backups::BackupMetrics;
 pub use self::disk::DiskMetrics;
 pub use self::grpc::{Call, Code, GrpcMetrics, MethodMetrics};
 pub use self::lease::LeaseMetrics;
@@ -52,6 +54,8 @@ pub struct Metrics {
     pub watch: WatchMetrics,
     /// `grpc_server_*`
     pub grpc: GrpcMetrics,
+    /// `barque_snapshot_*`
+    pub backups: BackupMetrics,
 }
 
 impl fmt::Debug for Metrics {
@@ -77,6 +81,7 @@ impl Metrics {
             lease: LeaseMetrics::new(&r),
             watch: WatchMetrics::new(&r),
             grpc: GrpcMetrics::new(&r),
+            backups: BackupMetrics::new(&r),
             before: Mutex::default(),
             registry,
         };

@@ -39,6 +39,8 @@ pub struct ServerMetrics {
     pub learner_promote_successes: IntCounter,
     /// The quota on live bytes; 0 without one.
     pub quota_backend_bytes: IntGauge,
+    /// 1 while live bytes are beyond the part of the quota at which a warning is given.
+    pub quota_warning: IntGauge,
     /// Health checks answered "true".
     pub health_success: IntCounter,
     /// Health checks answered "false".
@@ -98,6 +100,7 @@ impl ServerMetrics {
                 "Learners that were made voters by this member.",
             ),
             quota_backend_bytes: r.gauge("etcd_server_quota_backend_bytes", "The quota in bytes."),
+            quota_warning: r.gauge("barque_quota_warning", "Whether live records near the quota."),
             health_success: r.counter("etcd_server_health_success", "Health checks that succeeded."),
             health_failures: r.counter("etcd_server_health_failures", "Health checks that failed."),
             auth_revision: r

@@ -90,7 +90,9 @@ impl KeyspaceBuilder {
         keyspace.leftover.dedup();
         let version = |at: u32| {
             let item = &items[at as usize];
-            Version { record: item.record.clone(), sub: item.at.sub }
+            // What is older than the log has a number before the first.
+            let event = (at as usize).wrapping_sub(first_event) as u32;
+            Version { record: item.record.clone(), sub: item.at.sub, event }
         };
         keyspace.view.live = Tree::from_sorted(live.into_iter().map(version));
         keyspace.view.graves = Tree::from_sorted(graves.into_iter().map(version));

@@ -11,9 +11,17 @@ pub struct Version {
     pub record: Record,
     /// Its place in the transaction that wrote it.
     pub sub: u32,
+    /// The low bits of the number, in this member's history, of the event that wrote it. Right for the newest version
+    /// of a key; elsewhere nobody asks for it.
+    pub(super) event: u32,
 }
 
 impl Version {
+    /// One whose event nobody asks for.
+    pub(super) fn past(record: Record, sub: u32) -> Self {
+        Self { record, sub, event: 0 }
+    }
+
     /// Where the version was written.
     #[must_use]
     pub fn at(&self) -> SubRevision {

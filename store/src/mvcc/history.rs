@@ -202,6 +202,24 @@ impl History {
         (self.link(seq)?.at == at).then_some(seq)
     }
 
+    /// What the newest version of a key remembers of the number of the next event, which writes it.
+    pub(super) fn next_event(&self) -> u32 {
+        self.end() as u32
+    }
+
+    /// The event that wrote the newest version of a key, as long as it is in the log.
+    pub(super) fn position_of(&self, newest: &Version) -> Option<Seq> {
+        let end = self.end();
+        let back = u64::from((end as u32).wrapping_sub(newest.event));
+        let seq = end.checked_sub(back);
+        let found = match seq.filter(|seq| self.link(*seq).is_some_and(|link| link.at == newest.at())) {
+            None if end > u64::from(u32::MAX) => self.position(newest.at()),
+            found => found,
+        };
+        debug_assert_eq!(found, self.position(newest.at()));
+        found
+    }
+
     /// The key's event before an event, as long as it is in the log.
     pub(super) fn earlier(&self, seq: Seq) -> Option<Seq> {
         let back = u64::from(self.link(seq)?.behind.previous_back);
@@ -212,7 +230,7 @@ impl History {
     pub(super) fn append(&mut self, at: SubRevision, tombstone: bool, record: Record, old: &Superseded<'_>) {
         let chained = match old {
             Superseded::Nothing => None,
-            Superseded::Version(version) | Superseded::Tombstone(version) => self.position(version.at()),
+            Superseded::Version(version) | Superseded::Tombstone(version) => self.position_of(version),
         };
         self.append_chained(at, tombstone, record, old, chained);
     }
@@ -271,7 +289,8 @@ impl History {
     }
 
     /// Where the jump of an event leads whose key's event before is `previous`, and its depth. Two jumps of
-    /// equal length in a row become one: that is the rule of a skew-binary list.
+    /// equal length in a row become one: that is the rule of a skew-binary list. Depths alone tell where that
+    /// happens, so most events look at nothing but the one before.
     fn jump_from(&self, previous: Seq) -> (Option<Seq>, u32) {
         let Some(one) = self.link(previous) else { return (None, 0) };
         let one = one.behind;
@@ -279,16 +298,15 @@ impl History {
         let jumped = || {
             let second = previous.checked_sub(u64::from(one.jump_back)).filter(|_| one.jump_back > 0)?;
             let two = self.link(second)?.behind;
-            let third = second.checked_sub(u64::from(two.jump_back)).filter(|_| two.jump_back > 0)?;
-            let three = self.link(third)?.behind;
-            (one.depth - two.depth == two.depth - three.depth).then_some(third)
+            second.checked_sub(u64::from(two.jump_back)).filter(|_| two.jump_back > 0)
         };
-        (Some(jumped().unwrap_or(previous)), depth)
+        let jump = if jump_length(depth) == 1 { None } else { jumped() };
+        (Some(jump.unwrap_or(previous)), depth)
     }
 
     /// The state of a key at a revision before its newest version `newest` (which may be a tombstone).
     pub(super) fn before(&self, newest: &Version, revision: Revision) -> Past {
-        match self.position(newest.at()) {
+        match self.position_of(newest) {
             Some(seq) => self.superseded(self.first_of_key_after(seq, revision)),
             None => Past::Absent,
         }
@@ -318,7 +336,7 @@ impl History {
         match self.content(seq) {
             None => Past::Cold(at),
             Some(content) => match &content.previous {
-                Some(record) => Past::Here(Version { record: record.clone(), sub: at.sub }),
+                Some(record) => Past::Here(Version::past(record.clone(), at.sub)),
                 None => Past::Absent,
             },
         }
@@ -417,6 +435,19 @@ impl History {
     }
 }
 
+/// Over how many events of its key the jump of an event leads that has `depth` of them behind it: 1, 1, 3, 1, 1, 3, 7
+/// and so on. A depth of one less than a power of two jumps to the chain's beginning; what lies above repeats it.
+fn jump_length(depth: u32) -> u32 {
+    let mut rest = u64::from(depth.max(1));
+    loop {
+        let whole = (1 << (rest + 1).ilog2()) - 1;
+        if whole == rest {
+            return u32::try_from(whole).expect("it is at most the depth");
+        }
+        rest -= whole;
+    }
+}
+
 #[cfg(test)]
 impl History {
     /// Checks what the counters promise, and that memory is given back.
@@ -442,5 +473,26 @@ impl History {
             }
             assert_eq!(bytes, chunk.bytes);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rule as it is written down: two jumps of equal length in a row become one.
+    #[test]
+    fn depths_alone_tell_how_far_jumps_lead() {
+        let mut jumps = vec![0u32];
+        for depth in 1..3000 {
+            let (one, previous) = (depth - 1, &jumps);
+            let two = previous[one as usize];
+            let three = previous[two as usize];
+            let joins = one > 0 && two > 0 && one - two == two - three;
+            let to = if joins { three } else { one };
+            assert_eq!(jump_length(depth), depth - to, "depth {depth}");
+            jumps.push(to);
+        }
+        assert_eq!(jump_length(u32::MAX), u32::MAX);
     }
 }

@@ -109,7 +109,7 @@ impl KeptVersions {
 
 impl Walk {
     fn of(view: &View, newest: &Version, live: bool) -> Self {
-        let at = view.history.position(newest.at()).filter(|seq| view.is_after_compaction(*seq));
+        let at = view.history.position_of(newest).filter(|seq| view.is_after_compaction(*seq));
         Self { newest: newest.record.clone(), next: Next::Newest { live, at } }
     }
 

@@ -254,7 +254,8 @@ impl Keyspace {
         if let Some(grave) = &grave {
             self.graves_by_place.remove(&grave.at());
         }
-        self.view.live.insert(Version { record: record.clone(), sub: at.sub });
+        let event = self.view.history.next_event();
+        self.view.live.insert(Version { record: record.clone(), sub: at.sub, event });
         let superseded = match (&old, &grave) {
             (Some(old), _) => Superseded::Version(old),
             (None, Some(grave)) => Superseded::Tombstone(grave),
@@ -288,7 +289,8 @@ impl Keyspace {
         self.view.live_bytes -= (fields.key.len() + fields.value.len()) as u64;
         let record = Record::tombstone(fields.key, at.main);
         self.view.live.remove(fields.key);
-        self.view.graves.insert(Version { record: record.clone(), sub: at.sub });
+        let event = self.view.history.next_event();
+        self.view.graves.insert(Version { record: record.clone(), sub: at.sub, event });
         self.graves_by_place.insert(at, record.clone());
         self.view.history.append(at, true, record.clone(), &Superseded::Version(version));
         let previous = Some(version.record.clone());

@@ -114,7 +114,7 @@ impl View {
             if link.tombstone {
                 let record = self.history.content(seq).and_then(|content| content.record.clone());
                 let past = record.map_or(Past::Cold(link.at), |record| {
-                    Past::Here(super::event::Version { record, sub: link.at.sub })
+                    Past::Here(super::event::Version::past(record, link.at.sub))
                 });
                 baseline.push((link.at, past, true));
             }
@@ -123,6 +123,24 @@ impl View {
         baseline.sort_unstable_by_key(|(at, ..)| *at);
         let events = self.cursor(self.compact_revision.next());
         Items { baseline: baseline.into_iter(), batch: VecDeque::new(), events, failed: false }
+    }
+}
+
+impl View {
+    /// What [`View::items`] has after a revision: the versions and deletions that came after it, in order. With the
+    /// items of a view at that revision, everything that this view has.
+    ///
+    /// # Errors
+    /// `FutureRevision`, and `Compacted` when some of it may be gone.
+    pub fn items_since(&self, since: Revision) -> Result<Items, CommandError> {
+        if since > self.revision {
+            return Err(CommandError::FutureRevision);
+        }
+        if since < self.compact_revision {
+            return Err(CommandError::Compacted);
+        }
+        let events = self.cursor(since.next());
+        Ok(Items { baseline: Vec::new().into_iter(), batch: VecDeque::new(), events, failed: false })
     }
 }
 

@@ -307,6 +307,14 @@ fn check_items(view: &View, model: &Model) {
     let items: Vec<_> =
         view.items().map(|item| item.unwrap()).map(|i| (i.at, i.tombstone, i.record)).collect();
     assert_eq!(items, model.items());
+    for since in model.compact.max(0)..=model.revision {
+        let later = view.items_since(Revision(since)).unwrap().map(|item| item.unwrap());
+        let expected = items.iter().filter(|(at, ..)| at.main.0 > since).cloned();
+        assert!(later.map(|i| (i.at, i.tombstone, i.record)).eq(expected), "since {since}");
+    }
+    let refused = |since| view.items_since(Revision(since)).err();
+    assert_eq!(refused(model.revision + 1), Some(CommandError::FutureRevision));
+    assert_eq!(refused(model.compact - 1), Some(CommandError::Compacted));
 }
 
 fn check_all(view: &View, model: &Model) {
@@ -420,8 +428,14 @@ fn run(steps: Vec<Step>) {
     check_all(plain.keyspace.state(), &model);
     check_all(busy.keyspace.state(), &model);
     assert_eq!(plain.keyspace.state().hash(Revision(0)), busy.keyspace.state().hash(Revision(0)));
+    let now = plain.keyspace;
     for (plain, busy, model) in held {
         check_all(&plain, &model);
+        // A picture and what came after it are what came of it.
+        if let Ok(later) = now.state().items_since(plain.revision()) {
+            let items = plain.items().chain(later).map(|item| item.unwrap());
+            assert_eq!(rebuild(items, &now, None).state().hash(Revision(0)), now.state().hash(Revision(0)));
+        }
         for back in [0, 1, 3, 10, 30] {
             check_events(&busy, &model, model.revision - back, 5, true);
             check_range(

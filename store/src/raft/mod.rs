@@ -6,6 +6,7 @@
 pub mod codec;
 pub mod identity;
 pub mod leadership;
+mod line;
 pub mod log_storage;
 pub mod network;
 pub mod node;

@@ -2,7 +2,8 @@
 //!
 //! Log entries flow over one pipelined stream per follower: requests go out while answers to earlier ones
 //! are still on their way, bounded by the flow control of HTTP/2. Heartbeats and votes have a connection
-//! of their own. Nothing here decides anything about Raft.
+//! of their own; heartbeats go one at a time over a stream that stays open. Nothing here decides anything about
+//! Raft.
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
@@ -19,12 +20,15 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RaftNetworkFactory};
-use tonic::Response;
+use tonic::transport::Channel;
+use tonic::{Response, Streaming};
 
 use barque_proto::peer as wire;
+use barque_proto::peer::peer_client::PeerClient;
 
 use super::codec;
 use super::identity::Refusal;
+use super::line::Line;
 use super::node::RaftHandle;
 use super::observe;
 use super::peers::{Peer, PeerError, Peers};
@@ -56,7 +60,13 @@ impl Network {
     }
 
     fn link(&self, target: u64, node: &PeerNode, lane: Lane) -> Link {
-        Link { network: self.clone(), target: MemberId(target), node: node.clone(), lane }
+        Link {
+            network: self.clone(),
+            target: MemberId(target),
+            node: node.clone(),
+            lane,
+            heartbeats: Line::default(),
+        }
     }
 }
 
@@ -72,6 +82,7 @@ pub struct Link {
     target: MemberId,
     node: PeerNode,
     lane: Lane,
+    heartbeats: Line<wire::AppendRequest, wire::AppendReply>,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
@@ -112,27 +123,43 @@ impl Link {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         let peer = self.peer()?;
-        // A call on the control lane is one heartbeat and ends with its answer.
-        let mut heartbeat = (self.lane == Lane::Control).then(|| {
-            let failures = &self.network.peers.metrics().server.heartbeat_send_failures;
-            Heartbeat::new(Arc::clone(&peer.counts), failures.clone())
-        });
-        let mut client = if self.lane == Lane::Control { peer.control() } else { peer.data() };
-        let request = self.network.peers.request(input.map(codec::append_to_wire));
-        let expected = self.network.raft.get().map(|raft| Expected::of(raft, self.target));
-        let response = client.append(request).await?;
-        if let Some(expected) = expected {
-            expected.check(self.target, Self::claim(&response))?;
-        }
-        let replies = self.network.peers.accept(self.target, response)?;
+        let requests = input.map(codec::append_to_wire);
+        let replies = self.network.open_append(self.target, peer.data(), requests).await?;
         let unreadable = peer.counts.metrics.received_failures.clone();
-        Ok(replies.map(move |reply| {
-            let result = codec::append_result_from_wire(&reply?).inspect_err(|_| unreadable.inc())?;
-            if let Some(heartbeat) = &mut heartbeat {
-                heartbeat.answered();
-            }
-            Ok(result)
-        }))
+        Ok(replies
+            .map(move |reply| Ok(codec::append_result_from_wire(&reply?).inspect_err(|_| unreadable.inc())?)))
+    }
+
+    async fn heartbeat(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+    ) -> Result<StreamAppendResult<TypeConfig>, PeerError> {
+        let peer = self.peer()?;
+        let failures = &self.network.peers.metrics().server.heartbeat_send_failures;
+        let heartbeat = Heartbeat::new(Arc::clone(&peer.counts), failures.clone());
+        let call = |requests| self.network.open_append(self.target, peer.control(), requests);
+        let reply = self.heartbeats.ask(codec::append_to_wire(request), call).await?;
+        let unreadable = &peer.counts.metrics.received_failures;
+        let result = codec::append_result_from_wire(&reply).inspect_err(|_| unreadable.inc())?;
+        heartbeat.answered();
+        Ok(result)
+    }
+}
+
+impl Network {
+    /// Opens a stream of entries to a member that has what it acknowledged.
+    async fn open_append(
+        &self,
+        target: MemberId,
+        mut client: PeerClient<Channel>,
+        requests: impl Stream<Item = wire::AppendRequest> + Send + 'static,
+    ) -> Result<Streaming<wire::AppendReply>, PeerError> {
+        let expected = self.raft.get().map(|raft| Expected::of(raft, target));
+        let response = client.append(self.peers.request(requests)).await?;
+        if let Some(expected) = expected {
+            expected.check(target, Link::claim(&response))?;
+        }
+        self.peers.accept(target, response)
     }
 }
 
@@ -180,7 +207,7 @@ impl Expected {
 impl NetStreamAppend<TypeConfig> for Link {
     fn stream_append<'s, S>(
         &'s mut self,
-        input: S,
+        mut input: S,
         _option: RPCOption,
     ) -> BoxFuture<
         's,
@@ -193,6 +220,17 @@ impl NetStreamAppend<TypeConfig> for Link {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         async move {
+            if self.lane == Lane::Control {
+                let beats = futures::stream::unfold((self, input), |(link, mut input)| async move {
+                    let result = link.heartbeat(input.next().await?).await;
+                    Some((result.map_err(|error| unreachable(&error)), (link, input)))
+                });
+                return Ok(beats.boxed());
+            }
+            // openraft puts its pauses after failures before the first request. Without waiting for that, a member
+            // that is gone would be called again and again without rest.
+            let Some(first) = input.next().await else { return Ok(futures::stream::empty().boxed()) };
+            let input = futures::stream::iter([first]).chain(input);
             let replies = self.append(input).await.map_err(|error| unreachable(&error))?;
             Ok(replies.map(|reply| reply.map_err(|error| unreachable(&error))).boxed())
         }
@@ -293,7 +331,39 @@ impl NetBackoff<TypeConfig> for Link {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
+    use crate::ids::{ClusterId, Incarnation};
+    use crate::metrics::Metrics;
+    use crate::raft::identity::{Identity, Roster};
+
+    /// openraft pauses in front of the first request after a failure; a pause that nobody waits for is none.
+    #[tokio::test]
+    async fn a_member_that_is_gone_is_not_called_before_there_is_something_to_send() {
+        let own = Identity { cluster: ClusterId(1), member: MemberId(1), incarnation: Incarnation(1) };
+        let peers = Peers::new(own, Arc::new(Roster::default()), None, Arc::new(Metrics::new()));
+        let dir = tempfile::tempdir().unwrap();
+        let snapshots = Snapshots::new(dir.path().to_owned(), own.cluster, own.member, None);
+        let mut network = Network::new(Arc::new(peers), Arc::default(), Arc::new(snapshots));
+        let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let node = PeerNode { peer_urls: vec![format!("http://{gone}")], vote_when_ready: false };
+        let asked = Arc::new(AtomicBool::new(false));
+        let notes = Arc::clone(&asked);
+        let requests = futures::stream::once(async move {
+            notes.store(true, Ordering::Relaxed);
+            AppendEntriesRequest {
+                vote: Vote::new(1, 1),
+                prev_log_id: None,
+                entries: vec![],
+                leader_commit: None,
+            }
+        });
+        let mut link = network.new_client(2, &node).await;
+        let option = RPCOption::new(Duration::from_secs(1));
+        assert!(link.stream_append(requests.boxed(), option).await.is_err());
+        assert!(asked.load(Ordering::Relaxed));
+    }
 
     /// Last entry and term of the member; term of the leader and what it knew to be acknowledged.
     #[test]

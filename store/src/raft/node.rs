@@ -73,7 +73,7 @@ pub fn config(cluster: &str, timing: RaftTiming) -> Result<Config, NodeError> {
     config.validate().map_err(|error| NodeError::Config(error.to_string()))
 }
 
-/// Starts Raft on what disk has.
+/// Starts Raft on what disk has. When this returns, its metrics tell the members that disk has.
 ///
 /// # Errors
 /// When the log contradicts the state.
@@ -84,9 +84,12 @@ pub async fn start(
     log: LogStore,
     state_machine: StateMachine,
 ) -> Result<RaftHandle, NodeError> {
-    RaftHandle::new(id.0, Arc::new(config), network, log, state_machine)
+    let raft = RaftHandle::new(id.0, Arc::new(config), network, log, state_machine)
         .await
-        .map_err(|error| NodeError::Fatal(error.to_string()))
+        .map_err(|error| NodeError::Fatal(error.to_string()))?;
+    // Before it answers anything, its metrics are empty, and whoever looks there would know no other member.
+    raft.is_initialized().await.map_err(|error| NodeError::Fatal(error.to_string()))?;
+    Ok(raft)
 }
 
 /// Forms a new cluster. Every first member does this with the same members; a member that has a log

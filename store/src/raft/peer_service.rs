@@ -305,16 +305,25 @@ impl PeerRpc for PeerService {
         Ok(self.peers.response(Box::pin(ReceiverStream::new(outbox)) as Self::ForwardStream))
     }
 
+    type ReadIndexStream = ReplyStream<wire::ReadIndexReply>;
+
     async fn read_index(
         &self,
-        request: Request<wire::ReadIndexRequest>,
-    ) -> Result<Response<wire::ReadIndexReply>, Status> {
+        request: Request<Streaming<wire::ReadIndexRequest>>,
+    ) -> Result<Response<Self::ReadIndexStream>, Status> {
         self.taking_part().await?;
         self.peers.admit(&request)?;
-        let index = self.barrier.index().await;
-        let index =
-            index.ok_or_else(|| Status::unavailable("this member could not confirm that it leads"))?;
-        Ok(self.peers.response(wire::ReadIndexReply { log_id: Some(wire::LogId { term: 0, index }) }))
+        let barrier = self.barrier.clone();
+        let replies = request.into_inner().then(move |asked| {
+            let barrier = barrier.clone();
+            async move {
+                asked?;
+                let index = barrier.index().await;
+                Ok(wire::ReadIndexReply { log_id: index.map(|index| wire::LogId { term: 0, index }) })
+            }
+        });
+        let replies = replies.take_until(self.stop.clone().cancelled_owned());
+        Ok(self.peers.response(Box::pin(replies) as Self::ReadIndexStream))
     }
 
     async fn lease_keep_alive(

@@ -14,11 +14,13 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use barque_proto::peer::ReadIndexRequest;
+use barque_proto::peer::{ReadIndexReply, ReadIndexRequest};
 
 use super::leadership::LeaderWatch;
+use super::line::Line;
 use super::node::RaftHandle;
-use super::peers::Peers;
+use super::peers::{Peer, Peers};
+use crate::ids::MemberId;
 use crate::metrics::Metrics;
 
 /// A read could not be made linearizable.
@@ -143,10 +145,12 @@ async fn answer_readers(
     applied: watch::Receiver<u64>,
     stop: CancellationToken,
 ) {
+    // Rounds come one after the other, so nobody ever waits for this lock.
+    let line = tokio::sync::Mutex::new(LeaderLine::default());
     let ask = || async {
         let (mut leader, mut applied) = (leader.clone(), applied.clone());
         let confirm = async {
-            let index = confirmed_index(&shared, &mut leader).await;
+            let index = confirmed_index(&shared, &mut *line.lock().await, &mut leader).await;
             // An error means that the state machine is gone with the process.
             applied.wait_for(|applied| *applied >= index).await.map(|_| ()).map_err(|_| ReadError::Stopped)
         };
@@ -171,8 +175,30 @@ async fn answer_members(shared: Arc<Shared>, stop: CancellationToken) {
     shared.members.close();
 }
 
+/// The call to the leader over which this member asks.
+#[derive(Default)]
+struct LeaderLine {
+    leader: Option<MemberId>,
+    line: Line<ReadIndexRequest, ReadIndexReply>,
+}
+
+impl LeaderLine {
+    /// The leader's answer; `None` when it could not confirm or could not be asked.
+    async fn ask(&mut self, peers: &Peers, peer: &Peer) -> Option<u64> {
+        if self.leader.replace(peer.id) != Some(peer.id) {
+            self.line = Line::default();
+        }
+        let call = |questions| async move {
+            let response = peer.control().read_index(peers.request(questions)).await?;
+            peers.accept(peer.id, response)
+        };
+        let answer = self.line.ask(ReadIndexRequest {}, call).await;
+        answer.ok()?.log_id.map(|log_id| log_id.index)
+    }
+}
+
 /// Asks until a leader confirms.
-async fn confirmed_index(shared: &Shared, leader: &mut LeaderWatch) -> u64 {
+async fn confirmed_index(shared: &Shared, line: &mut LeaderLine, leader: &mut LeaderWatch) -> u64 {
     let mut asked_before = false;
     loop {
         let status = leader.borrow_and_update().clone();
@@ -185,15 +211,7 @@ async fn confirmed_index(shared: &Shared, leader: &mut LeaderWatch) -> u64 {
             }
             Some(id) => match status.node.as_ref().and_then(|node| shared.peers.peer(id, node).ok()) {
                 None => None,
-                Some(peer) => {
-                    let answer = peer.control().read_index(shared.peers.request(ReadIndexRequest {})).await;
-                    answer
-                        .map_err(Into::into)
-                        .and_then(|response| shared.peers.accept(id, response))
-                        .ok()
-                        .and_then(|reply| reply.log_id)
-                        .map(|log_id| log_id.index)
-                }
+                Some(peer) => line.ask(&shared.peers, &peer).await,
             },
         };
         if let Some(index) = index {

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::codec;
 use super::types::{TypeConfig, log_id};
-use crate::ids::{ClusterId, MemberId};
+use crate::ids::{ClusterId, MemberId, Revision};
 use crate::snapshot::{self, Manifest, SnapshotError, SnapshotFile, SnapshotReader};
 use crate::state::published::Picture;
 
@@ -100,9 +100,9 @@ impl Snapshots {
         self.current.lock().clone()
     }
 
-    /// What a snapshot of `picture` says about itself.
+    /// What a snapshot of `picture` says about itself, or an increment that begins after a revision.
     #[must_use]
-    pub fn manifest(&self, picture: &Picture) -> Manifest {
+    pub fn manifest(&self, picture: &Picture, since: Option<Revision>) -> Manifest {
         let since_1970 =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Manifest {
@@ -110,7 +110,7 @@ impl Snapshots {
             member: self.member,
             written_at_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
             state: picture.meta(),
-            since: None,
+            since,
         }
     }
 

@@ -360,7 +360,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         let synced = self.metrics.disk.snap_fsync_duration_seconds.clone();
         let began = Instant::now();
         let written = tokio::task::spawn_blocking(move || {
-            let manifest = snapshots.manifest(&picture);
+            let manifest = snapshots.manifest(&picture, None);
             let mut synced = |took: Duration| synced.observe(took.as_secs_f64());
             snapshot::write_file(&snapshots.dir, &manifest, picture.view.items(), &mut synced)
         });

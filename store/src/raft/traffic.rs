@@ -235,11 +235,10 @@ impl Heartbeat {
         Self { began: Instant::now(), counts, failures, answered: false }
     }
 
-    /// Its answer is here. Only the first one counts.
-    pub(super) fn answered(&mut self) {
-        if !std::mem::replace(&mut self.answered, true) {
-            self.counts.metrics.round_trip_time_seconds.observe(self.began.elapsed().as_secs_f64());
-        }
+    /// Its answer is here.
+    pub(super) fn answered(mut self) {
+        self.answered = true;
+        self.counts.metrics.round_trip_time_seconds.observe(self.began.elapsed().as_secs_f64());
     }
 }
 

@@ -1,10 +1,11 @@
-//! `barque.admin.Admin`: who uses space, what goes on, what time it was. With Auth enabled, what tells of keys and
-//! clients is for `root` alone; times are for everybody who is known.
+//! `barque.admin.Admin`: who uses space, what goes on, what time it was, snapshots. With Auth enabled, what tells of
+//! keys, clients and files is for `root` alone; times are for everybody who is known.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use barque_proto::admin as pb;
+use barque_proto::etcdserverpb::ResponseHeader;
 use barque_proto::server::admin::admin_server;
 use futures::stream::{self, BoxStream};
 use tokio::sync::Semaphore;
@@ -12,8 +13,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tonic::{Request, Response, Status};
 
 use super::admit::{OnLearner, admit, admit_to_data, header};
-use super::backend::{Backend, KeptVersions as _, ReadView as _};
+use super::backend::{Backend, KeptVersions as _, ReadView as _, ScheduledSnapshots};
 use super::permit::{admin, anybody, permit_here};
+use super::snapshot;
 use super::space::SpaceTally;
 use super::streams::until_ended;
 use crate::activity::{ClientId, Recorded, Traffic, Viewer, WatchedRange};
@@ -56,6 +58,7 @@ impl<B: Backend> Admin<B> {
 #[tonic::async_trait]
 impl<B: Backend> admin_server::Admin for Admin<B> {
     type ActivityStream = BoxStream<'static, Result<pb::ActivityResponse, Status>>;
+    type SnapshotStream = BoxStream<'static, Result<pb::SnapshotResponse, Status>>;
 
     async fn space(&self, request: Request<pb::SpaceRequest>) -> Result<Response<pb::SpaceResponse>, Status> {
         let on_learner = if request.get_ref().serializable { OnLearner::Serve } else { OnLearner::Refuse };
@@ -149,6 +152,32 @@ impl<B: Backend> admin_server::Admin for Admin<B> {
         let header = header(&self.backend, self.backend.view().revision());
         Ok(Response::new(pb::TimeOfResponse { header: Some(header), times: times.collect() }))
     }
+
+    async fn snapshot(
+        &self,
+        request: Request<pb::SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        let admitted = admit_to_data(&self.backend, &request, OnLearner::Serve)?;
+        permit_here(&self.backend, &admitted.credentials, admin).await?;
+        let since = match request.get_ref().since {
+            0 => None,
+            since if since > 0 => Some(Revision(since)),
+            _ => return Err(Status::invalid_argument("since: a revision, or 0 for a whole snapshot")),
+        };
+        let snapshot = self.backend.snapshot(since).await?;
+        let header = header(&self.backend, snapshot.revision);
+        Ok(Response::new(until_ended(&self.backend, &admitted, snapshot::as_it_is(snapshot, header))))
+    }
+
+    async fn list_snapshots(
+        &self,
+        request: Request<pb::ListSnapshotsRequest>,
+    ) -> Result<Response<pb::ListSnapshotsResponse>, Status> {
+        let admitted = admit(&self.backend, &request, OnLearner::Serve)?;
+        permit_here(&self.backend, &admitted.credentials, admin).await?;
+        let header = header(&self.backend, self.backend.view().revision());
+        Ok(Response::new(listed(self.backend.scheduled_snapshots(), header)))
+    }
 }
 
 /// How to group, and how many to tell.
@@ -223,6 +252,29 @@ fn revision_at(
         }
         None => answer(Revision(0), timeline.first().map_or(0, |first| first.time_ms), 0),
     })
+}
+
+fn listed(told: ScheduledSnapshots, header: ResponseHeader) -> pb::ListSnapshotsResponse {
+    let (last_error_ms, last_error) = told.last_error.unwrap_or_default();
+    let snapshots = told.snapshots.into_iter().map(|snapshot| pb::ScheduledSnapshot {
+        name: snapshot.name,
+        size_bytes: snapshot.size_bytes,
+        revision: snapshot.revision.0,
+        // A member takes whole ones.
+        since: 0,
+        taken_ms: snapshot.taken_ms,
+        verified: snapshot.verified,
+    });
+    pb::ListSnapshotsResponse {
+        header: Some(header),
+        schedule: told.schedule,
+        retention: told.retention,
+        directory: told.directory,
+        next_ms: told.next_ms.unwrap_or(0),
+        last_error,
+        last_error_ms,
+        snapshots: snapshots.collect(),
+    }
 }
 
 /// One who looks at a member's activity.

@@ -178,14 +178,47 @@ pub struct HistoryHash {
     pub hash_revision: Revision,
 }
 
-/// A snapshot on its way to a client.
+/// A snapshot on its way to a client: a file that ends with the SHA-256 of everything before.
 #[derive(Debug)]
 pub struct Snapshot<S> {
-    /// All bytes that `chunks` will hold, to the byte. A multiple of 512, because clients tell a complete
-    /// file by the 32 bytes of checksum that remain when its size is divided by 512.
+    /// All bytes that `chunks` will hold, to the byte.
     pub size_bytes: u64,
+    /// The last revision in it.
+    pub revision: Revision,
     /// The content; chunks of 32 KiB to 1 MiB (some clients take at most 4 MiB), none empty.
     pub chunks: S,
+}
+
+/// The snapshots that a member takes by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScheduledSnapshots {
+    /// As the member was told; empty for never.
+    pub schedule: String,
+    /// How many good ones are kept.
+    pub retention: u32,
+    /// Where they are.
+    pub directory: String,
+    /// When the next one is due, in milliseconds since 1970.
+    pub next_ms: Option<i64>,
+    /// The last failure with its time, until one succeeds.
+    pub last_error: Option<(i64, String)>,
+    /// The oldest first.
+    pub snapshots: Vec<ScheduledSnapshot>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduledSnapshot {
+    /// The file's name.
+    pub name: String,
+    /// Its size.
+    pub size_bytes: u64,
+    /// The last revision in it.
+    pub revision: Revision,
+    /// When it was taken, in milliseconds since 1970.
+    pub taken_ms: i64,
+    /// This member has read it completely and found it good.
+    pub verified: bool,
 }
 
 /// One member of the store, as the client services see it. Cloning copies a pointer.
@@ -348,11 +381,15 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// `Compacted`, `FutureRevision`.
     fn hash_kv(&self, revision: Revision) -> impl Future<Output = Result<HistoryHash, StoreError>> + Send;
 
-    /// Starts sending a consistent picture of this member's whole state.
+    /// Starts sending a consistent picture of this member's whole state; with `since`, of the keyspace only what
+    /// came after that revision.
     ///
     /// # Errors
-    /// When it cannot be read.
-    fn snapshot(&self) -> impl Future<Output = Result<Snapshot<Self::SnapshotChunks>, StoreError>> + Send;
+    /// `Compacted` when some of that may be gone, `FutureRevision`; when it cannot be read.
+    fn snapshot(
+        &self,
+        since: Option<Revision>,
+    ) -> impl Future<Output = Result<Snapshot<Self::SnapshotChunks>, StoreError>> + Send;
 
     /// Hands leadership from this member, which leads, to `to`, which votes, and waits until it has it.
     ///
@@ -364,6 +401,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// What this member counts of its clients' requests while somebody looks.
     fn activity(&self) -> &Arc<Activity>;
+
+    /// The snapshots that this member takes by itself.
+    fn scheduled_snapshots(&self) -> ScheduledSnapshots;
 
     /// Which revision was current when, as far as this member has executed.
     fn timeline(&self) -> Arc<Timeline>;

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::backend::{
     ActiveAlarm, Applied, Backend, HistoryHash, Identity, KeptVersions, KeyEvent, KeyspaceHash, LeaseInfo,
-    Limits, MemberInfo, MemberStatus, ReadView, Snapshot,
+    Limits, MemberInfo, MemberStatus, ReadView, ScheduledSnapshots, Snapshot,
 };
 use super::permit::{LoginSettings, Logins};
 use crate::activity::Activity;
@@ -240,10 +240,9 @@ impl ReadView for Keyspace {
         if range.sort_order == SortOrder::Descend {
             records.reverse();
         }
-        let more = range.limit > 0 && records.len() > range.limit as usize;
-        if more {
-            records.truncate(range.limit as usize);
-        }
+        let limit = if range.limit > 0 { range.limit as usize } else { usize::MAX };
+        let more = records.len() > limit;
+        records.truncate(limit);
         Ok(RangeOutcome { records, more, count })
     }
 
@@ -269,6 +268,7 @@ struct State {
     tasks: TaskTracker,
     activity: Arc<Activity>,
     timeline: Mutex<Arc<Timeline>>,
+    scheduled: Mutex<ScheduledSnapshots>,
     leads: AtomicBool,
     has_leader: AtomicBool,
     is_learner: AtomicBool,
@@ -313,6 +313,7 @@ impl Fake {
             tasks: TaskTracker::new(),
             activity: Arc::default(),
             timeline: Mutex::default(),
+            scheduled: Mutex::default(),
             leads: AtomicBool::new(true),
             has_leader: AtomicBool::new(true),
             is_learner: AtomicBool::new(false),
@@ -339,6 +340,10 @@ impl Fake {
 
     pub(super) fn set_timeline(&self, timeline: Timeline) {
         *self.0.timeline.lock() = Arc::new(timeline);
+    }
+
+    pub(super) fn set_scheduled(&self, scheduled: ScheduledSnapshots) {
+        *self.0.scheduled.lock() = scheduled;
     }
 
     pub(super) fn fill_up(&self) {
@@ -649,9 +654,16 @@ impl Backend for Fake {
         Ok(HistoryHash { hash: 78, revision: current, compact_revision: Revision(-1), hash_revision })
     }
 
-    async fn snapshot(&self) -> Result<Snapshot<Self::SnapshotChunks>, StoreError> {
-        let chunks = stream::iter([Ok(Bytes::from(vec![1; 512])), Ok(Bytes::from(vec![2; 512]))]);
-        Ok(Snapshot { size_bytes: 1024, chunks: chunks.boxed() })
+    async fn snapshot(&self, since: Option<Revision>) -> Result<Snapshot<Self::SnapshotChunks>, StoreError> {
+        let view = self.view();
+        view.range(&Range { revision: since.unwrap_or_default(), ..Range::default() })?;
+        let first = u8::from(since.is_none());
+        let chunks = stream::iter([Ok(Bytes::from(vec![first; 512])), Ok(Bytes::from(vec![2; 300]))]);
+        Ok(Snapshot { size_bytes: 812, revision: view.revision, chunks: chunks.boxed() })
+    }
+
+    fn scheduled_snapshots(&self) -> ScheduledSnapshots {
+        self.0.scheduled.lock().clone()
     }
 
     async fn transfer_leadership(&self, _: MemberId) -> Result<(), StoreError> {

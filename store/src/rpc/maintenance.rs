@@ -141,8 +141,9 @@ impl<B: Backend> maintenance_server::Maintenance for Maintenance<B> {
     ) -> Result<Response<Self::SnapshotStream>, Status> {
         let admitted = admit_to_data(&self.0, &request, OnLearner::Serve)?;
         permit_here(&self.0, &admitted.credentials, admin).await?;
-        let snapshot = self.0.snapshot().await?;
-        Ok(Response::new(until_ended(&self.0, &admitted, snapshot::messages(snapshot))))
+        let snapshot = self.0.snapshot(None).await?;
+        let header = header(&self.0, snapshot.revision);
+        Ok(Response::new(until_ended(&self.0, &admitted, snapshot::padded(snapshot, header))))
     }
 
     async fn move_leader(

@@ -1,6 +1,8 @@
-//! The messages of `Maintenance.Snapshot`: the content with what remains, then its SHA-256.
+//! The messages that carry a snapshot. `Maintenance.Snapshot`: the file, zeros up to the next multiple of 512, then the
+//! SHA-256 of all of that. `Admin.Snapshot`: the file alone.
 
-use barque_proto::etcdserverpb::SnapshotResponse;
+use barque_proto::admin as pb;
+use barque_proto::etcdserverpb::{ResponseHeader, SnapshotResponse};
 use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt};
 use sha2::{Digest, Sha256};
@@ -10,43 +12,92 @@ use super::STORAGE_VERSION;
 use super::backend::Snapshot;
 use crate::error::StoreError;
 
+/// etcd's clients tell a complete file by the 32 bytes of checksum that are left when its size is divided by this.
+const ALIGNMENT_BYTES: u64 = 512;
+
 struct Sending<S> {
     chunks: S,
     left_bytes: u64,
+    padding_bytes: u64,
     hash: Sha256,
+    /// For the first message: the moment of the whole file.
+    header: Option<ResponseHeader>,
 }
 
-/// The messages for one snapshot. Ends with an error when the content is not as long as announced.
-pub(super) fn messages<S>(
+impl<S> Sending<S> {
+    fn message(&mut self, blob: Bytes) -> SnapshotResponse {
+        self.hash.update(&blob);
+        let remaining_bytes = self.left_bytes + self.padding_bytes;
+        SnapshotResponse {
+            header: self.header.take(),
+            remaining_bytes,
+            blob,
+            version: STORAGE_VERSION.to_owned(),
+        }
+    }
+}
+
+/// The messages for one snapshot as etcd's clients take it. Ends with an error when the content is not as long as
+/// announced.
+pub(super) fn padded<S>(
     snapshot: Snapshot<S>,
+    header: ResponseHeader,
 ) -> impl Stream<Item = Result<SnapshotResponse, Status>> + Send + 'static
 where
     S: Stream<Item = Result<Bytes, StoreError>> + Send + 'static,
 {
-    let sending =
-        Sending { chunks: Box::pin(snapshot.chunks), left_bytes: snapshot.size_bytes, hash: Sha256::new() };
+    let sending = Sending {
+        chunks: Box::pin(snapshot.chunks),
+        left_bytes: snapshot.size_bytes,
+        padding_bytes: snapshot.size_bytes.next_multiple_of(ALIGNMENT_BYTES) - snapshot.size_bytes,
+        hash: Sha256::new(),
+        header: Some(header),
+    };
     stream::try_unfold(Some(sending), |sending| async move {
         let Some(mut sending) = sending else { return Ok(None) };
-        let message = |remaining_bytes, blob| SnapshotResponse {
-            header: None,
-            remaining_bytes,
-            blob,
-            version: STORAGE_VERSION.to_owned(),
-        };
         match sending.chunks.next().await.transpose()? {
             Some(chunk) => {
-                sending.left_bytes =
-                    sending.left_bytes.checked_sub(chunk.len() as u64).ok_or_else(wrong_size)?;
-                sending.hash.update(&chunk);
-                Ok(Some((message(sending.left_bytes, chunk), Some(sending))))
+                sending.left_bytes = left_after(sending.left_bytes, &chunk)?;
+                Ok(Some((sending.message(chunk), Some(sending))))
             }
-            None if sending.left_bytes == 0 => {
-                let digest = Bytes::copy_from_slice(&sending.hash.finalize());
-                Ok(Some((message(0, digest), None)))
+            None if sending.left_bytes > 0 => Err(wrong_size().into()),
+            None if sending.padding_bytes > 0 => {
+                let zeros = vec![0; std::mem::take(&mut sending.padding_bytes) as usize];
+                Ok(Some((sending.message(zeros.into()), Some(sending))))
             }
-            None => Err(wrong_size().into()),
+            None => {
+                let digest = Bytes::copy_from_slice(&sending.hash.finalize_reset());
+                Ok(Some((sending.message(digest), None)))
+            }
         }
     })
+}
+
+/// The messages for one snapshot as it is. Ends with an error when the content is not as long as announced.
+pub(super) fn as_it_is<S>(
+    snapshot: Snapshot<S>,
+    header: ResponseHeader,
+) -> impl Stream<Item = Result<pb::SnapshotResponse, Status>> + Send + 'static
+where
+    S: Stream<Item = Result<Bytes, StoreError>> + Send + 'static,
+{
+    let total_bytes = snapshot.size_bytes;
+    stream::try_unfold((Box::pin(snapshot.chunks), total_bytes), move |(mut chunks, left_bytes)| async move {
+        match chunks.next().await.transpose()? {
+            Some(blob) => {
+                let remaining_bytes = left_after(left_bytes, &blob)?;
+                let header = Some(header);
+                let message = pb::SnapshotResponse { header, total_bytes, remaining_bytes, blob };
+                Ok(Some((message, (chunks, remaining_bytes))))
+            }
+            None if left_bytes > 0 => Err(wrong_size().into()),
+            None => Ok(None),
+        }
+    })
+}
+
+fn left_after(left_bytes: u64, chunk: &Bytes) -> Result<u64, StoreError> {
+    left_bytes.checked_sub(chunk.len() as u64).ok_or_else(wrong_size)
 }
 
 fn wrong_size() -> StoreError {
@@ -56,27 +107,66 @@ fn wrong_size() -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Revision;
 
-    fn send(size_bytes: u64, chunks: Vec<&'static str>) -> Vec<Result<SnapshotResponse, Status>> {
-        let chunks = stream::iter(chunks.into_iter().map(|chunk| Ok(chunk.into())));
-        futures::executor::block_on(messages(Snapshot { size_bytes, chunks }).collect())
+    const HEADER: ResponseHeader = ResponseHeader { cluster_id: 1, member_id: 2, revision: 3, raft_term: 4 };
+
+    fn snapshot(
+        size_bytes: u64,
+        chunks: &[&'static str],
+    ) -> Snapshot<impl Stream<Item = Result<Bytes, StoreError>> + use<>> {
+        let chunks: Vec<_> = chunks.iter().map(|chunk| Ok(Bytes::from_static(chunk.as_bytes()))).collect();
+        Snapshot { size_bytes, revision: Revision(3), chunks: stream::iter(chunks) }
+    }
+
+    fn send(size_bytes: u64, chunks: &[&'static str]) -> Vec<Result<SnapshotResponse, Status>> {
+        futures::executor::block_on(padded(snapshot(size_bytes, chunks), HEADER).collect())
     }
 
     #[test]
-    fn content_and_then_its_checksum() {
-        let sent: Vec<_> = send(6, vec!["ab", "cdef"])
-            .into_iter()
-            .map(|message| message.unwrap())
-            .map(|message| (message.remaining_bytes, message.blob))
-            .collect();
-        let digest = Bytes::copy_from_slice(&Sha256::digest(b"abcdef"));
-        assert_eq!(sent, [(4, Bytes::from("ab")), (0, Bytes::from("cdef")), (0, digest)]);
+    fn content_and_padding_and_then_their_checksum() {
+        let sent: Vec<_> = send(6, &["ab", "cdef"]).into_iter().map(|message| message.unwrap()).collect();
+        let headers: Vec<_> = sent.iter().map(|message| message.header).collect();
+        assert_eq!(headers, [Some(HEADER), None, None, None]);
+        let remaining: Vec<_> = sent.iter().map(|message| message.remaining_bytes).collect();
+        assert_eq!(remaining, [510, 506, 0, 0]);
+        let blobs: Vec<_> = sent.into_iter().map(|message| message.blob).collect();
+        let content = blobs[..3].concat();
+        assert_eq!(content, [&b"abcdef"[..], &[0; 506]].concat());
+        assert_eq!(blobs[3], &Sha256::digest(content)[..]);
+    }
+
+    #[test]
+    fn what_needs_no_padding_gets_none() {
+        let half = "x".repeat(256).leak();
+        let sent = send(512, &[half, half]);
+        let remaining: Vec<_> =
+            sent.iter().map(|message| message.as_ref().unwrap().remaining_bytes).collect();
+        assert_eq!(remaining, [256, 0, 0]);
+    }
+
+    #[test]
+    fn an_administrator_gets_the_file_alone() {
+        let sent: Vec<_> =
+            futures::executor::block_on(as_it_is(snapshot(6, &["ab", "cdef"]), HEADER).collect());
+        let message = |remaining_bytes, blob: &'static str| pb::SnapshotResponse {
+            header: Some(HEADER),
+            total_bytes: 6,
+            remaining_bytes,
+            blob: blob.into(),
+        };
+        let sent: Vec<_> = sent.into_iter().map(|message| message.unwrap()).collect();
+        assert_eq!(sent, [message(4, "ab"), message(0, "cdef")]);
     }
 
     #[test]
     fn a_wrong_length_is_an_error_and_never_a_checksum() {
-        for (size_bytes, chunks) in [(7, vec!["ab", "cdef"]), (5, vec!["ab", "cdef"])] {
-            let sent = send(size_bytes, chunks);
+        for size_bytes in [7, 5] {
+            let sent = send(size_bytes, &["ab", "cdef"]);
+            assert_eq!(sent.last().unwrap().as_ref().unwrap_err().code(), tonic::Code::Internal);
+            let sent: Vec<_> = futures::executor::block_on(
+                as_it_is(snapshot(size_bytes, &["ab", "cdef"]), HEADER).collect(),
+            );
             assert_eq!(sent.last().unwrap().as_ref().unwrap_err().code(), tonic::Code::Internal);
         }
     }

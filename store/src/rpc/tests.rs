@@ -371,9 +371,10 @@ async fn maintenance() {
 
     let messages = maintenance.snapshot(pb::SnapshotRequest {}).await.unwrap().into_inner();
     let messages: Vec<_> = messages.map(|message| message.unwrap()).collect().await;
-    assert_eq!(messages.iter().map(|m| m.remaining_bytes).collect::<Vec<_>>(), [512, 0, 0]);
-    let content = [&messages[0].blob[..], &messages[1].blob[..]].concat();
-    assert_eq!(&messages[2].blob[..], &Sha256::digest(content)[..]);
+    assert_eq!(messages.iter().map(|m| m.remaining_bytes).collect::<Vec<_>>(), [512, 212, 0, 0]);
+    assert_eq!(messages[0].header, header(1));
+    let content = [&messages[0].blob[..], &messages[1].blob[..], &messages[2].blob[..]].concat();
+    assert_eq!(&messages[3].blob[..], &Sha256::digest(content)[..]);
 
     let cancel = pb::DowngradeRequest { action: 2, version: String::new() };
     assert_eq!(maintenance.downgrade(cancel).await.unwrap().into_inner().version, "3.6");

@@ -10,6 +10,8 @@ use super::error::SnapshotError;
 
 const FINISHED: &str = "snapshot";
 const WRITING: &str = "writing";
+/// What the name of a file ends with as long as it is written.
+pub const WRITING_ENDING: &str = ".writing";
 pub(super) const RECEIVING: &str = "receiving";
 
 /// A complete snapshot file.

@@ -57,6 +57,9 @@ pub enum SnapshotError {
         /// It begins behind this revision.
         since: Revision,
     },
+    /// It was not wanted any more.
+    #[error("the snapshot was given up: the member stops")]
+    Stopped,
     /// The state machine failed while it was being written out.
     #[error("the state cannot be read for a snapshot: {0}")]
     Source(String),

@@ -9,6 +9,7 @@ mod error;
 pub mod format;
 pub mod reader;
 pub mod receive;
+pub mod saved;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod writer;
@@ -16,6 +17,6 @@ pub mod writer;
 pub use directory::SnapshotFile;
 pub use error::SnapshotError;
 pub use format::Manifest;
-pub use reader::{SnapshotReader, Summary, verify};
+pub use reader::{SnapshotReader, Summary, verify, verify_while};
 pub use receive::{Identity, Receiving};
-pub use writer::{SnapshotWriter, write_file};
+pub use writer::{SnapshotWriter, write_file, write_verified};

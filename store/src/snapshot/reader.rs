@@ -13,6 +13,7 @@ use super::format::{
     BLOCK_HEADER_LEN, BlockHeader, DIGEST_LEN, FOOTER_LEN, Footer, HEADER_LEN, ItemCursor, Manifest,
     decode_header, decode_manifest, digest,
 };
+use super::saved::{Trailer, find_footer, read_trailer};
 use crate::stored::StoredVersion;
 
 /// Hands out a snapshot's versions in the order in which they were written. After an error it yields nothing
@@ -28,6 +29,8 @@ pub struct SnapshotReader {
     footer: Footer,
     /// Where the footer begins.
     end: u64,
+    /// What a client's file has behind it.
+    trailer: Option<Trailer>,
     /// Bytes read.
     offset: u64,
     digest: Option<Sha256>,
@@ -55,12 +58,35 @@ pub struct Summary {
 /// # Errors
 /// When anything in it is not as it was written.
 pub fn verify(path: &Path) -> Result<Summary, SnapshotError> {
-    let mut reader = SnapshotReader::begin(path, Some(digest()))?;
-    for version in reader.by_ref() {
+    verify_while(path, &|| true)
+}
+
+/// As [`verify`], as long as `go_on` says so.
+///
+/// # Errors
+/// As [`verify`]; `Stopped`.
+pub fn verify_while(path: &Path, go_on: &dyn Fn() -> bool) -> Result<Summary, SnapshotError> {
+    let mut reader = SnapshotReader::begin(path, Some(digest()), Ending::Footer)?;
+    let mut blocks = 0;
+    while let Some(version) = reader.next() {
         version?;
+        if reader.blocks > blocks {
+            blocks = reader.blocks;
+            if !go_on() {
+                return Err(SnapshotError::Stopped);
+            }
+        }
     }
-    let file = reader.described();
-    Ok(Summary { file, manifest: reader.manifest, blocks: reader.footer.blocks })
+    Ok(reader.summary())
+}
+
+/// How a file may end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// With its footer, as members write it.
+    Footer,
+    /// Also as clients save it, see [`super::saved`].
+    Saved,
 }
 
 impl SnapshotReader {
@@ -69,7 +95,15 @@ impl SnapshotReader {
     /// # Errors
     /// When it cannot be read, is no snapshot, or is not complete.
     pub fn open(path: &Path) -> Result<Self, SnapshotError> {
-        Self::begin(path, None)
+        Self::begin(path, None, Ending::Footer)
+    }
+
+    /// Opens a file that may have been saved by a client. With `digests` they are compared as well, at the end.
+    ///
+    /// # Errors
+    /// As [`SnapshotReader::open`].
+    pub fn open_saved(path: &Path, digests: bool) -> Result<Self, SnapshotError> {
+        Self::begin(path, digests.then(digest), Ending::Saved)
     }
 
     /// Refuses an increment.
@@ -108,7 +142,19 @@ impl SnapshotReader {
         self.footer.versions
     }
 
-    fn begin(path: &Path, mut digest: Option<Sha256>) -> Result<Self, SnapshotError> {
+    /// What the file holds. Verified once every version was read.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        Summary { file: self.described(), manifest: self.manifest.clone(), blocks: self.footer.blocks }
+    }
+
+    /// Bytes read so far, and all that are to be read.
+    #[must_use]
+    pub fn progress_bytes(&self) -> (u64, u64) {
+        (self.offset, self.end)
+    }
+
+    fn begin(path: &Path, mut digest: Option<Sha256>, ending: Ending) -> Result<Self, SnapshotError> {
         let io = |action| SnapshotError::io(path, action);
         let mut file = File::open(path).map_err(io("open"))?;
         let size = file.metadata().map_err(io("tell the size"))?.len();
@@ -129,9 +175,14 @@ impl SnapshotReader {
         file.read_exact(&mut block[HEADER_LEN..]).map_err(io("read"))?;
         let manifest =
             decode_manifest(&block).map_err(|e| SnapshotError::format(path, HEADER_LEN as u64, e))?;
+        let end = match ending {
+            Ending::Footer => end,
+            Ending::Saved => find_footer(&file, path, offset, size)?,
+        };
         let mut footer = [0; FOOTER_LEN];
         file.read_exact_at(&mut footer, end).map_err(io("read"))?;
         let footer = Footer::decode(&footer).map_err(|e| SnapshotError::format(path, end, e))?;
+        let trailer = read_trailer(&file, path, end + FOOTER_LEN as u64, size)?;
         if let Some(digest) = &mut digest {
             digest.update(&block);
         }
@@ -142,6 +193,7 @@ impl SnapshotReader {
             manifest,
             footer,
             end,
+            trailer,
             offset,
             digest,
             block,
@@ -204,9 +256,13 @@ impl SnapshotReader {
         }
         if let Some(mut digest) = self.digest.take() {
             digest.update(Footer::encode_counts(self.versions, self.blocks));
+            let upto_footer = digest.clone();
             let sha256: [u8; DIGEST_LEN] = digest.finalize().into();
             if sha256 != self.footer.sha256 {
                 return Err(damaged("the digest of the file is wrong"));
+            }
+            if self.trailer.is_some_and(|trailer| !trailer.fits(upto_footer, &sha256)) {
+                return Err(damaged("the digest behind the content is wrong"));
             }
         }
         Ok(())

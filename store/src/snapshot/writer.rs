@@ -1,16 +1,18 @@
 //! Writing snapshots. A stop at any moment leaves either no new file under a final name or a whole one.
 
 use std::fmt::Display;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
-use super::directory::{SnapshotFile, finished_path, publish, writing_path};
+use super::directory::{SnapshotFile, WRITING_ENDING, finished_path, publish, writing_path};
 use super::error::SnapshotError;
 use super::format::{BlockBuilder, FOOTER_LEN, Footer, Manifest, digest, encode_header};
+use super::reader::verify_while;
 use crate::stored::StoredVersion;
 
 /// Bytes after which what was written is synced, so that the last sync, and the log's syncs on the same
@@ -110,7 +112,7 @@ pub fn write_file<E: Display>(
 ) -> Result<SnapshotFile, SnapshotError> {
     let (term, index) = (manifest.state.applied_term, manifest.state.applied_index);
     let writing = writing_path(dir, term, index);
-    let done = write_unfinished(&writing, manifest, versions, synced).and_then(|written| {
+    let done = write_unfinished(&writing, manifest, versions, synced, &|| true).and_then(|written| {
         let path = finished_path(dir, term, index);
         publish(&writing, &path)?;
         Ok(SnapshotFile {
@@ -129,20 +131,57 @@ pub fn write_file<E: Display>(
     done
 }
 
+/// Writes a snapshot under a name of the caller's, and reads it again completely before it gets that name, all as
+/// long as `go_on` says so. Blocks the thread.
+///
+/// # Errors
+/// When the disk fails, holds something else than was written, or `versions` yields an error; `Stopped`. Then nothing
+/// of it is left.
+pub fn write_verified<E: Display>(
+    path: &Path,
+    manifest: &Manifest,
+    versions: impl IntoIterator<Item = Result<StoredVersion, E>>,
+    go_on: &dyn Fn() -> bool,
+) -> Result<SnapshotFile, SnapshotError> {
+    let writing = path.with_extension(&WRITING_ENDING[1..]);
+    let done = write_unfinished(&writing, manifest, versions, &mut |_| {}, go_on).and_then(|written| {
+        let summary = verify_while(&writing, go_on)?;
+        if summary.file.sha256 != written.sha256 {
+            return Err(SnapshotError::damaged(&writing, 0, "it is not what was written"));
+        }
+        publish(&writing, path)?;
+        Ok(SnapshotFile { path: path.to_owned(), ..summary.file })
+    });
+    if done.is_err() {
+        let _ = fs::remove_file(&writing);
+    }
+    done
+}
+
 /// The first half of [`write_file`]: a complete, synced file that does not have its name yet.
 fn write_unfinished<E: Display>(
     path: &Path,
     manifest: &Manifest,
     versions: impl IntoIterator<Item = Result<StoredVersion, E>>,
     synced: &mut dyn FnMut(Duration),
+    go_on: &dyn Fn() -> bool,
 ) -> Result<Written, SnapshotError> {
     let failed = || SnapshotError::io(path, "write");
-    let file = File::create(path).map_err(SnapshotError::io(path, "create the file"))?;
+    // It holds hashes of passwords and the key that signs tokens.
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    let file = file.map_err(SnapshotError::io(path, "create the file"))?;
     let out = SyncedInPieces { file, unsynced: 0, synced };
     let mut writer = SnapshotWriter::new(out, manifest).map_err(failed())?;
+    let mut blocks = writer.blocks;
     for version in versions {
         let version = version.map_err(|e| SnapshotError::Source(e.to_string()))?;
         writer.push(&version).map_err(failed())?;
+        if writer.blocks > blocks {
+            blocks = writer.blocks;
+            if !go_on() {
+                return Err(SnapshotError::Stopped);
+            }
+        }
     }
     let (out, written) = writer.finish().map_err(failed())?;
     let began = Instant::now();
@@ -177,7 +216,9 @@ impl Write for SyncedInPieces<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::convert::Infallible;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::super::directory::{clean, list, remove_older};
     use super::super::reader::verify;
@@ -200,6 +241,7 @@ mod tests {
                 &manifest(2),
                 versions(50).into_iter().map(Ok::<_, Infallible>),
                 &mut |_| {},
+                &|| true,
             )
             .unwrap();
             fs::read(whole).unwrap()
@@ -241,6 +283,27 @@ mod tests {
         // A device that takes no byte: the state of a full disk.
         let error = SnapshotWriter::new(File::options().write(true).open("/dev/full").unwrap(), &manifest(1));
         assert_eq!(error.unwrap_err().kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn a_name_of_the_callers_is_given_to_what_was_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a-1.snapshot");
+        let source = || versions(3000).into_iter().map(Ok::<_, Infallible>);
+        let written = write_verified(&path, &manifest(2), source(), &|| true).unwrap();
+        assert_eq!(verify(&path).unwrap().file, written);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        // Given up while it is written, and while it is read.
+        let other = dir.path().join("a-2.snapshot");
+        for blocks in 0..5 {
+            let left = Cell::<u32>::new(blocks);
+            let go_on = || left.replace(left.get().saturating_sub(1)) > 0;
+            let error = write_verified(&other, &manifest(2), source(), &go_on).unwrap_err();
+            assert!(matches!(error, SnapshotError::Stopped), "{error}");
+        }
+        let failing = versions(3).into_iter().map(Ok).chain([Err("lost")]);
+        write_verified(&other, &manifest(2), failing, &|| true).unwrap_err();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! DIR/wal/          the log
 //! DIR/snapshots/    verified snapshots
 //! DIR/records/      the state, written behind; can be rebuilt
+//! DIR/recovery/     only while a recovery after the loss of the others is under way: what takes their place
 //! ```
 
 use std::fs::{File, OpenOptions};
@@ -38,6 +39,8 @@ pub struct DiskIdentity {
     pub incarnation: Incarnation,
 }
 
+const RECOVERY: &str = "recovery";
+
 /// The layout that this version writes.
 pub const FORMAT: u32 = 1;
 
@@ -59,6 +62,15 @@ pub enum DataDirError {
         "--data-dir {0}: another process is running on this directory; stop it first, or give each member its own directory"
     )]
     Locked(PathBuf),
+    /// There is no member's data in it.
+    #[error("--data-dir {0}: is no data directory of a member: it has no identity file")]
+    Missing(PathBuf),
+    /// A recovery was interrupted.
+    #[error(
+        "--data-dir {0}: a recovery of this directory was interrupted; run the same `kvctl recover` again, it finishes \
+         what it began"
+    )]
+    HalfRecovered(PathBuf),
     /// Its identity file is damaged.
     #[error(
         "--data-dir {dir}: the identity file is damaged ({why}); restore the member: remove it from the cluster, delete its data directory and add it again, or restore a backup"
@@ -91,12 +103,38 @@ impl DataDir {
     /// Makes the directory if need be and takes it.
     ///
     /// # Errors
-    /// When it cannot be written or another process has it.
+    /// When it cannot be written, another process has it, or a recovery of it was interrupted.
     pub fn open(path: &Path) -> Result<Self, DataDirError> {
         let io = |what| move |source| DataDirError::Io { dir: path.to_owned(), what, source };
         std::fs::create_dir_all(path).map_err(io("create the directory"))?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock"));
-        let lock = lock.map_err(io("write into the directory"))?;
+        let opened = Self::take(path, lock.map_err(io("write into the directory"))?)?;
+        if opened.recovery().exists() {
+            Err(DataDirError::HalfRecovered(path.to_owned()))
+        } else {
+            Ok(opened)
+        }
+    }
+
+    /// Takes a directory that a member left, and changes nothing in it.
+    ///
+    /// # Errors
+    /// When there is none, or a process runs on it.
+    pub fn open_existing(path: &Path) -> Result<Self, DataDirError> {
+        let io = |what| move |source| DataDirError::Io { dir: path.to_owned(), what, source };
+        if !has_identity(path) && !path.join(RECOVERY).exists() {
+            return Err(DataDirError::Missing(path.to_owned()));
+        }
+        let lock = match File::open(path.join("lock")) {
+            // A copy of a directory may come without it.
+            Err(error) if error.kind() == ErrorKind::NotFound => File::open(path),
+            other => other,
+        };
+        Self::take(path, lock.map_err(io("open the lock"))?)
+    }
+
+    fn take(path: &Path, lock: File) -> Result<Self, DataDirError> {
+        let io = |what| move |source| DataDirError::Io { dir: path.to_owned(), what, source };
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(DataDirError::Locked(path.to_owned())),
@@ -126,6 +164,12 @@ impl DataDir {
     #[must_use]
     pub fn records(&self) -> PathBuf {
         self.path.join("records")
+    }
+
+    /// What an unfinished recovery has still to put in its place.
+    #[must_use]
+    pub fn recovery(&self) -> PathBuf {
+        self.path.join(RECOVERY)
     }
 
     /// The identity, if the directory has one yet.
@@ -191,7 +235,20 @@ mod tests {
         drop(owner);
         let owner = DataDir::open(dir.path()).unwrap();
         assert_eq!(owner.identity().unwrap(), Some(identity));
+        assert!(matches!(DataDir::open_existing(dir.path()), Err(DataDirError::Locked(_))));
+        drop(owner);
+        let owner = DataDir::open_existing(dir.path()).unwrap();
+        assert!(matches!(DataDir::open(dir.path()), Err(DataDirError::Locked(_))));
         std::fs::write(dir.path().join("identity"), "{").unwrap();
         assert!(owner.identity().unwrap_err().to_string().contains("identity file is damaged"));
+    }
+
+    #[test]
+    fn what_is_not_whole_is_not_started() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(DataDir::open_existing(dir.path()), Err(DataDirError::Missing(_))));
+        std::fs::create_dir(dir.path().join(RECOVERY)).unwrap();
+        assert!(matches!(DataDir::open(dir.path()), Err(DataDirError::HalfRecovered(_))));
+        assert!(DataDir::open_existing(dir.path()).is_ok());
     }
 }

@@ -8,12 +8,14 @@
 //! - [`format`]: the bytes; [`segment`]: the files; [`disk`]: the seam to the file system
 //! - [`journal`]: writes batches; [`writer`]: the thread that owns it, group commit, failure
 //! - [`index`]: where entries are, and the recent ones; [`recovery`]: opening
+//! - [`read_only`]: what is in the log of a member that does not run
 
 mod disk;
 mod error;
 pub mod format;
 mod index;
 mod journal;
+pub mod read_only;
 mod recovery;
 mod segment;
 mod writer;
@@ -40,7 +42,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use self::disk::{Disk, OsDisk};
 pub use self::error::{WalError, WalFailure};
 pub use self::format::{LogEntry, Payload, Position, SavedVote};
-use self::format::{MAX_RECORD_BYTES, Record, SEGMENT_HEADER_BYTES, SegmentHeader};
+use self::format::{MAX_RECORD_BYTES, Record, SEGMENT_HEADER_BYTES, SegmentHeader, Standing};
 use self::index::LogIndex;
 use self::journal::{Journal, JournalConfig};
 use self::recovery::{Recovery, RecoveryConfig};
@@ -139,6 +141,19 @@ pub struct Recovered {
     pub entries: u64,
     /// Size of an unfinished write that was cut off.
     pub torn_bytes: u64,
+}
+
+impl Recovered {
+    fn of(standing: &Standing, torn_bytes: u64) -> Self {
+        Self {
+            vote: standing.vote,
+            purged: standing.purged,
+            committed: not_behind(standing.committed, standing.last),
+            last: standing.last,
+            entries: standing.next_index().map_or(0, |next| next - standing.first_index),
+            torn_bytes,
+        }
+    }
 }
 
 /// A handle to the log; clones share it.
@@ -445,15 +460,7 @@ fn open_journal(
     let recovery = RecoveryConfig { identity: config.identity, cache_bytes: config.cache_bytes };
     let Recovery { journal: found, index, torn_bytes } = recovery::recover(&*disk, &recovery, &housekeeper)?;
     size_on_disk.store(found.segments.iter().map(|held| held.bytes).sum(), Ordering::Relaxed);
-    let standing = found.standing;
-    let recovered = Recovered {
-        vote: standing.vote,
-        purged: standing.purged,
-        committed: not_behind(standing.committed, standing.last),
-        last: standing.last,
-        entries: standing.next_index().map_or(0, |next| next - standing.first_index),
-        torn_bytes,
-    };
+    let recovered = Recovered::of(&found.standing, torn_bytes);
     let journal_config = JournalConfig {
         identity: config.identity,
         segment_bytes: config.segment_bytes,

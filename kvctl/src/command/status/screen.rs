@@ -11,6 +11,9 @@ use crate::output::{grid, size};
 /// Warn of certificates that end within this time.
 const CERTIFICATE_WARNING_S: i64 = 30 * 86_400;
 
+/// Warn of a quota of which more is used, in percent.
+const QUOTA_WARNING_PERCENT: i64 = 80;
+
 /// What one member answered.
 #[derive(Clone, Debug)]
 pub(super) struct MemberLine {
@@ -45,6 +48,8 @@ impl MemberLine {
 pub(super) struct Metrics {
     sync_p99_s: Option<f64>,
     watchers: Option<f64>,
+    /// The quota counts what is in use; etcd's counts the file.
+    quota_counts_in_use: bool,
 }
 
 impl Metrics {
@@ -52,6 +57,7 @@ impl Metrics {
         Self {
             sync_p99_s: metrics::quantile(page, "etcd_disk_wal_fsync_duration_seconds", 0.99),
             watchers: metrics::sum(page, "etcd_debugging_mvcc_watcher_total"),
+            quota_counts_in_use: metrics::sum(page, "barque_quota_warning").is_some(),
         }
     }
 }
@@ -85,6 +91,8 @@ struct Row {
     applied_lag: Option<u64>,
     size_bytes: Option<i64>,
     in_use_bytes: Option<i64>,
+    /// What of the quota is used, in percent; only when there is one, and the server tells it.
+    quota_used_percent: Option<i64>,
     sync_p99_ms: Option<f64>,
     watchers: Option<f64>,
     certificate_days_left: Option<i64>,
@@ -124,6 +132,14 @@ impl Screen {
             }
             for error in line.status.iter().flat_map(|status| &status.errors) {
                 warnings.push(format!("{who}: {error}"));
+            }
+            if let Some(percent) = quota_used_percent(line).filter(|percent| *percent > QUOTA_WARNING_PERCENT)
+            {
+                let quota = line.status.as_ref().map_or(0, |status| status.db_size_quota);
+                let quota = size::humanize(quota.try_into().unwrap_or(0));
+                warnings.push(format!(
+                    "{who}: {percent} % of its quota of {quota} are used; writes are refused when it is full"
+                ));
             }
             match line.certificate_ends_s.map(|end| end - now_s) {
                 Some(left) if left <= 0 => warnings.push(format!("{who}: its certificate has expired")),
@@ -180,10 +196,19 @@ fn row(line: &MemberLine, leader: Option<u64>, leader_applied: Option<u64>, now_
         applied_lag: status.and_then(lag),
         size_bytes: status.map(|status| status.db_size),
         in_use_bytes: status.map(|status| status.db_size_in_use),
+        quota_used_percent: quota_used_percent(line),
         sync_p99_ms: line.metrics.and_then(|metrics| metrics.sync_p99_s).map(|seconds| seconds * 1e3),
         watchers: line.metrics.and_then(|metrics| metrics.watchers),
         certificate_days_left: line.certificate_ends_s.map(|end| (end - now_s) / 86_400),
     }
+}
+
+/// What of a member's quota is used, in percent.
+fn quota_used_percent(line: &MemberLine) -> Option<i64> {
+    let status = line.status.as_ref().filter(|status| status.db_size_quota > 0)?;
+    let counts_in_use = line.metrics.is_some_and(|metrics| metrics.quota_counts_in_use);
+    let used = if counts_in_use { status.db_size_in_use } else { status.db_size };
+    i64::try_from(i128::from(used) * 100 / i128::from(status.db_size_quota)).ok()
 }
 
 const HEADER: &[&str] = &[
@@ -272,7 +297,8 @@ mod tests {
             raft_applied_index: applied,
             ..Default::default()
         });
-        line.metrics = Some(Metrics { sync_p99_s: Some(0.004), watchers: Some(3.0) });
+        line.metrics =
+            Some(Metrics { sync_p99_s: Some(0.004), watchers: Some(3.0), quota_counts_in_use: true });
         line
     }
 
@@ -306,5 +332,27 @@ mod tests {
         assert_eq!(screen.alarms, ["NOSPACE on m3"]);
         assert_eq!(screen.warnings, ["m2: cannot connect", "m3: its certificate ends in 5 days"]);
         assert_eq!(screen.members[1].role, "down");
+    }
+
+    #[test]
+    fn a_quota_that_comes_near_is_said() {
+        let with = |db_size, in_use, quota, counts_in_use| {
+            let mut line = line(1, 1, 100);
+            let status = line.status.as_mut().unwrap();
+            (status.db_size, status.db_size_in_use, status.db_size_quota) = (db_size, in_use, quota);
+            line.metrics.as_mut().unwrap().quota_counts_in_use = counts_in_use;
+            let screen = Screen::new(1, vec![line], &[], 0);
+            (screen.members[0].quota_used_percent, screen.warnings)
+        };
+        let said = |percent| {
+            vec![format!(
+                "m1: {percent} % of its quota of 1.0 kB are used; writes are refused when it is full"
+            )]
+        };
+        assert_eq!(with(900, 800, 1000, true), (Some(80), vec![]));
+        assert_eq!(with(900, 810, 1000, true), (Some(81), said(81)));
+        assert_eq!(with(900, 100, 1000, false), (Some(90), said(90)));
+        assert_eq!(with(i64::MAX, 1, 0, true), (None, vec![]), "not told");
+        assert_eq!(with(1, 1, -1, true), (None, vec![]), "no quota");
     }
 }

@@ -6,9 +6,10 @@ use barque_proto::admin as pb;
 use barque_proto::admin::admin_client::AdminClient;
 use barque_proto::etcdserverpb::watch_client::WatchClient;
 use barque_proto::etcdserverpb::watch_request::RequestUnion;
-use barque_proto::etcdserverpb::{TxnRequest, WatchCreateRequest, WatchRequest};
+use barque_proto::etcdserverpb::{CompactionRequest, TxnRequest, WatchCreateRequest, WatchRequest};
 
 use super::*;
+use crate::rpc::backend::{ScheduledSnapshot, ScheduledSnapshots};
 use crate::timeline::{Mark, Timeline};
 
 fn admin(member: &Member) -> AdminClient<Channel> {
@@ -130,4 +131,77 @@ async fn times_and_revisions_are_told() {
     assert_eq!(times, [(9, 1000, 2000), (3, 0, 1000), (77, 2000, 0)]);
     let many = pb::TimeOfRequest { revisions: vec![1; 10_001] };
     assert_eq!(admin(&member).time_of(many).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn snapshots_come_whole_or_since_a_revision() {
+    let member = Member::start().await;
+    member.put("a", "1").await;
+    let pieces = |since| {
+        let mut client = admin(&member);
+        async move {
+            let pieces = client.snapshot(pb::SnapshotRequest { since }).await?.into_inner();
+            Ok::<_, Status>(pieces.map(|piece| piece.unwrap()).collect::<Vec<_>>().await)
+        }
+    };
+    for (since, first) in [(0, 1), (1, 0), (2, 0)] {
+        let pieces = pieces(since).await.unwrap();
+        let told: Vec<_> = pieces.iter().map(|piece| (piece.total_bytes, piece.remaining_bytes)).collect();
+        assert_eq!(told, [(812, 300), (812, 0)], "nothing but the file");
+        assert_eq!((pieces[0].header, pieces[0].blob[0]), (header(2), first), "since {since}");
+    }
+    let refusal = |status: Status| (status.code(), status.message().to_owned());
+    let future = "etcdserver: mvcc: required revision is a future revision".to_owned();
+    assert_eq!(refusal(pieces(3).await.unwrap_err()), (Code::OutOfRange, future));
+    let negative = "since: a revision, or 0 for a whole snapshot".to_owned();
+    assert_eq!(refusal(pieces(-1).await.unwrap_err()), (Code::InvalidArgument, negative));
+    member.kv().compact(CompactionRequest { revision: 2, physical: false }).await.unwrap();
+    let compacted = "etcdserver: mvcc: required revision has been compacted".to_owned();
+    assert_eq!(refusal(pieces(1).await.unwrap_err()), (Code::OutOfRange, compacted));
+    assert_eq!(pieces(2).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn scheduled_snapshots_are_listed() {
+    let member = Member::start().await;
+    let listed =
+        || async { admin(&member).list_snapshots(pb::ListSnapshotsRequest {}).await.unwrap().into_inner() };
+    let none = pb::ListSnapshotsResponse { header: header(1), ..pb::ListSnapshotsResponse::default() };
+    assert_eq!(listed().await, none);
+    member.fake.set_scheduled(ScheduledSnapshots {
+        schedule: "@daily".to_owned(),
+        retention: 3,
+        directory: "/backups".to_owned(),
+        next_ms: Some(9),
+        last_error: Some((7, "no space".to_owned())),
+        snapshots: vec![ScheduledSnapshot {
+            name: "a.snapshot".to_owned(),
+            size_bytes: 5,
+            revision: Revision(4),
+            taken_ms: 6,
+            verified: true,
+        }],
+    });
+    let snapshot = pb::ScheduledSnapshot {
+        name: "a.snapshot".to_owned(),
+        size_bytes: 5,
+        revision: 4,
+        since: 0,
+        taken_ms: 6,
+        verified: true,
+    };
+    let expected = pb::ListSnapshotsResponse {
+        header: header(1),
+        schedule: "@daily".to_owned(),
+        retention: 3,
+        directory: "/backups".to_owned(),
+        next_ms: 9,
+        last_error: "no space".to_owned(),
+        last_error_ms: 7,
+        snapshots: vec![snapshot],
+    };
+    assert_eq!(listed().await, expected);
+    member.fake.become_learner();
+    member.fake.become_corrupt();
+    assert_eq!(listed().await, expected, "files of a member are told whatever became of its data");
 }
