@@ -135,9 +135,9 @@ impl Client {
         Ok(self.admin.clone().time_of(admin::TimeOfRequest { revisions }).await?.into_inner().times)
     }
 
-    /// Adds a voting member that will listen at `peer_url`.
-    pub async fn member_add(&self, peer_url: &str) -> Result<pb::MemberAddResponse, Status> {
-        let request = pb::MemberAddRequest { peer_ur_ls: vec![peer_url.to_owned()], is_learner: false };
+    /// Adds a member that will listen at `peer_url`, with a vote or as a learner.
+    pub async fn member_add(&self, peer_url: &str, learner: bool) -> Result<pb::MemberAddResponse, Status> {
+        let request = pb::MemberAddRequest { peer_ur_ls: vec![peer_url.to_owned()], is_learner: learner };
         Ok(self.cluster.clone().member_add(request).await?.into_inner())
     }
 

@@ -34,13 +34,15 @@ async fn members_agree(cluster: &mut Cluster, load: &Load, expected: usize) {
 
 /// Waits until every member has a vote: one that was added gets it as soon as it has caught up.
 async fn all_vote(cluster: &mut Cluster) {
-    let leader = cluster.leader().await.unwrap();
-    let client = cluster.client(leader);
+    let clients: Vec<_> = cluster.running().into_iter().map(|index| cluster.client(index)).collect();
     let votes = eventually("votes for all", PATIENCE, || async {
-        let request = pb::MemberListRequest { linearizable: true };
-        let list = client.cluster.clone().member_list(request).await.map_err(|status| status.to_string())?;
-        let learners: Vec<_> = list.get_ref().members.iter().filter(|member| member.is_learner).collect();
-        if learners.is_empty() { Ok(()) } else { Err(format!("{learners:?}")) }
+        for client in &clients {
+            let status = client.status().await.map_err(|status| status.message().to_owned())?;
+            if status.is_learner {
+                return Err(format!("{:?} has none", status.header));
+            }
+        }
+        Ok(())
     });
     votes.await.unwrap();
 }
@@ -53,12 +55,22 @@ async fn grow_to(cluster: &mut Cluster, load: &Load, size: usize) {
     members_agree(cluster, load, size).await;
 }
 
+/// A member that was removed ends by itself and says why.
+async fn ends_as_removed(cluster: &mut Cluster, index: usize) {
+    let ended = cluster.ended(index, PATIENCE).await.unwrap();
+    let log = cluster.log(index);
+    assert!(ended.is_some_and(|status| !status.success()), "{ended:?}\n{log}");
+    assert!(log.contains("was removed from the cluster"), "{log}");
+}
+
 /// Removes the leader first, then others.
 async fn shrink_to(cluster: &mut Cluster, load: &Load, size: usize) {
     let mut leaving = cluster.leader().await.unwrap();
     while cluster.running().len() > size {
         let through = *cluster.running().iter().find(|&&index| index != leaving).unwrap();
-        cluster.remove_member(leaving, through).await.unwrap();
+        let id = cluster.member_id(leaving).await.unwrap();
+        cluster.remove_member(id, through).await.unwrap();
+        ends_as_removed(cluster, leaving).await;
         leaving = cluster.running()[0];
     }
     members_agree(cluster, load, size).await;
@@ -94,12 +106,10 @@ async fn a_killed_member_is_replaced_under_load() {
         load.acknowledged(WRITES, PATIENCE).await;
         let leader = cluster.leader().await.unwrap();
         let dead = if leads { leader } else { (leader + 1) % 3 };
-        let dead_id = cluster.client(dead).status().await.unwrap().header.unwrap().member_id;
+        let dead_id = cluster.member_id(dead).await.unwrap();
         cluster.kill9(dead).unwrap();
         let through = cluster.leader().await.unwrap();
-        let client = cluster.client(through);
-        let removed = eventually("the removal of the dead one", PATIENCE, || client.member_remove(dead_id));
-        removed.await.unwrap();
+        cluster.remove_member(dead_id, through).await.unwrap();
         cluster.add_member().await.unwrap();
         all_vote(&mut cluster).await;
         members_agree(&mut cluster, &load, 3).await;
@@ -108,4 +118,22 @@ async fn a_killed_member_is_replaced_under_load() {
             check(&memories, &history(&cluster.client(index)).await);
         }
     }
+}
+
+/// It never sees the entry that removes it: whoever removed it does not send to it any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_that_are_removed_while_they_hang_end_by_themselves() {
+    let options = Options::default().fast_elections();
+    let mut cluster = Cluster::start(Flavor::under_test(), 3, options).await.unwrap();
+    let learner = cluster.add_learner().await.unwrap();
+    let voter = cluster.followers().await.unwrap()[0];
+    let leader = cluster.leader().await.unwrap();
+    for hanging in [voter, learner] {
+        let id = cluster.member_id(hanging).await.unwrap();
+        cluster.pause(hanging).unwrap();
+        cluster.remove_member(id, leader).await.unwrap();
+        cluster.resume(hanging).unwrap();
+        ends_as_removed(&mut cluster, hanging).await;
+    }
+    cluster.client(leader).put("a", "1").await.unwrap();
 }

@@ -419,13 +419,22 @@ impl Cluster {
 
     /// Adds a member to the running cluster, starts it and waits until it is healthy. Returns its index.
     pub async fn add_member(&mut self) -> Result<usize, ClusterError> {
+        self.add(false).await
+    }
+
+    /// As [`Self::add_member`], without a vote.
+    pub async fn add_learner(&mut self) -> Result<usize, ClusterError> {
+        self.add(true).await
+    }
+
+    async fn add(&mut self, learner: bool) -> Result<usize, ClusterError> {
         let through = self.leader().await?;
         let index = self.prepare_member("existing")?;
         let url = format!("{}://127.0.0.1:{}", self.scheme(), self.members[index].peer_port);
         let client = self.client(through);
         // "unhealthy cluster" until every member has been connected for some seconds.
         let added = eventually("a new member", PATIENCE, || async {
-            client.member_add(&url).await.map_err(|status| status.message().to_owned())
+            client.member_add(&url, learner).await.map_err(|status| status.message().to_owned())
         });
         let listed = match added.await {
             Ok(answer) => answer.members,
@@ -445,17 +454,22 @@ impl Cluster {
         Ok(index)
     }
 
-    /// Removes member `index` from the running cluster through member `through`, then ends its process.
-    pub async fn remove_member(&mut self, index: usize, through: usize) -> Result<(), ClusterError> {
-        let (leaving, asked) = (self.client(index), self.client(through));
+    /// The id of member `index`, which runs.
+    pub async fn member_id(&self, index: usize) -> Result<u64, ClusterError> {
+        let client = self.client(index);
         let id = eventually("the id of a member", PATIENCE, || async {
-            let status = leaving.status().await.map_err(|status| status.message().to_owned())?;
+            let status = client.status().await.map_err(|status| status.message().to_owned())?;
             status
                 .header
                 .map(|header| header.member_id)
                 .ok_or_else(|| "an answer without a header".to_owned())
         });
-        let id = id.await?;
+        Ok(id.await?)
+    }
+
+    /// Removes the member with this id through member `through`. Its process ends by itself.
+    pub async fn remove_member(&self, id: u64, through: usize) -> Result<(), ClusterError> {
+        let asked = self.client(through);
         // "unhealthy cluster" while too few others have been connected for some seconds.
         let removed = eventually("the removal of a member", PATIENCE, || async {
             match asked.member_remove(id).await {
@@ -464,8 +478,7 @@ impl Cluster {
                 other => other.map(drop).map_err(|status| status.message().to_owned()),
             }
         });
-        removed.await?;
-        self.kill9(index)
+        Ok(removed.await?)
     }
 }
 

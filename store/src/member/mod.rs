@@ -35,6 +35,7 @@ pub mod peer_backend;
 mod quarantine;
 pub mod quorum;
 pub mod reads;
+mod removal;
 pub mod snapshots;
 pub mod space;
 pub mod start;

@@ -499,6 +499,7 @@ impl Member {
     /// Completes with the reason when this member cannot go on: its disk failed, or it was removed.
     pub async fn failed(&self) -> String {
         let own = self.0.peers.own().member;
+        let removed = format!("member {own} was removed from the cluster");
         let mut wal = self.0.log.wal().failed();
         let mut server = self.0.raft.server_metrics();
         let removed_or_ended = async {
@@ -508,7 +509,7 @@ impl Member {
                     let server = server.borrow_and_update();
                     let is_member = server.committed_membership_config.get_node(&own.0).is_some();
                     if was_member && !is_member {
-                        return format!("member {own} was removed from the cluster");
+                        return removed.clone();
                     }
                     was_member |= is_member;
                 }
@@ -534,6 +535,7 @@ impl Member {
             biased;
             reason = disk => reason,
             reason = removed_or_ended => reason,
+            () = self.removed_by_the_others() => removed,
         }
     }
 }
