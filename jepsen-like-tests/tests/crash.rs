@@ -215,6 +215,24 @@ async fn write_patiently(
     told
 }
 
+/// The others notice by its closed port. They would elect another one by its silence only after the test's patience.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_leader_is_missed_before_the_election_timeout() {
+    let timeout_ms = u64::try_from(PATIENCE.as_millis()).unwrap() * 3 / 2;
+    let options = Options::default().flag("--election-timeout", timeout_ms);
+    let mut cluster = Cluster::start(Flavor::Barque, 3, options).await.unwrap();
+    for round in 0..8 {
+        let leader = cluster.leader().await.unwrap();
+        let follower = cluster.client((leader + 1) % 3);
+        cluster.kill9(leader).unwrap();
+        let key = format!("round/{round}");
+        let written =
+            eventually("a write after the leader's end", PATIENCE, || follower.put(key.clone(), "v"));
+        written.await.unwrap();
+        cluster.restart(leader).await.unwrap();
+    }
+}
+
 /// A member is paused with writes of its clients on their way to the leader, and gets a snapshot that contains
 /// them: it can neither tell their clients that they were done nor do them again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

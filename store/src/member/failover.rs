@@ -20,11 +20,16 @@ use crate::raft::node::RaftHandle;
 use crate::raft::observe;
 use crate::raft::peer_service::LeaderContact;
 use crate::raft::peers::Peers;
+use crate::raft::types::PeerNode;
 
 /// Between the attempts of two candidates, so that they do not split the votes.
 const STAGGER: Duration = Duration::from_millis(40);
 /// Attempts before the election timeout is left to do it.
-const ATTEMPTS: u32 = 6;
+const ATTEMPTS: u32 = 10;
+/// Pauses before somebody who still listens for the leader is called again, doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+/// Calls before the leader is taken for alive; a second with the pauses.
+const CALLS: u32 = 10;
 
 /// Watches the leader's connection until `stop`.
 pub async fn run(
@@ -43,7 +48,14 @@ pub async fn run(
         let lost = *broken.borrow_and_update();
         let status = leader.borrow_and_update().clone();
         let (Some(lost), Some(node)) = (lost, status.node.as_ref()) else { continue };
-        if !status.is_led_by(lost) || !peers.is_dead(node).await {
+        if !status.is_led_by(lost) {
+            continue;
+        }
+        let gone = tokio::select! {
+            () = stop.cancelled() => return,
+            gone = is_gone(&peers, node, &contact, &mut leader) => gone,
+        };
+        if !gone {
             continue;
         }
         tracing::warn!(leader = %lost, term = status.term, "the leader's process is gone; electing at once");
@@ -54,10 +66,30 @@ pub async fn run(
     }
 }
 
+/// Whether the process of a leader whose stream broke has ended. The kernel closes what a dead process had open one by
+/// one, so its port may answer for a moment after the stream broke.
+async fn is_gone(peers: &Peers, node: &PeerNode, contact: &LeaderContact, leader: &mut LeaderWatch) -> bool {
+    let broke = tokio::time::Instant::now();
+    for call in 0..CALLS {
+        if peers.is_dead(node).await {
+            return true;
+        }
+        if tokio::time::timeout(FIRST_PAUSE * 2u32.pow(call), leader.changed()).await.is_ok() {
+            return false;
+        }
+        // Only the stream broke, if the leader sends again.
+        if contact.silence() < broke.elapsed() {
+            return false;
+        }
+    }
+    false
+}
+
 async fn elect(raft: &RaftHandle, own: MemberId, lost: &LeaderStatus, leader: &mut LeaderWatch) {
     let turn = turn_of(raft, own, lost);
     for attempt in 0..ATTEMPTS {
-        let pause = if attempt == 0 { STAGGER * turn } else { STAGGER * 2 };
+        // The others may notice later, and refuse until then.
+        let pause = if attempt == 0 { STAGGER * turn } else { STAGGER * (attempt + 1) };
         if tokio::time::timeout(pause, leader.wait_for(|now| now.term > lost.term)).await.is_ok() {
             return;
         }

@@ -38,7 +38,7 @@ pub enum NodeError {
 pub struct RaftTiming {
     /// Between heartbeats.
     pub heartbeat_ms: u64,
-    /// The shortest silence after which a follower elects; up to twice of it is drawn.
+    /// A follower elects after a silence of 1.1 to 1.4 times this.
     pub election_ms: u64,
 }
 
@@ -51,8 +51,10 @@ pub fn config(cluster: &str, timing: RaftTiming) -> Result<Config, NodeError> {
         cluster_name: cluster.to_owned(),
         heartbeat_interval: timing.heartbeat_ms,
         heartbeat_min_interval: Some(timing.heartbeat_ms / 2),
-        election_timeout_min: timing.election_ms,
-        election_timeout_max: timing.election_ms * 2,
+        // openraft lets a follower wait for the lease of the silent leader first, which is the longer of these
+        // two, and then for a time drawn between them: 1.1 to 1.4 election timeouts together.
+        election_timeout_min: timing.election_ms * 2 / 5,
+        election_timeout_max: timing.election_ms * 7 / 10,
         // A long snapshot transfer is ended by its own stall limit.
         install_snapshot_timeout: 3_600_000,
         // The bound is bytes, in the log reader.

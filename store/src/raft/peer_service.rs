@@ -191,17 +191,15 @@ impl PeerRpc for PeerService {
         let unreadable = self.peers.counts(peer.member).metrics.received_failures.clone();
         // Ends at the first message that cannot be read; a clean end is the peer's wish, everything else
         // means that the connection or the peer is gone.
-        let input = request.into_inner().map(move |message| {
-            contact.heard();
-            match message {
-                Ok(message) => {
-                    codec::append_from_wire(message).inspect_err(|_| unreadable.inc()).map_err(Status::from)
-                }
-                Err(status) => {
-                    unreadable.inc();
-                    contact.broken.send_replace(Some(peer.member));
-                    Err(status)
-                }
+        let input = request.into_inner().map(move |message| match message {
+            Ok(message) => {
+                contact.heard();
+                codec::append_from_wire(message).inspect_err(|_| unreadable.inc()).map_err(Status::from)
+            }
+            Err(status) => {
+                unreadable.inc();
+                contact.broken.send_replace(Some(peer.member));
+                Err(status)
             }
         });
         let input = input.take_while(|message| {
