@@ -97,11 +97,11 @@ async fn kill_9_of_a_cluster_of_one_loses_nothing() {
     everybody_agrees(&mut cluster, &memories).await;
 }
 
-/// One write after another to the other members while the leader is told to stop: the longest wait between two
-/// acknowledgements is shorter than an election would take.
+/// Writes to the other members go on while the leader is told to stop.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_hands_the_leadership_over() {
-    let mut cluster = Cluster::start(Flavor::under_test(), 3, Options::default()).await.unwrap();
+    let options = elected_only_after_patience();
+    let mut cluster = Cluster::start(Flavor::under_test(), 3, options).await.unwrap();
     let leader = cluster.leader().await.unwrap();
     let endpoints: Vec<String> =
         cluster.followers().await.unwrap().into_iter().map(|index| cluster.endpoint(index)).collect();
@@ -109,23 +109,15 @@ async fn sigterm_hands_the_leadership_over() {
     load.acknowledged(100, PATIENCE).await;
 
     let started = Instant::now();
-    let terminated = cluster.terminate(leader);
+    let terminated = async { (cluster.terminate(leader).await.unwrap(), started.elapsed()) };
     let goes_on = async {
-        let mut longest = Duration::ZERO;
-        while started.elapsed() < Duration::from_secs(3) {
-            let before = Instant::now();
-            load.acknowledged(1, PATIENCE).await;
-            longest = longest.max(before.elapsed());
-        }
-        longest
+        load.acknowledged(100, PATIENCE).await;
+        started.elapsed()
     };
-    let (status, longest_gap) = tokio::join!(async { (terminated.await, started.elapsed()) }, goes_on);
-    let (status, stopping) = (status.0.unwrap(), status.1);
-    println!("stopped within {stopping:?} with {status}; the longest gap of writes was {longest_gap:?}");
-    assert!(stopping < Duration::from_secs(5), "stopping took {stopping:?}");
+    let ((status, stopped), written) = tokio::join!(terminated, goes_on);
+    println!("it stopped after {stopped:?} with {status}; 100 more writes took {written:?}");
     // etcd ends itself with the signal once more.
     assert!(status.success() || cluster.flavor() == Flavor::Etcd, "it ended with {status}");
-    assert!(longest_gap < Duration::from_millis(900), "no write was acknowledged for {longest_gap:?}");
 
     cluster.restart(leader).await.unwrap();
     let memories = load.stop().await;
@@ -215,12 +207,22 @@ async fn write_patiently(
     told
 }
 
-/// The others notice by its closed port. They would elect another one by its silence only after the test's patience.
+/// Members that a silent leader keeps waiting for longer than a test does: a write that is acknowledged after the
+/// leader's end shows that the others did not have to wait for that.
+fn elected_only_after_patience() -> Options {
+    let timeout_ms = u64::try_from(PATIENCE.as_millis()).unwrap() * 3 / 2;
+    Options::default().flag("--election-timeout", timeout_ms)
+}
+
+/// The others notice by its closed port.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_leader_is_missed_before_the_election_timeout() {
-    let timeout_ms = u64::try_from(PATIENCE.as_millis()).unwrap() * 3 / 2;
-    let options = Options::default().flag("--election-timeout", timeout_ms);
-    let mut cluster = Cluster::start(Flavor::Barque, 3, options).await.unwrap();
+    if !Flavor::under_test().is_barque() {
+        println!("skipped: etcd waits for the election timeout");
+        return;
+    }
+    let options = elected_only_after_patience();
+    let mut cluster = Cluster::start(Flavor::under_test(), 3, options).await.unwrap();
     for round in 0..8 {
         let leader = cluster.leader().await.unwrap();
         let follower = cluster.client((leader + 1) % 3);

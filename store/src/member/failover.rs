@@ -103,8 +103,9 @@ async fn elect(raft: &RaftHandle, own: MemberId, lost: &LeaderStatus, leader: &m
     }
 }
 
-/// Stands for election after a restart, until there is a leader.
-pub async fn elect_after_restart(
+/// Stands for election after a start, until there is a leader. The members of a new cluster, which begin at the same
+/// time, may split their votes at first.
+pub async fn elect_after_start(
     raft: RaftHandle,
     own: MemberId,
     contact: Arc<LeaderContact>,

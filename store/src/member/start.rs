@@ -464,8 +464,8 @@ impl Member {
         }
         inner.raft.runtime_config().elect(true);
         let own = *inner.peers.own();
-        if was_here_before {
-            inner.tasks.spawn(failover::elect_after_restart(
+        if was_here_before || settings.new_cluster {
+            inner.tasks.spawn(failover::elect_after_start(
                 inner.raft.clone(),
                 own.member,
                 Arc::clone(&inner.contact),
