@@ -207,6 +207,26 @@ async fn write_patiently(
     told
 }
 
+/// A leader without a majority, whose clients wait for one, stops as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_of_three_that_are_told_to_stop_stops() {
+    let options = Options::default().fast_elections();
+    let mut cluster = Cluster::start(Flavor::under_test(), 3, options).await.unwrap();
+    let load = Load::start(&cluster.endpoints(), WRITERS);
+    for _ in 0..5 {
+        load.acknowledged(100, PATIENCE).await;
+        let leader = cluster.leader().await.unwrap();
+        for index in [(leader + 1) % 3, (leader + 2) % 3, leader] {
+            let status = cluster.terminate(index).await.unwrap();
+            assert!(status.success() || cluster.flavor() == Flavor::Etcd, "it ended with {status}");
+        }
+        cluster.restart_all(&[0, 1, 2]).await.unwrap();
+    }
+    load.acknowledged(100, PATIENCE).await;
+    let memories = load.stop().await;
+    everybody_agrees(&mut cluster, &memories).await;
+}
+
 /// Members that a silent leader keeps waiting for longer than a test does: a write that is acknowledged after the
 /// leader's end shows that the others did not have to wait for that.
 fn elected_only_after_patience() -> Options {

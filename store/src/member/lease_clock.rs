@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::raft::leadership::LeaderWatch;
 use crate::raft::peers::Peers;
 use crate::raft::proposer::Proposer;
-use crate::raft::read_index::ReadBarrier;
+use crate::raft::read_index::{ReadBarrier, ReadError};
 use crate::raft::state_machine::LeaseListener;
 use crate::state::LeaseChange;
 use crate::state::published::Published;
@@ -189,10 +189,22 @@ async fn lead(around: &mut Surroundings, own: crate::ids::MemberId, term: u64) {
     }
 }
 
+/// Waits until a quorum confirms that this member leads; for ever when the member stops, since whoever waits is stopped
+/// as well.
+async fn confirmed(around: &Surroundings) {
+    loop {
+        match around.barrier.wait().await {
+            Ok(()) => return,
+            Err(ReadError::TimedOut) => {}
+            Err(ReadError::Stopped) => std::future::pending().await,
+        }
+    }
+}
+
 async fn keep(around: &Surroundings, term: u64) {
     let clock = &around.clock;
     // Everything of earlier terms is executed here once a read is confirmed.
-    while around.barrier.wait().await.is_err() {}
+    confirmed(around).await;
     {
         // A lease that is granted or ended meanwhile is told after the lock, and counts then.
         let mut lessor = clock.lessor.lock();
@@ -214,9 +226,8 @@ async fn keep(around: &Surroundings, term: u64) {
             (due, checkpoints, lessor.is_paused(), lessor.next_deadline())
         };
         if paused {
-            if around.barrier.wait().await.is_ok() {
-                clock.lessor.lock().confirm(clock.now_ms());
-            }
+            confirmed(around).await;
+            clock.lessor.lock().confirm(clock.now_ms());
             continue;
         }
         if !due.is_empty() {
