@@ -26,18 +26,20 @@ fn no_failure(error: &RecordsError) {
 /// A store whose flushes wait for the test and can fail.
 struct Paced {
     inner: Arc<MemoryRecords>,
-    entered: Sender<()>,
+    entered: Sender<&'static str>,
     go: Mutex<Receiver<()>>,
     flushes: Arc<AtomicUsize>,
     fail: Arc<AtomicBool>,
+    shrinks: Arc<Mutex<Vec<Shrink>>>,
 }
 
 struct Pace {
     inner: Arc<MemoryRecords>,
-    entered: Receiver<()>,
+    entered: Receiver<&'static str>,
     go: Sender<()>,
     flushes: Arc<AtomicUsize>,
     fail: Arc<AtomicBool>,
+    shrinks: Arc<Mutex<Vec<Shrink>>>,
 }
 
 fn paced() -> (Box<Paced>, Pace) {
@@ -45,14 +47,16 @@ fn paced() -> (Box<Paced>, Pace) {
     let (go, go_rx) = channel();
     let inner = Arc::new(MemoryRecords::default());
     let (flushes, fail) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let shrinks = Arc::<Mutex<Vec<Shrink>>>::default();
     let store = Paced {
         inner: inner.clone(),
         entered: entered_tx,
         go: Mutex::new(go_rx),
         flushes: flushes.clone(),
         fail: fail.clone(),
+        shrinks: shrinks.clone(),
     };
-    (Box::new(store), Pace { inner, entered, go, flushes, fail })
+    (Box::new(store), Pace { inner, entered, go, flushes, fail, shrinks })
 }
 
 impl RecordStore for Paced {
@@ -60,7 +64,7 @@ impl RecordStore for Paced {
         self.inner.apply(batch)
     }
     fn flush(&self) -> Result<(), RecordsError> {
-        let _ = self.entered.send(());
+        let _ = self.entered.send("flush");
         let _ = self.go.lock().recv();
         self.flushes.fetch_add(1, Ordering::SeqCst);
         if self.fail.load(Ordering::SeqCst) {
@@ -88,7 +92,9 @@ impl RecordStore for Paced {
         self.inner.clear()
     }
     fn shrink(&self) -> Result<Shrink, RecordsError> {
-        self.inner.shrink()
+        let _ = self.entered.send("shrink");
+        let _ = self.go.lock().recv();
+        Ok(self.shrinks.lock().pop().unwrap_or(Shrink::Idle))
     }
     fn size_on_disk(&self) -> Result<u64, RecordsError> {
         self.inner.size_on_disk()
@@ -223,4 +229,67 @@ fn clear_drops_what_waits_and_what_was_written() {
     writer.close().unwrap();
     assert_eq!(writer.persisted().borrow().revision, Revision(21));
     drop(pace.inner);
+}
+
+#[test]
+fn space_is_given_back_behind_what_was_handed_over_and_holds_no_batch() {
+    struct Rewritten(Arc<AtomicUsize>);
+
+    impl RecordsMetrics for Rewritten {
+        fn committed(&self, _: Duration) {}
+        fn rewritten(&self, _: Duration) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    let (store, pace) = paced();
+    let given_up = Shrink::GaveUp { why: "no space".to_owned() };
+    let done = Shrink::Done { before_bytes: 2, after_bytes: 1 };
+    // From the last to the first.
+    *pace.shrinks.lock() = vec![Shrink::Idle, given_up, done, Shrink::More, Shrink::More, Shrink::More];
+    let rewritten = Arc::new(AtomicUsize::new(0));
+    let options = WriterOptions { flush_interval: Duration::ZERO, ..WriterOptions::default() };
+    let writer = RecordWriter::start(store, options, Rewritten(rewritten.clone()), no_failure).unwrap();
+    let next = |expected: &str| assert_eq!(pace.entered.recv().unwrap(), expected);
+    let go = || pace.go.send(()).unwrap();
+
+    writer.hand_over(batch(2));
+    writer.give_space_back();
+    next("flush");
+    go();
+    next("shrink");
+    assert_eq!(writer.persisted().borrow().revision, Revision(2));
+    writer.hand_over(batch(3));
+    go();
+    next("flush");
+    writer.hand_over(batch(4));
+    go();
+    // Batches that come all the time do not hold it up either.
+    next("shrink");
+    assert_eq!(writer.persisted().borrow().revision, Revision(3));
+    go();
+    next("flush");
+    go();
+    next("shrink");
+    // Nothing waits now.
+    go();
+    next("shrink");
+    assert_eq!(rewritten.load(Ordering::SeqCst), 0);
+    go();
+    writer.hand_over(batch(5));
+    next("flush");
+    assert_eq!(rewritten.load(Ordering::SeqCst), 1);
+    go();
+    writer.drain().unwrap();
+    // It is looked at only when somebody asks; that it fails is no failure of the store.
+    for _ in 0..2 {
+        writer.give_space_back();
+        next("shrink");
+        go();
+    }
+    writer.hand_over(batch(6));
+    next("flush");
+    go();
+    writer.close().unwrap();
+    assert_eq!(rewritten.load(Ordering::SeqCst), 1);
 }
