@@ -11,13 +11,11 @@ use std::time::Instant;
 use super::super::engine::{Db, Engine, empty_data_files};
 use super::super::marker::{Marker, generation_path};
 use super::super::rewrite_rule::{Occupancy, Verdict};
-use super::super::value::{META_KEY, Meta, Totals, decode, encode_key, encode_meta, stored_bytes};
+use super::super::value::{META_KEY, Meta, decode, encode_key, encode_meta, stored_bytes};
 use super::super::{RecordBatch, RecordsError, Shrink};
 use super::ledger::Ledger;
 use super::opening::read_meta;
-use super::{
-    Fault, SledOptions, SledRecords, State, Writing, allocated_bytes, damage, failed, io_fault, what,
-};
+use super::{Fault, SledOptions, SledRecords, State, Writing, allocated_bytes, damage, io_fault, what};
 use crate::ids::SubRevision;
 use crate::stored::StoredVersion;
 
@@ -47,10 +45,7 @@ impl Rewrite {
     fn begin(dir: &Path, generation: u64, options: SledOptions, before_bytes: u64) -> Result<Self, String> {
         let path = generation_path(dir, generation);
         remove_dir(&path).map_err(|e| e.to_string())?;
-        let engine = Engine::open(&path, options.cache_bytes).map_err(|what| {
-            throw_away(&path);
-            what
-        })?;
+        let engine = Engine::open(&path, options.cache_bytes).inspect_err(|_| throw_away(&path))?;
         Ok(Self {
             generation,
             path,
@@ -155,15 +150,18 @@ impl SledRecords {
     pub(super) fn begin_rewriting(&self, writing: &mut Writing) -> Result<Shrink, RecordsError> {
         self.with(|_| Ok(()))?;
         let current = generation_path(&self.dir, writing.generation);
-        let disk = |e: io::Error| failed(&self.dir, e.to_string());
+        let (disk_bytes, free_bytes) = match (allocated_bytes(&current), free_bytes(&self.dir)) {
+            (Ok(disk_bytes), Ok(free_bytes)) => (disk_bytes, free_bytes),
+            (Err(error), _) | (_, Err(error)) => return Ok(gave_up(writing, error.to_string())),
+        };
+        let live_bytes = writing.ledger.live_bytes();
         let now = Occupancy {
-            disk_bytes: allocated_bytes(&current).map_err(disk)?,
-            live_bytes: writing.ledger.live_bytes(),
+            disk_bytes,
+            live_bytes,
             peak_bytes: writing.ledger.peak_bytes(),
-            free_bytes: free_bytes(&self.dir).map_err(disk)?,
+            free_bytes,
             since_failure: writing.failed_at.map(|at| at.elapsed()),
         };
-        let Occupancy { disk_bytes, live_bytes, free_bytes, .. } = now;
         match self.options.rewrite.decide(&now) {
             Verdict::NotWorth | Verdict::TooSoon => return Ok(Shrink::Idle),
             Verdict::NoRoom { needed_bytes } => {
@@ -217,7 +215,7 @@ impl SledRecords {
             }
         };
         match rewrite.add(&part) {
-            Ok(rewrite) if part.end.is_some() => self.switch_to(writing, rewrite),
+            Ok(rewrite) if part.end.is_some() => Ok(self.switch_to(writing, rewrite)),
             Ok(rewrite) => {
                 writing.rewrite = Some(rewrite);
                 Ok(Shrink::More)
@@ -227,16 +225,24 @@ impl SledRecords {
     }
 
     /// Makes a whole copy the one that counts, and removes the old one.
-    fn switch_to(&self, writing: &mut Writing, rewrite: Rewrite) -> Result<Shrink, RecordsError> {
-        let marked =
-            sync_directories(&rewrite.path).and_then(|()| Marker::Open(rewrite.generation).write(&self.dir));
-        if let Err(error) = marked {
-            // Perhaps it has moved already. Should this fail too, a start finds a marker without files, and begins anew.
-            let _ = Marker::Open(writing.generation).write(&self.dir);
-            rewrite.discard();
-            return Ok(gave_up(writing, error.to_string()));
-        }
-        let Rewrite { generation, path, engine, ledger, before_bytes, .. } = rewrite;
+    fn switch_to(&self, writing: &mut Writing, rewrite: Rewrite) -> Shrink {
+        let mark = || {
+            let after_bytes = allocated_bytes(&rewrite.path)?;
+            sync_directories(&rewrite.path)?;
+            Marker::Open(rewrite.generation).write(&self.dir)?;
+            Ok::<_, io::Error>(after_bytes)
+        };
+        let after_bytes = match mark() {
+            Ok(after_bytes) => after_bytes,
+            Err(error) => {
+                // Perhaps it has moved already. Should this fail too, a start may find a marker without files, and
+                // begins anew from snapshot and log.
+                let _ = Marker::Open(writing.generation).write(&self.dir);
+                rewrite.discard();
+                return gave_up(writing, error.to_string());
+            }
+        };
+        let Rewrite { generation, engine, ledger, before_bytes, .. } = rewrite;
         // Waits for those who read; who comes later reads the copy.
         let old = std::mem::replace(&mut *self.state.write(), State::Working(engine));
         if let State::Working(old) = old {
@@ -245,8 +251,7 @@ impl SledRecords {
         }
         throw_away(&generation_path(&self.dir, writing.generation));
         *writing = Writing::new(generation, ledger);
-        let after_bytes = allocated_bytes(&path).map_err(|e| failed(&self.dir, e.to_string()))?;
-        Ok(Shrink::Done { before_bytes, after_bytes })
+        Shrink::Done { before_bytes, after_bytes }
     }
 }
 
@@ -269,7 +274,7 @@ fn part(db: &Db, after: Option<SubRevision>, bytes: u64) -> Result<Part, Fault> 
         read_bytes += stored_bytes(&version);
         versions.push(version);
     }
-    let meta = read_meta(db)?.unwrap_or(Meta { totals: Totals::default(), state: None });
+    let meta = read_meta(db)?.unwrap_or_default();
     Ok(Part { versions, end: Some(meta) })
 }
 

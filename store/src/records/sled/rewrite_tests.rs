@@ -129,7 +129,10 @@ fn space_comes_back_while_batches_go_on() {
         match tested.store.shrink().unwrap() {
             Shrink::More => parts += 1,
             Shrink::Done { before_bytes, after_bytes } => {
-                assert!(before_bytes <= full && after_bytes < before_bytes / 2);
+                assert!(
+                    before_bytes <= full && after_bytes + (1 << 20) < before_bytes,
+                    "{after_bytes} of {full}"
+                );
                 break after_bytes;
             }
             other => panic!("{other:?}"),
