@@ -40,8 +40,19 @@ pub(super) struct Occupancy {
     pub(super) peak_bytes: u64,
     /// What the disk has left.
     pub(super) free_bytes: u64,
+    /// What the last rewrite made of these files.
+    pub(super) last_copy: Option<LastCopy>,
     /// Since a rewrite failed.
     pub(super) since_failure: Option<Duration>,
+}
+
+/// A copy, right after it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LastCopy {
+    /// Bytes of the records, before they are packed.
+    pub(super) live_bytes: u64,
+    /// Bytes that the engine's files took.
+    pub(super) disk_bytes: u64,
 }
 
 /// What to do.
@@ -82,10 +93,20 @@ impl Occupancy {
     fn copy_bytes(&self) -> u64 {
         // Slots in the engine's files are a bit larger than what is in them.
         let unpacked = self.live_bytes.saturating_add(self.live_bytes / 4);
-        let packed =
-            u128::from(self.disk_bytes) * u128::from(self.live_bytes) / u128::from(self.peak_bytes.max(1));
-        unpacked.min(u64::try_from(packed).unwrap_or(u64::MAX))
+        let packed = part_of(self.disk_bytes, self.live_bytes, self.peak_bytes);
+        let last = self.last_copy.map_or(0, |copy| {
+            part_of(copy.disk_bytes, self.live_bytes.min(copy.live_bytes), copy.live_bytes)
+        });
+        unpacked.min(packed).max(last)
     }
+}
+
+/// `bytes * part / whole`; all of them when there is no whole.
+fn part_of(bytes: u64, part: u64, whole: u64) -> u64 {
+    if whole == 0 {
+        return bytes;
+    }
+    u64::try_from(u128::from(bytes) * u128::from(part) / u128::from(whole)).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -117,7 +138,14 @@ mod tests {
         ] {
             let [disk_bytes, live_bytes, peak_bytes, free_bytes] =
                 [disk, live, peak, free].map(|mib| mib * MIB);
-            let now = Occupancy { disk_bytes, live_bytes, peak_bytes, free_bytes, since_failure: None };
+            let now = Occupancy {
+                disk_bytes,
+                live_bytes,
+                peak_bytes,
+                free_bytes,
+                last_copy: None,
+                since_failure: None,
+            };
             assert_eq!(rule.decide(&now), expected, "{why}");
         }
     }
@@ -130,11 +158,36 @@ mod tests {
             live_bytes: MIB,
             peak_bytes: 200 * MIB,
             free_bytes: 1000 * MIB,
+            last_copy: None,
             since_failure: None,
         };
         let after =
             |seconds| rule.decide(&Occupancy { since_failure: Some(Duration::from_secs(seconds)), ..now });
         assert_eq!([after(0), after(599), after(600)], [Verdict::TooSoon, Verdict::TooSoon, Verdict::Worth]);
+    }
+
+    #[test]
+    fn what_the_last_rewrite_could_not_give_back_is_not_tried_for_again() {
+        // MiB live and on disk after it, live and on disk now; what to do.
+        for (copy_live, copy_disk, live, disk, expected, why) in [
+            (10, 80, 10, 80, Verdict::NotWorth, "nothing has changed"),
+            (10, 80, 20, 150, Verdict::NotWorth, "grown, as badly packed"),
+            (10, 80, 10, 160, Verdict::Worth, "twice as large since"),
+            (10, 80, 5, 80, Verdict::Worth, "half of it was removed since"),
+            (0, 1, 0, 1, Verdict::NotWorth, "it was empty"),
+            (0, 1, 10, 100, Verdict::Worth, "it was empty, and filled since"),
+        ] {
+            let last_copy = LastCopy { live_bytes: copy_live * MIB, disk_bytes: copy_disk * MIB };
+            let now = Occupancy {
+                disk_bytes: disk * MIB,
+                live_bytes: live * MIB,
+                peak_bytes: 1000 * MIB,
+                free_bytes: 1000 * MIB,
+                last_copy: Some(last_copy),
+                since_failure: None,
+            };
+            assert_eq!(RewriteRule::default().decide(&now), expected, "{why}");
+        }
     }
 
     #[test]
@@ -144,6 +197,7 @@ mod tests {
             live_bytes: u64::MAX,
             peak_bytes: 1,
             free_bytes: 0,
+            last_copy: Some(LastCopy { live_bytes: 1, disk_bytes: u64::MAX }),
             since_failure: None,
         };
         assert_eq!(RewriteRule::default().decide(&most), Verdict::NotWorth);

@@ -16,7 +16,7 @@ use self::opening::{Trusted, nothing_is_missing, read_meta, read_stretch, truste
 use self::rewrite::Rewrite;
 use super::engine::{Db, Engine};
 use super::marker::{Marker, fingerprint, generation_path, remove_generations_but};
-use super::rewrite_rule::RewriteRule;
+use super::rewrite_rule::{LastCopy, RewriteRule};
 use super::value::{KEY_LEN, META_KEY, Meta, decode, encode_key, encode_meta};
 use super::{RecordBatch, RecordStore, RecordsError, Shrink};
 use crate::ids::SubRevision;
@@ -89,13 +89,15 @@ struct Writing {
     ledger: Ledger,
     /// The next generation, while it is being filled from this one.
     rewrite: Option<Rewrite>,
+    /// What the rewrite made that began this generation.
+    last_copy: Option<LastCopy>,
     /// When a rewrite failed.
     failed_at: Option<Instant>,
 }
 
 impl Writing {
     fn new(generation: u64, ledger: Ledger) -> Self {
-        Self { generation, ledger, rewrite: None, failed_at: None }
+        Self { generation, ledger, rewrite: None, last_copy: None, failed_at: None }
     }
 }
 

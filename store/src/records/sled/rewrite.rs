@@ -8,9 +8,9 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::super::engine::{Db, Engine, empty_data_files};
+use super::super::engine::{Db, Engine, LEAF_FANOUT, empty_data_files};
 use super::super::marker::{Marker, generation_path};
-use super::super::rewrite_rule::{Occupancy, Verdict};
+use super::super::rewrite_rule::{LastCopy, Occupancy, Verdict};
 use super::super::value::{META_KEY, Meta, decode, encode_key, encode_meta, stored_bytes};
 use super::super::{RecordBatch, RecordsError, Shrink};
 use super::ledger::Ledger;
@@ -33,6 +33,10 @@ pub(super) struct Rewrite {
     /// end whatever is written.
     owed_bytes: u64,
 }
+
+/// A leaf takes another slot in the engine's files whenever it grows, so parts are whole leaves, unless those are so
+/// many times as large as a part should be.
+const LARGEST_PART: u64 = 8;
 
 /// A part of the old generation.
 struct Part {
@@ -160,6 +164,7 @@ impl SledRecords {
             live_bytes,
             peak_bytes: writing.ledger.peak_bytes(),
             free_bytes,
+            last_copy: writing.last_copy,
             since_failure: writing.failed_at.map(|at| at.elapsed()),
         };
         match self.options.rewrite.decide(&now) {
@@ -251,6 +256,8 @@ impl SledRecords {
         }
         throw_away(&generation_path(&self.dir, writing.generation));
         *writing = Writing::new(generation, ledger);
+        writing.last_copy =
+            Some(LastCopy { live_bytes: writing.ledger.live_bytes(), disk_bytes: after_bytes });
         Shrink::Done { before_bytes, after_bytes }
     }
 }
@@ -266,7 +273,8 @@ fn part(db: &Db, after: Option<SubRevision>, bytes: u64) -> Result<Part, Fault> 
     let mut read_bytes = 0;
     let after = after.map_or(META_KEY.to_vec(), |at| encode_key(at).to_vec());
     for entry in db.range::<Vec<u8>, _>((Bound::Excluded(after), Bound::Unbounded)) {
-        if read_bytes >= bytes {
+        let at_leaf = versions.len().is_multiple_of(LEAF_FANOUT);
+        if read_bytes >= bytes && (at_leaf || read_bytes >= bytes.saturating_mul(LARGEST_PART)) {
             return Ok(Part { versions, end: None });
         }
         let (key, value) = entry.map_err(io_fault)?;

@@ -11,13 +11,14 @@ use crate::snapshot::testing::{state, version};
 const VALUE_BYTES: usize = 8 << 10;
 /// Records at first; of so many neighbours one stays.
 const FILLED: i64 = 1200;
-const STAYS: i64 = 12;
+const STAYS: i64 = 4;
 
 fn options() -> SledOptions {
     let rewrite = RewriteRule {
         worth_bytes: 1 << 20,
         reserve_bytes: 0,
-        step_bytes: 10 * VALUE_BYTES as u64,
+        // Multiplied, since a leaf holds more.
+        step_bytes: VALUE_BYTES as u64,
         retry_after: Duration::from_secs(3600),
     };
     // The copy too is opened anew in the middle.
@@ -137,14 +138,12 @@ fn space_comes_back_while_batches_go_on() {
             }
             other => panic!("{other:?}"),
         }
-        // More than a part in each batch, at the end and among what was copied already and what was not.
+        // In each batch something at the end and among what was copied already and what was not.
         let again = tested.model.values().nth(parts as usize).cloned();
-        let put = (main..main + 20).map(random).chain(again).chain([random(parts * STAYS + 1)]);
-        tested.write(
-            put.collect(),
-            vec![at(main - 15), at(main - 30), at((2 * parts + 5) * STAYS), at(FILLED)],
-        );
-        main += 20;
+        let put = (main..main + 3).map(random).chain(again).chain([random(parts * STAYS + 1)]);
+        tested
+            .write(put.collect(), vec![at(main - 2), at(main - 5), at((2 * parts + 5) * STAYS), at(FILLED)]);
+        main += 3;
         tested.check();
     };
     assert!(parts > 5, "{parts} parts");
