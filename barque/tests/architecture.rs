@@ -132,6 +132,7 @@ const PURE: &[(&str, &str)] = &[
     ("store/src/wal/format.rs", "bytes only"),
     ("store/src/snapshot/format.rs", "bytes only"),
     ("store/src/records/value.rs", "bytes only"),
+    ("store/src/records/rewrite_rule.rs", "a decision; time is handed in"),
     ("kvctl/src/output/go_quote.rs", "text only"),
     ("kvctl/src/output/grid.rs", "text only"),
     ("kvctl/src/output/json.rs", "from answers to text"),

@@ -1,4 +1,4 @@
-//! Space that deleted keys took in the log and in snapshots goes back to the file system while writes go on.
+//! Space that deleted keys took goes back to the file system while writes go on, though the member is killed at it.
 
 #![allow(clippy::unwrap_used, reason = "in a test a failure is the message")]
 
@@ -27,8 +27,8 @@ const STAYS: usize = 24;
 const LIVE_BYTES: u64 = (KEYS / STAYS * VALUE_BYTES) as u64;
 /// What does not depend on the data: log that is kept for members that lag, and segments made in advance.
 const FIXED_BYTES: u64 = 64 * MIB;
-/// The log and the newest snapshot, with room to grow. The records are not in it: sled keeps their space.
-const BOUND_BYTES: u64 = FIXED_BYTES + 4 * LIVE_BYTES;
+/// The log, the newest snapshot and the records, with room to grow.
+const BOUND_BYTES: u64 = FIXED_BYTES + 6 * LIVE_BYTES;
 /// The slowest of machines.
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -92,22 +92,32 @@ where
     tasks.join_all().await;
 }
 
-/// Puts one new key after the other until `stop`; the number of acknowledged ones, which are all of them.
+/// Puts one new key after the other until `stop`, each until it is acknowledged; how many.
 async fn go_on_writing(client: Client, written: watch::Sender<usize>, stop: watch::Receiver<bool>) -> usize {
     while !*stop.borrow() {
         let number = *written.borrow();
-        client.put(format!("goes-on/{number:09}"), number.to_string()).await.unwrap();
+        let put = || client.put(format!("goes-on/{number:09}"), number.to_string());
+        eventually("a write", DEADLINE, put).await.unwrap();
         written.send_replace(number + 1);
     }
     *written.borrow()
 }
 
+/// The generations of the records in a data directory.
+fn generations(dir: &Path) -> Vec<u64> {
+    let names = std::fs::read_dir(dir.join("records")).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut found: Vec<u64> =
+        names.filter_map(|n| n.to_str()?.strip_prefix("records-")?.parse().ok()).collect();
+    found.sort_unstable();
+    found
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn log_and_snapshots_give_compacted_space_back_while_writes_go_on() {
+async fn compacted_space_comes_back_while_writes_go_on_and_after_a_kill() {
     let options = Options::default().flag("--snapshot-count", 500);
-    let cluster = Cluster::start(Flavor::Barque, 1, options).await.unwrap();
+    let mut cluster = Cluster::start(Flavor::Barque, 1, options).await.unwrap();
     let client = cluster.client(0);
-    let dir = cluster.data_dir(0);
+    let dir = cluster.data_dir(0).to_owned();
     let kept: Arc<Vec<Bytes>> = Arc::new((0..KEYS / STAYS).map(|_| value()).collect());
     let values = Arc::clone(&kept);
     for_all(&client, move |client, number| {
@@ -115,9 +125,9 @@ async fn log_and_snapshots_give_compacted_space_back_while_writes_go_on() {
         async move { drop(client.put(key(number), value).await.unwrap()) }
     })
     .await;
-    let full = disk_bytes(dir).unwrap();
-    println!("filled: {}", told_by_folder(dir));
-    assert!(full > KEYS as u64 * VALUE_BYTES as u64, "{full} bytes hold everything that was written");
+    let full = disk_bytes(&dir).unwrap();
+    println!("filled: {}", told_by_folder(&dir));
+    assert!(full > 2 * KEYS as u64 * VALUE_BYTES as u64, "{full} bytes hold the log and the records");
 
     let (written, mut count) = watch::channel(0);
     let stop = watch::Sender::new(false);
@@ -130,24 +140,53 @@ async fn log_and_snapshots_give_compacted_space_back_while_writes_go_on() {
     })
     .await;
     let revision = client.revision().await.unwrap();
+    let first = generations(&dir);
+    assert_eq!(first.len(), 1, "nothing was compacted yet");
     let compaction = pb::CompactionRequest { revision, physical: false };
     client.kv.clone().compact(compaction).await.unwrap();
 
-    let shrunk = eventually("a small log and a small snapshot", DEADLINE, || async {
+    // The next generation of the records appears while it is being filled.
+    let rewriting = eventually("a rewrite", DEADLINE, || async {
+        let now = generations(&dir);
+        if now == first { Err(told_by_folder(&dir)) } else { Ok(now) }
+    });
+    let rewriting = rewriting.await.unwrap();
+    cluster.kill9(0).unwrap();
+    println!("killed at: {rewriting:?}, now {:?}, {}", generations(&dir), told_by_folder(&dir));
+    cluster.restart(0).await.unwrap();
+
+    let shrunk = eventually("a small directory", DEADLINE, || async {
         // Reads are answered all the while.
         assert_eq!(client.get(key(0)).await.unwrap().as_ref(), Some(&kept[0]));
-        let folder = |name: &str| disk_bytes(&dir.join(name)).map_err(|error| error.to_string());
-        let bytes = folder("wal")? + folder("snapshots")?;
-        if bytes < BOUND_BYTES { Ok(bytes) } else { Err(told_by_folder(dir)) }
+        let bytes = disk_bytes(&dir).map_err(|error| error.to_string())?;
+        // The old generation is removed right after the new one counts.
+        if bytes < BOUND_BYTES && generations(&dir).len() == 1 {
+            Ok(bytes)
+        } else {
+            Err(told_by_folder(&dir))
+        }
     });
     let shrunk = shrunk.await;
-    println!("after: {} of {full}, {}", disk_bytes(dir).unwrap(), told_by_folder(dir));
+    println!("after: {} of {full}, {}", disk_bytes(&dir).unwrap(), told_by_folder(&dir));
     shrunk.unwrap();
     // It has not stopped meanwhile.
     let before = *count.borrow();
     count.wait_for(|count| *count > before + 100).await.unwrap();
     stop.send_replace(true);
     let written = writer.await.unwrap();
+    check(&client, written, &kept).await;
+
+    // What the next start reads is what was written anew.
+    cluster.kill9(0).unwrap();
+    cluster.restart(0).await.unwrap();
+    check(&client, written, &kept).await;
+    let log = cluster.log(0);
+    assert!(log.contains("the records gave space back"), "the log does not tell of it");
+    assert!(!log.contains("Discarded"), "the records were thrown away");
+}
+
+/// Everything that was acknowledged is there.
+async fn check(client: &Client, written: usize, kept: &[Bytes]) {
     let all = pb::RangeRequest { key: "goes-on/".into(), range_end: "goes-on0".into(), ..Default::default() };
     let found = client.range(all).await.unwrap().kvs;
     assert_eq!(found.len(), written, "acknowledged writes");

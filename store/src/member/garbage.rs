@@ -1,4 +1,5 @@
-//! Forgets compacted history in small steps, between the entries that the state machine executes.
+//! Forgets compacted history in small steps, between the entries that the state machine executes; then has its space
+//! on disk given back.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -10,6 +11,7 @@ use crate::ids::Revision;
 use crate::metrics::Metrics;
 use crate::raft::node::RaftHandle;
 use crate::raft::state_machine::StateMachine;
+use crate::records::RecordWriter;
 use crate::state::published::Published;
 
 /// Events forgotten in one step; about a millisecond's work.
@@ -20,6 +22,7 @@ pub async fn run(
     raft: RaftHandle,
     published: Arc<Published>,
     collected: watch::Sender<Revision>,
+    records: Arc<RecordWriter>,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 ) {
@@ -42,6 +45,7 @@ pub async fn run(
                 Ok(false) => {
                     began = None;
                     collected.send_replace(target);
+                    records.give_space_back();
                     let took_ms = began_at.elapsed().as_secs_f64() * 1e3;
                     metrics.mvcc.db_compaction_total_milliseconds.observe(took_ms);
                     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -1,7 +1,6 @@
 //! A snapshot for a client: a picture of the whole state, or what of it came after a revision, written to a file that
 //! only this stream knows.
 
-use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -18,12 +17,12 @@ use crate::ids::Revision;
 use crate::raft::snapshots::Snapshots;
 use crate::rpc::backend::Snapshot;
 use crate::snapshot::SnapshotWriter;
+use crate::state::newest_picture::{Watched, from_newest_picture};
 use crate::state::published::{Picture, Published};
-use crate::stored::StoredVersion;
 
 const CHUNK_BYTES: u64 = 256 * 1024;
 /// A compaction that takes away history that is being read from disk makes one start over with the newest picture.
-const ATTEMPTS: usize = 3;
+pub(super) const ATTEMPTS: usize = 3;
 
 /// A snapshot cannot be written for a client.
 #[derive(Debug, thiserror::Error)]
@@ -34,40 +33,6 @@ enum WriteError {
     /// The disk, or history on it.
     #[error(transparent)]
     Io(#[from] io::Error),
-}
-
-/// Sees whether history was compacted while it was read.
-#[derive(Default)]
-pub(super) struct Watched(Cell<bool>);
-
-impl Watched {
-    /// The same items.
-    pub(super) fn watch(
-        &self,
-        items: impl Iterator<Item = Result<StoredVersion, CommandError>>,
-    ) -> impl Iterator<Item = Result<StoredVersion, CommandError>> {
-        items.inspect(|item| {
-            if matches!(item, Err(CommandError::Compacted)) {
-                self.0.set(true);
-            }
-        })
-    }
-}
-
-/// Has `write` write the newest picture; again from the then newest one when history that it read was compacted
-/// meanwhile.
-pub(super) fn from_newest_picture<T, E>(
-    published: &Published,
-    write: impl Fn(&Picture, &Watched) -> Result<T, E>,
-) -> Result<T, E> {
-    let mut attempt = 1;
-    loop {
-        let watched = Watched::default();
-        match write(&published.picture(), &watched) {
-            Err(_) if watched.0.get() && attempt < ATTEMPTS => attempt += 1,
-            done => return done,
-        }
-    }
 }
 
 /// Writes the snapshot, then streams it. The file has no name, so a stream that breaks leaves nothing.
@@ -85,7 +50,9 @@ pub async fn snapshot(
     let sent_seconds = sent_seconds.clone();
     let (snapshots, published) = (Arc::clone(snapshots), Arc::clone(published));
     let written = tokio::task::spawn_blocking(move || {
-        from_newest_picture(&published, |picture, watched| write(&snapshots, picture, since, watched))
+        from_newest_picture(&published, ATTEMPTS, |picture, watched| {
+            write(&snapshots, picture, since, watched)
+        })
     });
     let written = written.await.map_err(|_| StoreError::Stopped)?;
     let Written { file, size_bytes, revision } = written.map_err(|error| match error {

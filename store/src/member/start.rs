@@ -38,6 +38,7 @@ use crate::raft::snapshot_transfer::SnapshotReceiver;
 use crate::raft::snapshots::Snapshots;
 use crate::raft::state_machine::{StateMachine, Surroundings};
 use crate::raft::types::{PeerNode, log_id};
+use crate::records::RecordsMetrics;
 use crate::rpc::backend::Limits;
 use crate::rpc::permit::{LoginSettings, Logins};
 use crate::state::published::Published;
@@ -167,8 +168,7 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
     let mut wal_config = WalConfig::new(data_dir.wal(), own.cluster, own.member);
     wal_config.metrics = Arc::new(DiskCounts(Arc::clone(&settings.metrics)));
     let (snapshots_dir, records_dir) = (data_dir.snapshots(), data_dir.records());
-    let commit_seconds = settings.metrics.disk.backend_commit_duration_seconds.clone();
-    let committed = move |took: Duration| commit_seconds.observe(took.as_secs_f64());
+    let counts = DiskCounts(Arc::clone(&settings.metrics));
     // Neither needs the other, and each reads much.
     let began = Instant::now();
     let log = tokio::task::spawn_blocking(move || {
@@ -176,8 +176,7 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
         tracing::info!(entries = opened.1.entries, took_ms = began.elapsed().as_millis(), "the log is open");
         Ok::<_, StartError>(opened)
     });
-    let state =
-        tokio::task::spawn_blocking(move || restore::restore(&snapshots_dir, &records_dir, committed));
+    let state = tokio::task::spawn_blocking(move || restore::restore(&snapshots_dir, &records_dir, counts));
     let (log, state) = tokio::join!(log, state);
     let ended = |error: tokio::task::JoinError| NodeError::Fatal(error.to_string());
     let (wal, recovered) = log.map_err(ended)??;
@@ -295,7 +294,7 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
     Ok(Started { member, peer_service })
 }
 
-/// Moves the metrics of the log.
+/// Moves the metrics of the log and of the records.
 struct DiskCounts(Arc<Metrics>);
 
 impl WalMetrics for DiskCounts {
@@ -306,6 +305,16 @@ impl WalMetrics for DiskCounts {
     fn written(&self, bytes: u64, took: Duration) {
         self.0.disk.wal_write_bytes.inc_by(bytes);
         self.0.disk.wal_write_duration_seconds.observe(took.as_secs_f64());
+    }
+}
+
+impl RecordsMetrics for DiskCounts {
+    fn committed(&self, took: Duration) {
+        self.0.disk.backend_commit_duration_seconds.observe(took.as_secs_f64());
+    }
+
+    fn rewritten(&self, took: Duration) {
+        self.0.disk.backend_defrag_duration_seconds.observe(took.as_secs_f64());
     }
 }
 
@@ -391,6 +400,7 @@ impl Member {
             inner.raft.clone(),
             Arc::clone(&inner.published),
             inner.collected.clone(),
+            Arc::clone(&inner.records),
             Arc::clone(&inner.metrics),
             stop(),
         ));

@@ -15,6 +15,8 @@ pub struct DiskMetrics {
     pub wal_write_bytes: IntCounter,
     /// One batch of records written behind.
     pub backend_commit_duration_seconds: Histogram,
+    /// The records written anew, which gives space back.
+    pub backend_defrag_duration_seconds: Histogram,
     /// One snapshot sent to a client, from its writing to its last byte.
     pub backend_snapshot_duration_seconds: Histogram,
     /// One snapshot of this member's own, written.
@@ -45,6 +47,11 @@ impl DiskMetrics {
                 "etcd_disk_backend_commit_duration_seconds",
                 "The latency distributions of batches written behind to the backend.",
                 doubling(0.001, 14),
+            ),
+            backend_defrag_duration_seconds: r.histogram(
+                "etcd_disk_backend_defrag_duration_seconds",
+                "The latency distributions of writing the backend anew to give space back.",
+                doubling(0.1, 13),
             ),
             backend_snapshot_duration_seconds: r.histogram(
                 "etcd_disk_backend_snapshot_duration_seconds",

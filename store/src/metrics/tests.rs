@@ -24,6 +24,7 @@ fn a_scrape_has_the_names_that_alert_rules_select() {
         "etcd_server_quota_backend_bytes",
         "etcd_disk_wal_fsync_duration_seconds_bucket",
         "etcd_disk_backend_commit_duration_seconds_bucket",
+        "etcd_disk_backend_defrag_duration_seconds_bucket",
         "etcd_mvcc_db_total_size_in_bytes",
         "etcd_mvcc_db_total_size_in_use_in_bytes",
         "etcd_network_peer_round_trip_time_seconds_bucket",

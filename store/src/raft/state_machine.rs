@@ -22,6 +22,7 @@ use crate::ids::MemberId;
 use crate::metrics::{ApplyCounts, InProgress, Metrics};
 use crate::records::{Persisted, RecordBatch, RecordWriter};
 use crate::snapshot::{self, SnapshotReader};
+use crate::state::newest_picture::from_newest_picture;
 use crate::state::published::{Picture, Published};
 use crate::state::{Effects, LeaseChange, State, batch};
 use crate::storage::restore::{self, RestoreError};
@@ -299,9 +300,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
-        let picture = Self::picture(&self.state, self.applied.as_ref(), &self.encoded_membership, None);
         SnapshotBuilder {
-            picture,
+            published: Arc::clone(&self.around.published),
             snapshots: Arc::clone(&self.around.snapshots),
             metrics: Arc::clone(&self.around.metrics),
         }
@@ -344,9 +344,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 }
 
-/// Writes a snapshot of one picture, while the state machine goes on.
+/// Writes a snapshot of one picture, while the state machine goes on: of the newest one, as often as a compaction
+/// takes away history that is being read from disk, since openraft ends the member when a snapshot fails.
 pub struct SnapshotBuilder {
-    picture: Picture,
+    published: Arc<Published>,
     snapshots: Arc<Snapshots>,
     metrics: Arc<Metrics>,
 }
@@ -355,14 +356,17 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = OpenSnapshot;
 
     async fn build_snapshot(&mut self) -> std::io::Result<Snapshot> {
-        let picture = self.picture.clone();
+        let published = Arc::clone(&self.published);
         let snapshots = Arc::clone(&self.snapshots);
         let synced = self.metrics.disk.snap_fsync_duration_seconds.clone();
         let began = Instant::now();
         let written = tokio::task::spawn_blocking(move || {
-            let manifest = snapshots.manifest(&picture, None);
-            let mut synced = |took: Duration| synced.observe(took.as_secs_f64());
-            snapshot::write_file(&snapshots.dir, &manifest, picture.view.items(), &mut synced)
+            from_newest_picture(&published, usize::MAX, |picture, watched| {
+                let manifest = snapshots.manifest(picture, None);
+                let mut synced = |took: Duration| synced.observe(took.as_secs_f64());
+                let items = watched.watch(picture.view.items());
+                snapshot::write_file(&snapshots.dir, &manifest, items, &mut synced)
+            })
         });
         let file = written.await.map_err(std::io::Error::other)?.map_err(other)?;
         self.metrics.disk.snap_save_total_duration_seconds.observe(began.elapsed().as_secs_f64());

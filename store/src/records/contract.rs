@@ -147,6 +147,7 @@ enum Step {
     Close,
     Drop,
     Clear,
+    Shrink(u8),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -157,6 +158,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Close),
         1 => Just(Step::Drop),
         1 => Just(Step::Clear),
+        4 => (1u8..6).prop_map(Step::Shrink),
     ]
 }
 
@@ -167,8 +169,9 @@ proptest! {
     #[test]
     fn sled_does_what_a_map_does(steps in prop::collection::vec(step(), 1..40)) {
         let dir = tempfile::tempdir().unwrap();
-        // Opened anew after nearly every flush.
-        let options = SledOptions { reopen_bytes: 20_000, ..SledOptions::default() };
+        // Opened anew after nearly every flush, written anew for next to nothing.
+        let rewrite = RewriteRule { worth_bytes: 0, reserve_bytes: 0, step_bytes: 5_000, ..RewriteRule::default() };
+        let options = SledOptions { reopen_bytes: 20_000, rewrite, ..SledOptions::default() };
         let (mut store, opened) = SledRecords::open(dir.path(), options, &mut |_| {}).unwrap();
         prop_assert_eq!(opened, Opened::New);
         let mut model = BTreeMap::new();
@@ -203,6 +206,12 @@ proptest! {
                     prop_assert_eq!(opened, expected);
                     prop_assert_eq!(found, model.values().cloned().collect::<Vec<_>>());
                     store = again;
+                }
+                Step::Shrink(parts) => {
+                    for _ in 0..parts {
+                        let shrink = store.shrink().unwrap();
+                        prop_assert!(!matches!(shrink, Shrink::GaveUp { .. }), "{:?}", shrink);
+                    }
                 }
                 Step::Clear => {
                     store.clear().unwrap();

@@ -84,7 +84,7 @@ impl Engine {
 
 /// Waits until the locks of an engine that was shut are really gone: a child process that another thread is
 /// just starting holds a copy of every open file, and with it the lock, until it runs its own program. To be
-/// called only where no engine is open, which the lock of [`super::SledRecords`] sees to.
+/// called only where no engine is open on this directory, which the lock of [`super::SledRecords`] sees to.
 fn wait_for_locks(dir: &Path) -> io::Result<()> {
     for path in [dir.to_owned(), dir.join("metadata")] {
         match File::open(path) {
@@ -161,10 +161,11 @@ enum Message<M, T> {
     End(Result<T, String>),
 }
 
-fn empty_data_files(db_dir: &Path) {
+/// Takes the content from an engine's files, and with it their space, though somebody may hold them open.
+pub(super) fn empty_data_files(db_dir: &Path) {
     let Ok(entries) = fs::read_dir(db_dir.join("slabs")) else { return };
     for entry in entries.flatten() {
-        // Best effort: what stays is only a thread that runs on.
+        // Best effort: what stays is a thread that runs on, or space until the process ends.
         let _ = File::options().write(true).open(entry.path()).and_then(|f| f.set_len(0));
     }
 }

@@ -13,13 +13,15 @@ use crate::stored::{StateMeta, StoredVersion};
 mod engine;
 mod marker;
 pub mod memory;
+pub mod rewrite_rule;
 pub mod sled;
 pub mod value;
 pub mod writer;
 
 pub use self::memory::MemoryRecords;
+pub use self::rewrite_rule::RewriteRule;
 pub use self::sled::{Opened, SledOptions, SledRecords};
-pub use self::writer::{Persisted, RecordWriter, WriterOptions};
+pub use self::writer::{Persisted, RecordWriter, RecordsMetrics, WriterOptions};
 
 /// What is written in one piece: all of it or nothing survives a crash.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,6 +62,27 @@ impl RecordBatch {
     }
 }
 
+/// How far [`RecordStore::shrink`] is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shrink {
+    /// Nothing is under way: it is not worth it, or not possible now.
+    Idle,
+    /// A part of it is done.
+    More,
+    /// The file system has its space back.
+    Done {
+        /// Bytes on disk when it began.
+        before_bytes: u64,
+        /// And now.
+        after_bytes: u64,
+    },
+    /// It could not be done. What is stored is where it was.
+    GaveUp {
+        /// Why.
+        why: String,
+    },
+}
+
 /// The record store failed. Nothing is lost: log and snapshot have everything.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordsError {
@@ -86,7 +109,7 @@ pub enum RecordsError {
 
 /// Where records are kept. All methods block the thread.
 ///
-/// One thread writes (`apply`, `flush`, `clear`, `close`), any number reads meanwhile. A read sees whole
+/// One thread writes (`apply`, `flush`, `shrink`, `clear`, `close`), any number reads meanwhile. A read sees whole
 /// records, but a scan is no snapshot: a concurrent batch may show in part.
 pub trait RecordStore: Send + Sync {
     /// Takes a batch. On disk after the next flush, together with all batches since the last one.
@@ -135,6 +158,14 @@ pub trait RecordStore: Send + Sync {
     /// # Errors
     /// When the disk fails.
     fn clear(&self) -> Result<(), RecordsError>;
+
+    /// Gives space that nothing uses back to the file system: begins, if that is worth it, or does a bounded part of
+    /// what it began. To be called again after [`Shrink::More`], between batches or after many of them. Whenever it
+    /// is interrupted, everything that was flushed is there after a restart.
+    ///
+    /// # Errors
+    /// When what is stored can no longer be used. That it could not be given back is no error.
+    fn shrink(&self) -> Result<Shrink, RecordsError>;
 
     /// Bytes on disk.
     ///

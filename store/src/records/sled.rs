@@ -6,31 +6,25 @@ use std::io;
 use std::ops::{Bound, ControlFlow};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use rustix::fs::{FlockOperation, flock};
 
-use super::engine::{Db, Engine, LEAF_FANOUT, guarded};
+use self::ledger::Ledger;
+use self::opening::{Trusted, nothing_is_missing, read_meta, read_stretch, trusted};
+use self::rewrite::Rewrite;
+use super::engine::{Db, Engine};
 use super::marker::{Marker, fingerprint, generation_path, remove_generations_but};
-use super::value::{
-    KEY_LEN, META_KEY, Meta, Totals, decode, decode_meta, encode_key, encode_meta, encode_value,
-};
-use super::{RecordBatch, RecordStore, RecordsError};
-use crate::ids::{Revision, SubRevision};
+use super::rewrite_rule::{LastCopy, RewriteRule};
+use super::value::{KEY_LEN, META_KEY, Meta, decode, encode_key, encode_meta};
+use super::{RecordBatch, RecordStore, RecordsError, Shrink};
+use crate::ids::SubRevision;
 use crate::stored::{StateMeta, StoredVersion};
 
-/// Cache while opening: nearly none, so that every leaf is read from disk each time. That is what lets a
-/// reader that runs in circles be stopped.
-const OPENING_CACHE_BYTES: usize = 4096;
-/// Records that are handed from a reading thread to the opening one in one piece.
-const CHUNK: usize = 512;
-/// Threads that read and check while opening.
-const READERS: usize = 2;
-/// Stretches of history that they take in turns, so that both end at about the same time.
-const STRETCHES: i64 = 32;
+mod ledger;
+mod opening;
+mod rewrite;
 
 /// How the engine is used.
 #[derive(Clone, Copy, Debug)]
@@ -42,11 +36,18 @@ pub struct SledOptions {
     pub reopen_bytes: u64,
     /// Opening is given up when no further record is found for so long.
     pub stall: Duration,
+    /// When the engine's files are written anew because they hold little, see [`RecordStore::shrink`].
+    pub rewrite: RewriteRule,
 }
 
 impl Default for SledOptions {
     fn default() -> Self {
-        Self { cache_bytes: 32 << 20, reopen_bytes: 64 << 20, stall: Duration::from_secs(20) }
+        Self {
+            cache_bytes: 32 << 20,
+            reopen_bytes: 64 << 20,
+            stall: Duration::from_secs(20),
+            rewrite: RewriteRule::default(),
+        }
     }
 }
 
@@ -85,23 +86,18 @@ enum State {
 
 struct Writing {
     generation: u64,
-    totals: Totals,
-    /// About what the engine keeps in memory of what was written since it was opened.
-    kept_bytes: u64,
-    /// Removals since the last flush, and the bytes they removed.
-    removed: (u64, u64),
+    ledger: Ledger,
+    /// The next generation, while it is being filled from this one.
+    rewrite: Option<Rewrite>,
+    /// What the rewrite made that began this generation.
+    last_copy: Option<LastCopy>,
+    /// When a rewrite failed.
+    failed_at: Option<Instant>,
 }
 
 impl Writing {
-    fn new(generation: u64, totals: Totals) -> Self {
-        Self { generation, totals, kept_bytes: 0, removed: (0, 0) }
-    }
-
-    /// A removal keeps its whole leaf in memory: at most one for each removal, and for each leaf flushed.
-    fn count_removals(&mut self, leaves_flushed: u64) {
-        let (records, bytes) = std::mem::take(&mut self.removed);
-        let leaf_bytes = bytes / records.max(1) * LEAF_FANOUT as u64;
-        self.kept_bytes += records.min(leaves_flushed) * leaf_bytes;
+    fn new(generation: u64, ledger: Ledger) -> Self {
+        Self { generation, ledger, rewrite: None, last_copy: None, failed_at: None }
     }
 }
 
@@ -125,7 +121,7 @@ impl SledRecords {
         let marker = Marker::read(dir).map_err(failed)?;
         let marked = marker.as_ref().map(Marker::generation);
         let found = remove_generations_but(dir, marked).map_err(failed)?;
-        let Trusted { generation, engine, totals, opened } =
+        let Trusted { generation, engine, ledger, opened } =
             match trusted(dir, marker, &found, options, visit)? {
                 Ok(trusted) => trusted,
                 Err(why) => {
@@ -133,14 +129,14 @@ impl SledRecords {
                     let generation = found.iter().copied().chain(marked).max().unwrap_or(0) + 1;
                     let engine = begin(dir, generation, options)?;
                     let opened = if found.is_empty() { Opened::New } else { Opened::Discarded { why } };
-                    Trusted { generation, engine, totals: Totals::default(), opened }
+                    Trusted { generation, engine, ledger: Ledger::default(), opened }
                 }
             };
         let store = Self {
             dir: dir.to_owned(),
             options,
             state: RwLock::new(State::Working(engine)),
-            writing: Mutex::new(Writing::new(generation, totals)),
+            writing: Mutex::new(Writing::new(generation, ledger)),
             lock,
         };
         Ok((store, opened))
@@ -192,7 +188,7 @@ impl SledRecords {
             match engine.shut().and_then(|()| Engine::open(&path, self.options.cache_bytes)) {
                 Ok(engine) => {
                     *state = State::Working(engine);
-                    writing.kept_bytes = 0;
+                    writing.ledger.nothing_is_kept();
                     return Ok(());
                 }
                 Err(what) => what,
@@ -206,44 +202,32 @@ impl RecordStore for SledRecords {
     fn apply(&self, mut batch: RecordBatch) -> Result<(), RecordsError> {
         batch.cancel_out();
         let mut writing = self.writing.lock();
-        let mut totals = writing.totals;
-        let mut bytes = 0;
-        let mut removed = writing.removed;
+        let ledger = &mut writing.ledger;
         self.with(|db| {
-            // Removed one by one, since a batch leaves emptied leaves behind for ever. Still atomic with the
-            // batch: nobody else flushes in between.
-            for at in &batch.remove {
-                if let Some(value) = db.remove(encode_key(*at)).map_err(io_fault)? {
-                    totals.remove(*at);
-                    removed = (removed.0 + 1, removed.1 + (KEY_LEN + value.len()) as u64);
-                }
-            }
-            let mut engine_batch = ::sled::Batch::default();
-            let mut value = vec![];
-            for version in &batch.put {
-                let key = encode_key(version.at);
-                if version.at > totals.high || !db.contains_key(key).map_err(io_fault)? {
-                    totals.add(version.at);
-                }
-                encode_value(&key, version, &mut value);
-                bytes += (KEY_LEN + value.len()) as u64;
-                engine_batch.insert(&key[..], &value[..]);
-            }
-            let meta = encode_meta(&Meta { totals, state: batch.meta }).map_err(Fault::Engine)?;
-            engine_batch.insert(&META_KEY[..], meta);
+            // Still atomic: nobody else flushes in between.
+            ledger.remove(db, batch.remove.iter().copied())?;
+            let mut engine_batch = ledger.put(db, batch.put.iter())?;
+            let meta = Meta { totals: ledger.totals, state: batch.meta.clone() };
+            engine_batch.insert(&META_KEY[..], encode_meta(&meta).map_err(Fault::Engine)?);
             db.apply_batch(engine_batch).map_err(io_fault)
         })?;
-        writing.totals = totals;
-        writing.removed = removed;
-        writing.kept_bytes += bytes;
+        self.follow(&mut writing, &batch);
         Ok(())
     }
 
     fn flush(&self) -> Result<(), RecordsError> {
         let mut writing = self.writing.lock();
         let leaves = self.with(|db| db.flush().map(|stats| stats.objects_flushed).map_err(io_fault))?;
-        writing.count_removals(leaves);
-        if writing.kept_bytes >= self.options.reopen_bytes { self.reopen(&mut writing) } else { Ok(()) }
+        let kept_bytes = writing.ledger.flushed(leaves);
+        if kept_bytes >= self.options.reopen_bytes { self.reopen(&mut writing) } else { Ok(()) }
+    }
+
+    fn shrink(&self) -> Result<Shrink, RecordsError> {
+        let mut writing = self.writing.lock();
+        match writing.rewrite.take() {
+            Some(rewrite) => self.go_on_rewriting(&mut writing, rewrite),
+            None => self.begin_rewriting(&mut writing),
+        }
     }
 
     fn load(&self, visit: &mut dyn FnMut(StoredVersion)) -> Result<(), RecordsError> {
@@ -284,6 +268,9 @@ impl RecordStore for SledRecords {
 
     fn clear(&self) -> Result<(), RecordsError> {
         let mut writing = self.writing.lock();
+        if let Some(rewrite) = writing.rewrite.take() {
+            rewrite.discard();
+        }
         let mut state = self.state.write();
         let next = writing.generation + 1;
         match std::mem::replace(&mut *state, State::Failed("it could not be cleared".to_owned())) {
@@ -297,7 +284,7 @@ impl RecordStore for SledRecords {
         }
         remove_generations_but(&self.dir, None).map_err(|e| failed(&self.dir, e.to_string()))?;
         *state = State::Working(begin(&self.dir, next, self.options)?);
-        *writing = Writing::new(next, Totals::default());
+        *writing = Writing::new(next, Ledger::default());
         Ok(())
     }
 
@@ -307,7 +294,10 @@ impl RecordStore for SledRecords {
 
     fn close(&self) -> Result<(), RecordsError> {
         self.flush()?;
-        let writing = self.writing.lock();
+        let mut writing = self.writing.lock();
+        if let Some(rewrite) = writing.rewrite.take() {
+            rewrite.discard();
+        }
         let mut state = self.state.write();
         let State::Working(engine) = std::mem::replace(&mut *state, State::Closed) else {
             return Err(RecordsError::Closed);
@@ -322,6 +312,9 @@ impl RecordStore for SledRecords {
 impl Drop for SledRecords {
     /// Without [`RecordStore::close`] the next start checks everything.
     fn drop(&mut self) {
+        if let Some(rewrite) = self.writing.get_mut().rewrite.take() {
+            rewrite.discard();
+        }
         if let State::Working(engine) = std::mem::replace(self.state.get_mut(), State::Closed) {
             match engine.with(|db| db.flush().map_err(|e| e.to_string())) {
                 Ok(_) => drop(engine.shut()),
@@ -358,191 +351,10 @@ fn failed(dir: &Path, what: String) -> RecordsError {
     RecordsError::Failed { dir: dir.display().to_string(), what }
 }
 
-struct Trusted {
-    generation: u64,
-    engine: Engine,
-    totals: Totals,
-    opened: Opened,
-}
-
-/// The store that the marker speaks of, or why it cannot be used.
-fn trusted(
-    dir: &Path,
-    marker: Option<Marker>,
-    found: &[u64],
-    options: SledOptions,
-    visit: &mut dyn FnMut(StoredVersion),
-) -> Result<Result<Trusted, String>, RecordsError> {
-    let write = |marker: Marker| marker.write(dir).map_err(|e| failed(dir, e.to_string()));
-    let Some(marker) = marker else { return Ok(Err("it has no marker".to_owned())) };
-    let generation = marker.generation();
-    if !found.contains(&generation) {
-        return Ok(Err("its files are gone".to_owned()));
-    }
-    let path = generation_path(dir, generation);
-    let opened = match marker {
-        Marker::Clean(_, print) if fingerprint(&path).ok().as_ref() == Some(&print) => Opened::Clean,
-        Marker::Clean(..) => {
-            return Ok(Err("its files are not those that were left at the last stop".to_owned()));
-        }
-        Marker::Open(_) => Opened::Unclean,
-        Marker::Opening(_) => return Ok(Err("the last attempt to open it did not end".to_owned())),
-    };
-    write(Marker::Opening(generation))?;
-    let read = read_guarded(&path, options.stall, visit);
-    let engine = read.and_then(|meta| Ok((Engine::open(&path, options.cache_bytes)?, meta.totals)));
-    if engine.is_ok() {
-        write(Marker::Open(generation))?;
-    }
-    Ok(engine.map(|(engine, totals)| Trusted { generation, engine, totals, opened }))
-}
-
-fn read_guarded(path: &Path, stall: Duration, visit: &mut dyn FnMut(StoredVersion)) -> Result<Meta, String> {
-    let dir = path.to_owned();
-    let work = move |send: &(dyn Fn((usize, Vec<StoredVersion>)) + Sync)| {
-        let engine = Engine::open(&dir, OPENING_CACHE_BYTES)?;
-        match read_everything(&engine, send) {
-            Ok(meta) => engine.shut().map(|()| meta),
-            Err(what) => {
-                engine.abandon();
-                Err(what)
-            }
-        }
-    };
-    let mut read: Vec<Vec<Vec<StoredVersion>>> = Vec::new();
-    let meta = guarded(path, stall, work, |(stretch, chunk)| {
-        if read.len() <= stretch {
-            read.resize_with(stretch + 1, Vec::new);
-        }
-        read[stretch].push(chunk);
-    })?;
-    read.into_iter().flatten().flatten().for_each(visit);
-    Ok(meta)
-}
-
-/// Reads all records on several threads, compares them with the totals, and sends them with the number of their
-/// stretch of history; those of one stretch come in order.
-fn read_everything(
-    engine: &Engine,
-    send: &(dyn Fn((usize, Vec<StoredVersion>)) + Sync),
-) -> Result<Meta, String> {
-    let (meta, stretches) = engine.with(|db| {
-        let meta = read_meta(db).map_err(what)?.unwrap_or_default();
-        let first = first_place(db).map_err(what)?.unwrap_or_default();
-        let stretches = stretches(first.main.0, meta.totals.high.main.0);
-        Ok((meta, stretches))
-    })?;
-    let next = AtomicUsize::new(0);
-    let read = || {
-        let mut totals = Totals::default();
-        let mut chunk = Vec::with_capacity(CHUNK);
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some(stretch) = stretches.get(number) else { return Ok::<_, String>(totals) };
-            let collect = &mut |version| {
-                chunk.push(version);
-                if chunk.len() == CHUNK {
-                    send((number, std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK))));
-                }
-            };
-            let part = engine.with(|db| read_stretch(db, stretch, collect).map_err(what));
-            // The other threads need not go on for nothing.
-            let part = part.inspect_err(|_| next.store(stretches.len(), Ordering::Relaxed))?;
-            totals.add_all(&part);
-            send((number, std::mem::take(&mut chunk)));
-        }
-    };
-    let parts: Vec<Result<Totals, String>> = thread::scope(|scope| {
-        let helpers: Vec<_> = (1..READERS)
-            .map(|_| thread::Builder::new().name("records-check".to_owned()).spawn_scoped(scope, read))
-            .collect();
-        let own = read();
-        // A thread that could not be started leaves its work to the others, and a panic is an error already.
-        let helped = helpers
-            .into_iter()
-            .flatten()
-            .map(|helper| helper.join().unwrap_or_else(|_| Err("a checking thread panicked".to_owned())));
-        helped.chain([own]).collect()
-    });
-    let mut totals = Totals::default();
-    for part in parts {
-        totals.add_all(&part?);
-    }
-    nothing_is_missing(&meta, &totals).map_err(what)?;
-    Ok(meta)
-}
-
 /// A new, empty generation.
 fn begin(dir: &Path, generation: u64, options: SledOptions) -> Result<Engine, RecordsError> {
     Marker::Open(generation).write(dir).map_err(|e| failed(dir, e.to_string()))?;
     Engine::open(&generation_path(dir, generation), options.cache_bytes).map_err(|what| failed(dir, what))
-}
-
-fn read_meta(db: &Db) -> Result<Option<Meta>, Fault> {
-    let value = db.get(META_KEY).map_err(io_fault)?;
-    value.map(|value| decode_meta(&value)).transpose().map_err(Fault::Damage)
-}
-
-/// A part of history: from the first revision on, up to before the second one. Nothing means no bound.
-type Stretch = (Option<i64>, Option<i64>);
-
-/// Cuts history between two revisions into stretches that leave no place out, whatever is there.
-fn stretches(first: i64, last: i64) -> Vec<Stretch> {
-    let step = (last.saturating_sub(first) / STRETCHES).max(1);
-    let cuts = (1..STRETCHES).map(|n| first.saturating_add(n * step)).take_while(|cut| *cut <= last);
-    let bounds: Vec<Option<i64>> = [None].into_iter().chain(cuts.map(Some)).chain([None]).collect();
-    bounds.windows(2).map(|pair| (pair[0], pair[1])).collect()
-}
-
-fn start_of(main: i64) -> [u8; KEY_LEN] {
-    encode_key(SubRevision { main: Revision(main), sub: 0 })
-}
-
-/// The place of the first record.
-fn first_place(db: &Db) -> Result<Option<SubRevision>, Fault> {
-    let after_meta = (Bound::Excluded(&META_KEY[..]), Bound::Unbounded);
-    let Some(first) = db.range::<&[u8], _>(after_meta).next() else { return Ok(None) };
-    let (key, value) = first.map_err(io_fault)?;
-    Ok(Some(decode(&key, &value).map_err(damage)?.at))
-}
-
-/// Reads the records of a stretch, in order.
-fn read_stretch(
-    db: &Db,
-    (from, upto): &Stretch,
-    visit: &mut dyn FnMut(StoredVersion),
-) -> Result<Totals, Fault> {
-    let from = from.map_or(Bound::Unbounded, |main| Bound::Included(start_of(main)));
-    let upto = upto.map(start_of);
-    let mut totals = Totals::default();
-    let mut last = None;
-    // The engine does not stop at an upper bound, but reads all that is behind it.
-    for entry in db.range::<[u8; KEY_LEN], _>((from, Bound::Unbounded)) {
-        let (key, value) = entry.map_err(io_fault)?;
-        if upto.is_some_and(|upto| key[..] >= upto[..]) {
-            break;
-        }
-        if key[..] == META_KEY {
-            continue;
-        }
-        let version = decode(&key, &value).map_err(damage)?;
-        if last.is_some_and(|last| last >= version.at) {
-            return Err(damage("records are out of order"));
-        }
-        last = Some(version.at);
-        totals.add(version.at);
-        visit(version);
-    }
-    Ok(totals)
-}
-
-/// Compares what was read with what should be there.
-fn nothing_is_missing(meta: &Meta, read: &Totals) -> Result<(), Fault> {
-    if meta.totals.same_records(read) {
-        return Ok(());
-    }
-    let (here, should) = (read.count, meta.totals.count);
-    Err(Fault::Damage(format!("it holds {here} records, and not the {should} that it should")))
 }
 
 fn allocated_bytes(dir: &Path) -> io::Result<u64> {
@@ -562,19 +374,5 @@ fn allocated_bytes(dir: &Path) -> io::Result<u64> {
 
 #[cfg(test)]
 mod damage_tests;
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stretches_leave_no_place_out() {
-        for (first, last) in [(0, 0), (1, 1), (5, 6), (1, 1_000_003), (0, i64::MAX), (7, 3)] {
-            let stretches = stretches(first, last);
-            assert!(stretches.len() <= STRETCHES as usize);
-            assert_eq!((stretches[0].0, stretches[stretches.len() - 1].1), (None, None));
-            assert!(stretches.windows(2).all(|pair| pair[0].1.is_some() && pair[0].1 == pair[1].0));
-            assert!(stretches.iter().all(|(from, upto)| from.is_none() || upto.is_none() || from < upto));
-        }
-    }
-}
+mod rewrite_tests;

@@ -101,6 +101,12 @@ pub fn encode_value(key: &[u8; KEY_LEN], version: &StoredVersion, out: &mut Vec<
     out.extend_from_slice(record);
 }
 
+/// Bytes of the key and the value of a record.
+#[must_use]
+pub fn stored_bytes(version: &StoredVersion) -> u64 {
+    (KEY_LEN + VALUE_HEAD_LEN + version.record.encoded().len()) as u64
+}
+
 /// A record from its key and value.
 ///
 /// # Errors
@@ -181,6 +187,7 @@ mod tests {
             let mut key = encode_key(version.at);
             let mut encoded = vec![];
             encode_value(&key, &version, &mut encoded);
+            prop_assert_eq!(stored_bytes(&version), (KEY_LEN + encoded.len()) as u64);
             prop_assert_eq!(decode(&key, &encoded), Ok(version));
             let at = at.index(KEY_LEN + encoded.len());
             if at < KEY_LEN { key[at] ^= change } else { encoded[at - KEY_LEN] ^= change }

@@ -6,6 +6,9 @@
 //! flushes them and would hold them all in memory. Handing over costs the apply path a lock and moving a few
 //! pointers; it waits only while more than `limit_bytes` wait, which is a disk slower than the network.
 //!
+//! When asked to, the same thread has the store give space back, a bounded part after each batch, so that batches wait
+//! no longer than for one such part.
+//!
 //! A failure is told once, and from then on batches are dropped: log and snapshot have everything. What is
 //! not on disk according to [`RecordWriter::persisted`] must stay in memory, so history then stays there.
 
@@ -14,10 +17,10 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
-use super::{RecordBatch, RecordStore, RecordsError};
+use super::{RecordBatch, RecordStore, RecordsError, Shrink};
 use crate::ids::{Revision, SubRevision};
 use crate::record::Record;
 use crate::stored::{StateMeta, StoredVersion};
@@ -88,8 +91,40 @@ struct Queue {
     written: u64,
     /// Somebody waits for the disk: write without waiting for more.
     draining: bool,
+    /// Once what waits is written, the store shall look whether it can give space back.
+    shrink: bool,
     closing: bool,
     failure: Option<String>,
+}
+
+/// Hears on the writing thread how long things took.
+pub trait RecordsMetrics: Send + 'static {
+    /// A batch is on disk.
+    fn committed(&self, took: Duration);
+    /// The records were written anew to give space back.
+    fn rewritten(&self, took: Duration);
+}
+
+/// For whom nothing is worth counting.
+impl RecordsMetrics for () {
+    fn committed(&self, _: Duration) {}
+    fn rewritten(&self, _: Duration) {}
+}
+
+/// What the thread does next.
+#[derive(Default)]
+struct Turn {
+    work: Option<Work>,
+    /// The store shall look whether it can give space back.
+    shrink: bool,
+}
+
+/// What waited.
+struct Work {
+    clear: bool,
+    batch: Option<RecordBatch>,
+    meta: Option<MetaSource>,
+    handed_over: u64,
 }
 
 /// Makes the state that belongs to a batch. Called on the writing thread, unless a later batch comes before.
@@ -99,15 +134,14 @@ pub type MetaSource = Box<dyn FnOnce() -> StateMeta + Send>;
 const VERSION_BYTES: usize = 64;
 
 impl RecordWriter {
-    /// Takes over a store. `committed` is called on the writing thread with the time that each batch took to
-    /// be on disk, and `on_failure` is called on the writing thread, at most once, when the store fails.
+    /// Takes over a store. `on_failure` is called on the writing thread, at most once, when the store fails.
     ///
     /// # Errors
     /// When the store cannot be read or no thread can be started.
     pub fn start(
         store: Box<dyn RecordStore>,
         options: WriterOptions,
-        committed: impl Fn(Duration) + Send + 'static,
+        metrics: impl RecordsMetrics,
         on_failure: impl FnOnce(&RecordsError) + Send + 'static,
     ) -> Result<Self, String> {
         let now = store.meta().map_err(|e| e.to_string())?.as_ref().map(Persisted::from).unwrap_or_default();
@@ -122,7 +156,7 @@ impl RecordWriter {
         let thread = thread::Builder::new().name("records".to_owned());
         let for_thread = shared.clone();
         let thread = thread.spawn(move || {
-            if let Err(error) = for_thread.write_until_closed(&persisted, &committed) {
+            if let Err(error) = for_thread.write_until_closed(&persisted, &metrics) {
                 for_thread.give_up(&error);
                 on_failure(&error);
             }
@@ -177,6 +211,16 @@ impl RecordWriter {
             queue.handed_over += 1;
             self.shared.work.notify_one();
             self.shared.progress.notify_all();
+        }
+    }
+
+    /// Has the store give space back to the file system, if that is worth it, once everything that was handed over is
+    /// written. Does not wait for it.
+    pub fn give_space_back(&self) {
+        let mut queue = self.shared.queue.lock();
+        if queue.takes_batches() {
+            queue.shrink = true;
+            self.shared.work.notify_one();
         }
     }
 
@@ -280,61 +324,116 @@ impl Queue {
     fn takes_batches(&self) -> bool {
         !self.closing && self.failure.is_none()
     }
+
+    fn has_work(&self) -> bool {
+        self.clear || self.batch.is_some()
+    }
+
+    fn take(&mut self) -> Work {
+        self.draining = false;
+        self.bytes = 0;
+        Work {
+            clear: std::mem::take(&mut self.clear),
+            batch: self.batch.take(),
+            meta: self.meta.take(),
+            handed_over: self.handed_over,
+        }
+    }
 }
 
 impl Shared {
     fn write_until_closed(
         &self,
         persisted: &watch::Sender<Persisted>,
-        committed: &impl Fn(Duration),
+        metrics: &impl RecordsMetrics,
     ) -> Result<(), RecordsError> {
         let mut last_flush = Instant::now();
-        loop {
-            let mut queue = self.queue.lock();
-            while !queue.clear && queue.batch.is_none() {
-                if queue.closing {
-                    return Ok(());
+        // Since when space is being given back.
+        let mut shrinking = None;
+        while let Some(turn) = self.next_turn(last_flush, shrinking.is_some()) {
+            if let Some(work) = turn.work {
+                self.progress.notify_all();
+                self.write(work, persisted, metrics)?;
+                last_flush = Instant::now();
+            }
+            if turn.shrink {
+                shrinking.get_or_insert_with(Instant::now);
+            }
+            if let Some(began) = shrinking {
+                match self.store.shrink()? {
+                    Shrink::More => continue,
+                    Shrink::Idle => {}
+                    Shrink::Done { before_bytes, after_bytes } => {
+                        let took = began.elapsed();
+                        metrics.rewritten(took);
+                        let took_ms = took.as_millis() as u64;
+                        tracing::info!(before_bytes, after_bytes, took_ms, "the records gave space back");
+                    }
+                    Shrink::GaveUp { why } => {
+                        tracing::warn!(
+                            error = why,
+                            "the records could not be written anew; they stay as they are"
+                        );
+                    }
                 }
+                shrinking = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until there is something to do; `None` when the thread shall end.
+    fn next_turn(&self, last_flush: Instant, shrinking: bool) -> Option<Turn> {
+        let due = last_flush + self.options.flush_interval;
+        let mut queue = self.queue.lock();
+        loop {
+            let has_work = queue.has_work();
+            let at_once = queue.closing || queue.draining || queue.clear;
+            if has_work && (at_once || queue.bytes >= self.options.flush_bytes || Instant::now() >= due) {
+                let work = Some(queue.take());
+                return Some(Turn { work, shrink: std::mem::take(&mut queue.shrink) });
+            }
+            if queue.closing {
+                return None;
+            }
+            if shrinking {
+                return Some(Turn::default());
+            }
+            if has_work {
+                // Whether it timed out is seen above.
+                let _ = self.work.wait_until(&mut queue, due);
+            } else if std::mem::take(&mut queue.shrink) {
+                return Some(Turn { work: None, shrink: true });
+            } else {
                 self.work.wait(&mut queue);
             }
-            self.wait_until_due(&mut queue, last_flush + self.options.flush_interval);
-            let clear = std::mem::take(&mut queue.clear);
-            let batch = queue.batch.take();
-            let meta = queue.meta.take();
-            queue.draining = false;
-            let taken = queue.handed_over;
-            queue.bytes = 0;
-            drop(queue);
-            self.progress.notify_all();
-
-            if clear {
-                persisted.send_replace(Persisted::default());
-                self.store.clear()?;
-            }
-            if let Some(mut batch) = batch {
-                batch.meta = meta.map(|make| make());
-                let now = batch.meta.as_ref().map(Persisted::from);
-                let began = Instant::now();
-                self.store.apply(batch)?;
-                self.store.flush()?;
-                committed(began.elapsed());
-                if let Some(now) = now {
-                    persisted.send_replace(now);
-                }
-            }
-            last_flush = Instant::now();
-            self.queue.lock().written = taken;
-            self.progress.notify_all();
         }
     }
 
-    fn wait_until_due(&self, queue: &mut MutexGuard<'_, Queue>, due: Instant) {
-        let at_once = |queue: &Queue| queue.closing || queue.draining || queue.clear;
-        while !at_once(queue) && queue.bytes < self.options.flush_bytes {
-            if self.work.wait_until(queue, due).timed_out() {
-                return;
+    fn write(
+        &self,
+        work: Work,
+        persisted: &watch::Sender<Persisted>,
+        metrics: &impl RecordsMetrics,
+    ) -> Result<(), RecordsError> {
+        if work.clear {
+            persisted.send_replace(Persisted::default());
+            self.store.clear()?;
+        }
+        if let Some(mut batch) = work.batch {
+            batch.meta = work.meta.map(|make| make());
+            let now = batch.meta.as_ref().map(Persisted::from);
+            let began = Instant::now();
+            self.store.apply(batch)?;
+            self.store.flush()?;
+            metrics.committed(began.elapsed());
+            if let Some(now) = now {
+                persisted.send_replace(now);
             }
         }
+        self.queue.lock().written = work.handed_over;
+        self.progress.notify_all();
+        Ok(())
     }
 
     fn give_up(&self, error: &RecordsError) {
@@ -353,241 +452,4 @@ fn cost(batch: &RecordBatch) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-    use std::sync::mpsc::{Receiver, Sender, channel};
-
-    use super::super::{MemoryRecords, Opened, SledOptions, SledRecords};
-    use super::*;
-    use crate::snapshot::testing::{state, version};
-
-    fn at(main: i64) -> SubRevision {
-        SubRevision { main: Revision(main), sub: 0 }
-    }
-
-    fn batch(main: i64) -> RecordBatch {
-        RecordBatch {
-            put: vec![version(main, 0, &[1; 100])],
-            remove: vec![],
-            meta: Some(state(main as u64 - 1)),
-        }
-    }
-
-    fn sled(dir: &std::path::Path) -> (SledRecords, Opened) {
-        SledRecords::open(dir, SledOptions::default(), &mut |_| {}).unwrap()
-    }
-
-    fn no_failure(error: &RecordsError) {
-        panic!("{error}");
-    }
-
-    /// A store whose flushes wait for the test and can fail.
-    struct Paced {
-        inner: Arc<MemoryRecords>,
-        entered: Sender<()>,
-        go: Mutex<Receiver<()>>,
-        flushes: Arc<AtomicUsize>,
-        fail: Arc<AtomicBool>,
-    }
-
-    struct Pace {
-        inner: Arc<MemoryRecords>,
-        entered: Receiver<()>,
-        go: Sender<()>,
-        flushes: Arc<AtomicUsize>,
-        fail: Arc<AtomicBool>,
-    }
-
-    fn paced() -> (Box<Paced>, Pace) {
-        let (entered_tx, entered) = channel();
-        let (go, go_rx) = channel();
-        let inner = Arc::new(MemoryRecords::default());
-        let (flushes, fail) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let store = Paced {
-            inner: inner.clone(),
-            entered: entered_tx,
-            go: Mutex::new(go_rx),
-            flushes: flushes.clone(),
-            fail: fail.clone(),
-        };
-        (Box::new(store), Pace { inner, entered, go, flushes, fail })
-    }
-
-    impl RecordStore for Paced {
-        fn apply(&self, batch: RecordBatch) -> Result<(), RecordsError> {
-            self.inner.apply(batch)
-        }
-        fn flush(&self) -> Result<(), RecordsError> {
-            let _ = self.entered.send(());
-            let _ = self.go.lock().recv();
-            self.flushes.fetch_add(1, Ordering::SeqCst);
-            if self.fail.load(Ordering::SeqCst) {
-                return Err(RecordsError::Failed { dir: "x".to_owned(), what: "no space".to_owned() });
-            }
-            self.inner.flush()
-        }
-        fn load(&self, visit: &mut dyn FnMut(StoredVersion)) -> Result<(), RecordsError> {
-            self.inner.load(visit)
-        }
-        fn scan(
-            &self,
-            from: SubRevision,
-            visit: &mut dyn FnMut(StoredVersion) -> ControlFlow<()>,
-        ) -> Result<(), RecordsError> {
-            self.inner.scan(from, visit)
-        }
-        fn get(&self, at: SubRevision) -> Result<Option<StoredVersion>, RecordsError> {
-            self.inner.get(at)
-        }
-        fn meta(&self) -> Result<Option<StateMeta>, RecordsError> {
-            self.inner.meta()
-        }
-        fn clear(&self) -> Result<(), RecordsError> {
-            self.inner.clear()
-        }
-        fn size_on_disk(&self) -> Result<u64, RecordsError> {
-            self.inner.size_on_disk()
-        }
-        fn close(&self) -> Result<(), RecordsError> {
-            self.inner.close()
-        }
-    }
-
-    #[test]
-    fn what_was_handed_over_is_there_after_a_restart() {
-        let dir = tempfile::tempdir().unwrap();
-        let writer =
-            RecordWriter::start(Box::new(sled(dir.path()).0), WriterOptions::default(), |_| {}, no_failure)
-                .unwrap();
-        (2..500).for_each(|main| writer.hand_over(batch(main)));
-        writer.drain().unwrap();
-        let expected = Persisted { revision: Revision(499), applied_term: 7, applied_index: 498 };
-        assert_eq!(*writer.persisted().borrow(), expected);
-        assert_eq!(writer.get(at(17)).unwrap(), Some(version(17, 0, &[1; 100]).record));
-        let some: Vec<_> = writer.scan(at(490), 3).unwrap().into_iter().map(|v| v.at).collect();
-        assert_eq!(some, [at(490), at(491), at(492)]);
-        assert!(writer.scan(at(490), 0).unwrap().is_empty());
-        assert!(writer.size_on_disk().unwrap() > 0);
-        // Without a drain: closing writes what waits.
-        writer.hand_over(batch(500));
-        writer.close().unwrap();
-        drop(writer);
-        let (store, opened) = sled(dir.path());
-        assert_eq!(opened, Opened::Clean);
-        assert_eq!(store.meta().unwrap(), Some(state(499)));
-        let writer =
-            RecordWriter::start(Box::new(store), WriterOptions::default(), |_| {}, no_failure).unwrap();
-        assert_eq!(writer.persisted().borrow().revision, Revision(500));
-        drop(writer);
-        assert_eq!(sled(dir.path()).1, Opened::Unclean);
-    }
-
-    #[test]
-    fn batches_that_wait_become_one() {
-        let (store, pace) = paced();
-        let options = WriterOptions { flush_interval: Duration::ZERO, ..WriterOptions::default() };
-        let writer = RecordWriter::start(store, options, |_| {}, no_failure).unwrap();
-        writer.hand_over(batch(2));
-        pace.entered.recv().unwrap();
-        (3..100).for_each(|main| writer.hand_over(batch(main)));
-        assert_eq!(
-            writer.persisted().borrow().revision,
-            Revision(0),
-            "nothing is persisted before its flush"
-        );
-        pace.go.send(()).unwrap();
-        pace.entered.recv().unwrap();
-        assert_eq!(writer.persisted().borrow().revision, Revision(2));
-        pace.go.send(()).unwrap();
-        writer.drain().unwrap();
-        assert_eq!(writer.persisted().borrow().revision, Revision(99));
-        assert_eq!(pace.flushes.load(Ordering::SeqCst), 2);
-        assert_eq!(writer.scan(at(0), 1000).unwrap().len(), 98);
-        drop(pace.go);
-    }
-
-    #[test]
-    fn a_full_queue_holds_the_caller_until_the_disk_has_caught_up() {
-        let (store, pace) = paced();
-        let options = WriterOptions {
-            flush_interval: Duration::ZERO,
-            flush_bytes: 1,
-            limit_bytes: 10 * (100 + VERSION_BYTES),
-        };
-        let writer = RecordWriter::start(store, options, |_| {}, no_failure).unwrap();
-        let handed_over = AtomicUsize::new(0);
-        thread::scope(|scope| {
-            let (writer, handed_over) = (&writer, &handed_over);
-            writer.hand_over(batch(2));
-            pace.entered.recv().unwrap();
-            scope.spawn(move || {
-                for main in 3..100 {
-                    writer.hand_over(batch(main));
-                    handed_over.fetch_add(1, Ordering::SeqCst);
-                }
-            });
-            let mut largest = 0;
-            loop {
-                // While the flush waits, the caller gets no further than the limit.
-                let before = pace.flushes.load(Ordering::SeqCst);
-                assert!(writer.shared.queue.lock().bytes <= options.limit_bytes + 300);
-                pace.go.send(()).unwrap();
-                pace.entered.recv().unwrap();
-                let records = writer.scan(at(0), 1000).unwrap().len();
-                largest = largest.max(records);
-                assert_eq!(pace.flushes.load(Ordering::SeqCst), before + 1);
-                if records == 98 {
-                    break;
-                }
-            }
-            pace.go.send(()).unwrap();
-            assert_eq!(largest, 98);
-        });
-        writer.drain().unwrap();
-        assert!(pace.flushes.load(Ordering::SeqCst) >= 8, "the queue never held more than its limit");
-        drop(pace.go);
-    }
-
-    #[test]
-    fn a_failure_is_told_once_and_holds_nobody() {
-        let (store, pace) = paced();
-        let told = Arc::new(AtomicUsize::new(0));
-        let count = told.clone();
-        let options = WriterOptions { flush_interval: Duration::ZERO, flush_bytes: 1, limit_bytes: 1 };
-        let writer = RecordWriter::start(
-            store,
-            options,
-            |_| {},
-            move |error| {
-                assert!(error.to_string().contains("no space"));
-                count.fetch_add(1, Ordering::SeqCst);
-            },
-        );
-        let writer = writer.unwrap();
-        pace.fail.store(true, Ordering::SeqCst);
-        writer.hand_over(batch(2));
-        pace.go.send(()).unwrap();
-        assert!(writer.drain().unwrap_err().contains("no space"));
-        (3..50).for_each(|main| writer.hand_over(batch(main)));
-        assert_eq!(writer.persisted().borrow().revision, Revision(0));
-        assert!(writer.failure().is_some() && writer.close().is_err());
-        assert_eq!(told.load(Ordering::SeqCst), 1);
-    }
-
-    #[test]
-    fn clear_drops_what_waits_and_what_was_written() {
-        let (store, pace) = paced();
-        drop(pace.go);
-        let options = WriterOptions { flush_interval: Duration::from_secs(3600), ..WriterOptions::default() };
-        let writer = RecordWriter::start(store, options, |_| {}, no_failure).unwrap();
-        (2..10).for_each(|main| writer.hand_over(batch(main)));
-        writer.clear();
-        writer.hand_over(RecordBatch { meta: None, ..batch(20) });
-        writer.drain().unwrap();
-        assert_eq!(*writer.persisted().borrow(), Persisted::default());
-        writer.hand_over(batch(21));
-        writer.close().unwrap();
-        assert_eq!(writer.persisted().borrow().revision, Revision(21));
-        drop(pace.inner);
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod members;
+pub mod newest_picture;
 pub mod published;
 
 use std::collections::BTreeSet;

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::ids::{Revision, SubRevision};
 use crate::mvcc::builder::KeyspaceBuilder;
@@ -11,7 +11,8 @@ use crate::mvcc::event::ColdHistory;
 use crate::mvcc::keyspace::{Config as HistoryConfig, NEVER_COMPACTED};
 use crate::record::Record;
 use crate::records::{
-    RecordBatch, RecordStore as _, RecordWriter, RecordsError, SledOptions, SledRecords, WriterOptions,
+    RecordBatch, RecordStore as _, RecordWriter, RecordsError, RecordsMetrics, SledOptions, SledRecords,
+    WriterOptions,
 };
 use crate::snapshot::{self, SnapshotError, SnapshotFile, SnapshotReader};
 use crate::state::State;
@@ -46,15 +47,14 @@ pub struct Restored {
     pub records: Arc<RecordWriter>,
 }
 
-/// Restores the state of a member. Blocks. `committed` hears how long each batch of records took to write,
-/// from then on.
+/// Restores the state of a member. Blocks. `metrics` hears of the records from then on.
 ///
 /// # Errors
 /// When the log needs a snapshot that is damaged, or the disk fails.
 pub fn restore(
     snapshots: &Path,
     records_dir: &Path,
-    committed: impl Fn(Duration) + Send + 'static,
+    metrics: impl RecordsMetrics,
 ) -> Result<Restored, RestoreError> {
     let began = Instant::now();
     snapshot::directory::clean(snapshots)?;
@@ -68,7 +68,7 @@ pub fn restore(
     let failed = |error: &RecordsError| {
         tracing::error!(%error, "records are not written any more; nothing is lost, but memory keeps all history");
     };
-    let records = RecordWriter::start(Box::new(store), WriterOptions::default(), committed, failed);
+    let records = RecordWriter::start(Box::new(store), WriterOptions::default(), metrics, failed);
     let records = Arc::new(records.map_err(RestoreError::Writer)?);
     if let Some(meta) = meta.filter(|meta| meta.applied_index >= snapshot_index) {
         let mut builder = builder(&meta, &records);

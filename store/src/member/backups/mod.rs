@@ -18,13 +18,14 @@ use tokio_util::sync::CancellationToken;
 pub use self::files::prepare_directory;
 use self::name::BackupName;
 use self::plan::{Kept, Past, next_run, too_many};
-use super::maintenance::from_newest_picture;
+use super::maintenance::ATTEMPTS;
 use crate::config::{self, ConfigError};
 use crate::ids::MemberId;
 use crate::metrics::BackupMetrics;
 use crate::raft::snapshots::Snapshots;
 use crate::rpc::backend::{ScheduledSnapshot, ScheduledSnapshots};
 use crate::snapshot::{self, SnapshotError};
+use crate::state::newest_picture::from_newest_picture;
 use crate::state::published::Published;
 
 /// The clock of the wall may be set while a timer runs; it is looked at this often.
@@ -161,7 +162,7 @@ impl Backups {
         let began = Instant::now();
         let taken_ms = now_ms();
         let go_on = || !stop.is_cancelled();
-        let (name, size_bytes) = from_newest_picture(published, |picture, watched| {
+        let (name, size_bytes) = from_newest_picture(published, ATTEMPTS, |picture, watched| {
             if picture.is_corrupt(self.member) {
                 return Err(BackupError::Corrupt);
             }
