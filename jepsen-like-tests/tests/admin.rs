@@ -258,13 +258,22 @@ async fn an_idle_cluster_proposes_nothing() {
         if all { Ok(()) } else { Err("some are not known yet".to_owned()) }
     });
     told.await.unwrap();
+    // What is left of a lease is told without an entry of the log.
+    const CLOCK: i64 = 77;
+    client.lease_grant(CLOCK, 10_000).await.unwrap();
     let revision = put(&client, "k", "v").await;
     let marked = marked_ms(&client, revision).await;
     let leader = cluster.leader().await.unwrap();
     let leader = cluster.client(leader);
     let before = leader.status().await.unwrap().raft_index;
-    // Longer than between two marks. Sleeping is what this is about.
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    // Longer than between two marks, by the leader's own clock.
+    let left_s = async || leader.lease_time_to_live(CLOCK, false).await.map(|lease| lease.ttl);
+    let begin_s = left_s().await.unwrap();
+    let passed = eventually("three seconds of the leader's", PATIENCE, || async {
+        let left_s = left_s().await.map_err(|status| status.to_string())?;
+        if left_s <= begin_s - 3 { Ok(()) } else { Err(format!("{left_s} s are left of {begin_s}")) }
+    });
+    passed.await.unwrap();
     let after = leader.status().await.unwrap();
     assert_eq!(after.raft_index, before, "entries of an idle cluster");
     assert_eq!(marked_ms(&client, revision).await, marked);

@@ -135,9 +135,10 @@ pub(crate) struct GlobalArgs {
     /// Print byte strings as hexadecimal numbers
     #[arg(long, global = true, env = "KVCTL_HEX", hide_env = true)]
     hex: bool,
-    /// How long a short command may take, after connecting
-    #[arg(long, global = true, value_name = "DURATION", value_parser = go_duration::parse, default_value = "5s", env = "KVCTL_COMMAND_TIMEOUT", hide_env = true)]
-    command_timeout: Duration,
+    /// How long a short command may take, after connecting; 5s if not given. What takes long, such as `snapshot save`, is
+    /// held to it only when it is given
+    #[arg(long, global = true, value_name = "DURATION", value_parser = go_duration::parse, env = "KVCTL_COMMAND_TIMEOUT", hide_env = true)]
+    command_timeout: Option<Duration>,
     /// How long connecting may take
     #[arg(long, global = true, value_name = "DURATION", value_parser = go_duration::parse, default_value = "2s", env = "KVCTL_DIAL_TIMEOUT", hide_env = true)]
     dial_timeout: Duration,

@@ -1,7 +1,7 @@
 //! The contracts on the wire: etcd's v3 API, the administrator's own calls, the members' own protocol, the gRPC
 //! health check.
 //!
-//! Holds messages, clients and server traits and nothing else; never any behaviour.
+//! Holds messages, clients, server traits and the numbers that belong to them, and nothing else; never any behaviour.
 
 #![allow(
     unused_qualifications,
@@ -11,6 +11,10 @@
     clippy::pedantic,
     reason = "generated code; the .proto files carry the documentation"
 )]
+
+/// What stands before the 32 bytes of digest in the answer of `Maintenance.Snapshot` is a multiple of this; etcd's clients
+/// tell a complete file by it.
+pub const SNAPSHOT_ALIGNMENT_BYTES: u64 = 512;
 
 /// Records and events (`mvccpb`).
 pub mod mvccpb {

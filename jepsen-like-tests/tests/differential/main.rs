@@ -3,6 +3,8 @@
 //!
 //! Every run prints its seed; `DIFFERENTIAL_SEED=n` repeats one, `DIFFERENTIAL_REQUESTS=n` makes it longer.
 //!
+//! Users and roles have a page of their own, with differences of their own: `users`.
+//!
 //! Known differences between Debian's etcd 3.4.23 and the behaviour of etcd 3.6 that Barque has. Each is kept
 //! out of the comparison where it is named, and nothing else is:
 //!
@@ -20,6 +22,7 @@
 
 mod answers;
 mod requests;
+mod users;
 mod watches;
 
 use std::time::Duration;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test a failure is the message")]
 
 mod imported;
+mod increments;
 mod mistakes;
 mod recovering;
 mod restored;

@@ -130,13 +130,14 @@ async fn mistakes_are_told_and_cost_nothing() {
     let compacted = "etcdserver: mvcc: required revision has been compacted";
     let future = "etcdserver: mvcc: required revision is a future revision";
     let one_node = "snapshot must be requested to one selected node, not multiple [";
-    let table: [(&Etcdctl, Vec<&str>, i32, &str); 8] = [
+    let table: [(&Etcdctl, Vec<&str>, i32, &str); 9] = [
         (&one, vec!["save", &taken_path], 6, "it is there already; choose another name"),
         (&one, vec!["save", &below], 6, "Not a directory"),
         (&one, vec!["save", &free_path, "--since=2"], 1, compacted),
         (&one, vec!["save", &free_path, "--since=99"], 1, future),
         (&one, vec!["save", &free_path, "--since=0"], 1, "--since"),
         (&all, vec!["save", &free_path], 5, one_node),
+        (&one, vec!["save", &free_path, "--command-timeout=1ns"], 5, "raise --command-timeout"),
         (&one, vec!["save"], 128, "FILE"),
         (&one, vec!["save", &free_path, "-w", "table"], 4, "no table output"),
     ];

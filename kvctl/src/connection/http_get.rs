@@ -33,7 +33,7 @@ pub(crate) async fn http_get(
     endpoint: &Endpoint,
     path: &str,
 ) -> Result<HttpAnswer, Failure> {
-    let within = settings.command_timeout;
+    let within = settings.short();
     match tokio::time::timeout(within, ask(settings, endpoint, path)).await {
         Ok(answer) => answer,
         Err(_) => Err(late(endpoint, within)),

@@ -40,6 +40,9 @@ use crate::error::{Failure, ServerError};
 /// The largest request that is sent when no flag says otherwise, in bytes.
 const MAX_REQUEST_BYTES: usize = 2 << 20;
 
+/// How long a short call may take when no flag says otherwise (etcdctl: the same).
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Servers hang up on clients that ask for life more often; Go's client keeps to the same bound.
 const LEAST_KEEPALIVE: Duration = Duration::from_secs(10);
 
@@ -48,8 +51,8 @@ const LEAST_KEEPALIVE: Duration = Duration::from_secs(10);
 pub(crate) struct Settings {
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) dial_timeout: Duration,
-    /// For each short call.
-    pub(crate) command_timeout: Duration,
+    /// For each short call; a default when it is not given.
+    pub(crate) command_timeout: Option<Duration>,
     pub(crate) keepalive_time: Duration,
     pub(crate) keepalive_timeout: Duration,
     /// 0: the default.
@@ -102,6 +105,13 @@ impl Live {
     }
 }
 
+impl Settings {
+    /// How long a short call may take.
+    fn short(&self) -> Duration {
+        self.command_timeout.unwrap_or(COMMAND_TIMEOUT)
+    }
+}
+
 /// What may be done after a call has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Repeat {
@@ -114,7 +124,7 @@ pub(super) enum Repeat {
 impl Connection {
     /// Connects with the first call.
     pub(crate) fn new(settings: Settings) -> Self {
-        let within = Some(settings.command_timeout);
+        let within = Some(settings.short());
         Self { shared: Arc::new(Shared { settings, now: Mutex::default() }), within }
     }
 

@@ -53,7 +53,7 @@ struct Stream {
 impl Watcher {
     /// Opens the watch; it stands when this returns.
     pub(crate) async fn open(connection: &Connection, options: WatchOptions) -> Result<Self, Failure> {
-        let within = connection.settings().command_timeout;
+        let within = connection.settings().short();
         let opening = Stream::open(connection, &options, options.start_revision);
         let stream = tokio::time::timeout(within, opening).await.unwrap_or_else(|_| {
             let endpoints: Vec<_> = connection.endpoints().iter().map(ToString::to_string).collect();

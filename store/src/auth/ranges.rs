@@ -41,15 +41,16 @@ impl Ranges {
         Self(merged)
     }
 
-    /// Whether every key of `range` is in the set.
+    /// Whether every key of `range` is in the set; of a range without keys, where it begins and where it ends.
     #[must_use]
     pub fn cover(&self, range: &KeyRange) -> bool {
         match &range.range_end[..] {
             [] => self.contain(&range.key),
             OPEN => self.span_at(&range.key).is_some_and(|span| span.end.is_none()),
-            end => self
-                .span_at(&range.key)
-                .is_some_and(|span| span.end.as_ref().is_none_or(|last| end <= &last[..])),
+            end => self.span_at(&range.key).is_some_and(|span| {
+                let is_before_end = |last: &Bytes| range.key < *last && end <= &last[..];
+                span.start[..] < *end && span.end.as_ref().is_none_or(is_before_end)
+            }),
         }
     }
 
@@ -124,6 +125,14 @@ mod tests {
             (range("y", "\0"), true),
             (range("w", "\0"), false),
             (range("\0", "\0"), false),
+            // Without keys: within one range, and not.
+            (range("f", "d"), true),
+            (range("d", "d"), true),
+            (range("z", "y"), true),
+            (range("c", "c"), false),
+            (range("f", "b"), false),
+            (range("h", "d"), false),
+            (range("h", "b"), false),
         ];
         for (asked, covered) in table {
             assert_eq!(set.cover(&asked), covered, "{asked:?}");

@@ -48,8 +48,8 @@ pub enum ChainError {
     #[error("{}: is of cluster {found}, the files before it are of cluster {first}", path.display())]
     OtherCluster { path: PathBuf, found: ClusterId, first: ClusterId },
     #[error(
-        "{}: begins after revision {since}, but the files before it end at revision {reached}: a file between them is \
-         missing",
+        "{}: begins after revision {since}, but the files before it end at revision {reached}: name the file between \
+         them too, all from old to new",
         path.display()
     )]
     Gap { path: PathBuf, since: Revision, reached: Revision },
@@ -133,7 +133,7 @@ mod tests {
             (vec![], "no file"),
             (vec![link(Some(5), 10, -1)], "is an increment"),
             (vec![whole(), link(None, 20, -1)], "only be the first file"),
-            (vec![whole(), link(Some(11), 20, -1)], "a file between them is missing"),
+            (vec![whole(), link(Some(11), 20, -1)], "name the file between them too"),
             (vec![whole(), link(Some(4), 9, -1)], "from old to new"),
             (vec![whole(), link(Some(10), 20, 12)], "only a newer whole snapshot"),
             (vec![whole(), Link { cluster: ClusterId(2), ..link(Some(10), 20, -1) }], "is of cluster 2"),

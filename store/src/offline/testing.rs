@@ -117,7 +117,7 @@ impl History {
     /// Makes a file look as a client saves it.
     pub(super) fn pad(path: &Path) {
         let mut bytes = fs::read(path).unwrap();
-        bytes.resize(bytes.len().next_multiple_of(512), 0);
+        bytes.resize(bytes.len().next_multiple_of(barque_proto::SNAPSHOT_ALIGNMENT_BYTES as usize), 0);
         let digest = Sha256::digest(&bytes);
         bytes.extend_from_slice(&digest);
         fs::write(path, bytes).unwrap();

@@ -1,6 +1,7 @@
 //! The messages that carry a snapshot. `Maintenance.Snapshot`: the file, zeros up to the next multiple of 512, then the
 //! SHA-256 of all of that. `Admin.Snapshot`: the file alone.
 
+use barque_proto::SNAPSHOT_ALIGNMENT_BYTES;
 use barque_proto::admin as pb;
 use barque_proto::etcdserverpb::{ResponseHeader, SnapshotResponse};
 use bytes::Bytes;
@@ -11,9 +12,6 @@ use tonic::Status;
 use super::STORAGE_VERSION;
 use super::backend::Snapshot;
 use crate::error::StoreError;
-
-/// etcd's clients tell a complete file by the 32 bytes of checksum that are left when its size is divided by this.
-const ALIGNMENT_BYTES: u64 = 512;
 
 struct Sending<S> {
     chunks: S,
@@ -49,7 +47,7 @@ where
     let sending = Sending {
         chunks: Box::pin(snapshot.chunks),
         left_bytes: snapshot.size_bytes,
-        padding_bytes: snapshot.size_bytes.next_multiple_of(ALIGNMENT_BYTES) - snapshot.size_bytes,
+        padding_bytes: snapshot.size_bytes.next_multiple_of(SNAPSHOT_ALIGNMENT_BYTES) - snapshot.size_bytes,
         hash: Sha256::new(),
         header: Some(header),
     };

@@ -21,8 +21,8 @@ pub enum SnapshotError {
     },
     /// The file is not what was written.
     #[error(
-        "snapshot {} is damaged at byte {offset}: {what}; move the file away, the member then takes an older \
-         snapshot or asks the leader for one",
+        "snapshot {} is damaged at byte {offset}: {what}; move the file away: instead of its own the member then \
+         takes an older one or asks the leader, instead of a backup take another one",
         path.display()
     )]
     Damaged {

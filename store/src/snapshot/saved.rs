@@ -7,13 +7,11 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use barque_proto::SNAPSHOT_ALIGNMENT_BYTES;
 use sha2::{Digest as _, Sha256};
 
 use super::error::SnapshotError;
 use super::format::{BLOCK_HEADER_LEN, BlockHeader, DIGEST_LEN, FOOTER_LEN};
-
-/// Clients tell a complete file by the bytes of the digest that are left when its size is divided by this.
-pub const ALIGNMENT_BYTES: u64 = 512;
 
 /// What follows the footer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +62,7 @@ pub(super) fn read_trailer(
     if size == end {
         return Ok(None);
     }
-    let padded = end.next_multiple_of(ALIGNMENT_BYTES);
+    let padded = end.next_multiple_of(SNAPSHOT_ALIGNMENT_BYTES);
     if size != padded + DIGEST_LEN as u64 {
         let what = "the file was cut off in what follows its content, or something was appended";
         return Err(SnapshotError::damaged(path, end, what));
@@ -97,7 +95,7 @@ mod tests {
         let mut writer = SnapshotWriter::new(vec![], &manifest(9)).unwrap();
         versions(count).iter().for_each(|v| writer.push(v).unwrap());
         let mut bytes = writer.finish().unwrap().0;
-        bytes.resize(bytes.len().next_multiple_of(ALIGNMENT_BYTES as usize), 0);
+        bytes.resize(bytes.len().next_multiple_of(SNAPSHOT_ALIGNMENT_BYTES as usize), 0);
         let digest = Sha256::digest(&bytes);
         bytes.extend_from_slice(&digest);
         bytes

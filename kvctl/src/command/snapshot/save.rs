@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use barque_proto::SNAPSHOT_ALIGNMENT_BYTES;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -18,11 +19,10 @@ use sha2::{Digest as _, Sha256};
 use super::Context;
 use crate::connection::Pieces;
 use crate::error::Failure;
+use crate::go_duration;
 
 /// Every snapshot ends with the SHA-256 of all bytes before.
 const DIGEST_BYTES: usize = 32;
-/// What stands before the digest in a snapshot of etcd's call is a multiple of this.
-const ALIGNMENT_BYTES: u64 = 512;
 
 /// Arguments of `snapshot save`.
 #[derive(Debug, Args)]
@@ -48,8 +48,23 @@ impl SaveArgs {
         if fs::symlink_metadata(&self.file).is_ok() {
             return Err(exists(&self.file));
         }
+        let saving = self.save(context);
+        let saved = match context.connection.settings().command_timeout {
+            // A large snapshot takes its time, unless it is said how much (etcdctl: the same).
+            None => saving.await?,
+            Some(within) => tokio::time::timeout(within, saving).await.map_err(|_| {
+                Failure::Interrupted(format!(
+                    "the snapshot of {} has not arrived within {}: raise --command-timeout, or leave it out",
+                    endpoints[0],
+                    go_duration::format(within)
+                ))
+            })??,
+        };
+        context.output.report(&saved)
+    }
+
+    async fn save(&self, context: &Context) -> Result<Saved, Failure> {
         let part = Part::create(&self.file)?;
-        // A large snapshot takes its time.
         let connection = context.connection.patient();
         let pieces = match self.since {
             None => connection.snapshot().await?,
@@ -63,7 +78,7 @@ impl SaveArgs {
             }
             })?,
         };
-        context.output.report(&self.receive(pieces, part).await?)
+        self.receive(pieces, part).await
     }
 
     async fn receive(&self, mut pieces: Pieces, mut part: Part) -> Result<Saved, Failure> {
@@ -166,7 +181,7 @@ impl Received {
     /// The digest in hexadecimal, if all has arrived as it was sent.
     fn finish(self, aligned: bool) -> Result<String, String> {
         if self.last.len() < DIGEST_BYTES
-            || aligned && self.size_bytes % ALIGNMENT_BYTES != DIGEST_BYTES as u64
+            || aligned && self.size_bytes % SNAPSHOT_ALIGNMENT_BYTES != DIGEST_BYTES as u64
         {
             return Err(format!(
                 "sha256 checksum not found [bytes: {}]: the snapshot is not complete",
