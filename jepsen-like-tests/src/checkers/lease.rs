@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use super::execute::execute;
 use super::past::Past;
 use super::verdict::{Verdict, Violation};
 use crate::history::{Answer, History, OperationId, Request};
@@ -98,5 +99,6 @@ fn deleted_by_request(history: &History, past: &Past, revision: i64) -> bool {
         operation.request.may_write()
             && (at == Some(revision) || operation.is_open())
             && operation.request.spans().iter().any(|span| span.contains(&events[0].kv.key))
+            && execute(&operation.request, past, revision - 1).events == events
     })
 }

@@ -4,7 +4,7 @@
 /// one that goes without if that cannot be.
 ///
 /// Augmenting paths: whoever finds all its candidates taken asks their owners to move.
-pub fn assign(wants: &[Vec<usize>], candidates: usize) -> Result<Vec<usize>, usize> {
+pub(super) fn assign(wants: &[Vec<usize>], candidates: usize) -> Result<Vec<usize>, usize> {
     let mut owner: Vec<Option<usize>> = vec![None; candidates];
     for want in 0..wants.len() {
         let mut asked = vec![false; candidates];

@@ -9,7 +9,7 @@ use crate::history::{History, Operation, OperationId, WatchId};
 
 /// Where a request stands in the order of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(super) enum Place {
     /// It made this revision.
     Wrote(i64),
     /// It saw the state of this revision.
@@ -41,7 +41,7 @@ enum Moment<'a> {
 }
 
 /// Checks the places of requests against their times. Watches count as proof that a revision was there.
-pub fn check(history: &History, places: &[(usize, Place)]) -> Result<usize, Violation> {
+pub(super) fn check(history: &History, places: &[(usize, Place)]) -> Result<usize, Violation> {
     // At equal times beginnings come first: such requests overlap.
     let mut moments: Vec<(u64, bool, Moment<'_>)> = Vec::new();
     for &(index, place) in places {
@@ -54,7 +54,7 @@ pub fn check(history: &History, places: &[(usize, Place)]) -> Result<usize, Viol
     }
     for watch in &history.watches {
         for answer in &watch.answers {
-            for event in answer.events.last() {
+            if let Some(event) = answer.events.last() {
                 let seen = Moment::Seen(event.kv.mod_revision, Witness::Watch(watch.id));
                 moments.push((answer.time_ns, true, seen));
             }

@@ -128,7 +128,8 @@ pub(super) fn run(seed: u64, count: usize, fault: Option<Fault>) -> Planted {
         let next = (0..pending.len()).min_by_key(|&index| pending[index].at_ns).expect("clients are at work");
         let Pending { mut operation, at_ns, ends_ns } = pending.swap_remove(next);
         world.expire(at_ns);
-        operation.completed = world.effect(&operation, at_ns, ends_ns, number * 2 > count);
+        operation.completed =
+            world.effect(&operation, at_ns, ends_ns, number * 2 > count && number * 10 < count * 9);
         if let (Some(ended_ns), Some((revision, _))) = (operation.ended_ns(), operation.ok()) {
             world.learnt.push((ended_ns, revision));
         }
@@ -210,7 +211,7 @@ impl World {
         if chance < 3 {
             return Some((ends_ns, Outcome::Failed { error: "too many requests".to_owned() }));
         }
-        let Some((revision, answer)) = self.execute(operation, at_ns, late) else {
+        let Some((revision, answer)) = self.execute(operation, at_ns, late && chance >= 7) else {
             return Some((ends_ns, Outcome::Failed { error: "requested lease not found".to_owned() }));
         };
         match chance {
