@@ -9,6 +9,7 @@ pub mod client;
 pub mod cluster;
 pub mod deadline;
 pub mod etcdctl;
+pub mod excerpt;
 pub mod history;
 pub mod load;
 pub mod memory;

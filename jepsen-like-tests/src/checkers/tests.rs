@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::planted::{Fault, WatchFault, run};
 use super::search::Found;
 use super::{Past, Verdict, check_all, end, values};
+use crate::excerpt;
 use crate::history::{ClientId, History, Operation, OperationId, Outcome, Request};
 
 const REQUESTS: usize = 400;
@@ -159,4 +160,51 @@ fn a_search_without_time_is_no_pass() {
     history.operations.push(operation(31, Request::get("register/0"), absent));
     let verdict = values::check(&history, "register/", None, Duration::ZERO);
     assert!(matches!(verdict, Verdict::Unknown { .. }), "{verdict} ({:?})", Found::OutOfTime);
+}
+
+/// People are shown a few requests and not the run, and what they are shown still fails.
+#[test]
+fn excerpts_are_small_and_fail() {
+    for (fault, checker, most) in [
+        (Fault::StaleRead, "revisions", 2),
+        (Fault::StaleRead, "registers", 12),
+        (Fault::OldValue, "revisions", 1),
+        (Fault::LostWrite, "revisions", 2),
+        (Fault::Watch(WatchFault::Reordered), "watch", 4),
+        (Fault::Watch(WatchFault::Dropped), "watch", 4),
+        (Fault::Watch(WatchFault::WrongPrev), "watch", 1),
+        (Fault::EarlyLease, "lease", 1),
+    ] {
+        let planted = (0..SEEDS).map(|seed| run(seed, REQUESTS, Some(fault))).find(|planted| planted.applied);
+        let history = planted.unwrap_or_else(|| panic!("{fault:?} finds no place")).history;
+        let finding = check_all(&history).into_iter().find(|finding| finding.checker == checker);
+        let finding = finding.unwrap_or_else(|| panic!("no checker is called {checker}"));
+        let excerpt =
+            excerpt::of(&history, &finding).unwrap_or_else(|| panic!("{fault:?}: {}", finding.verdict));
+        let size =
+            excerpt.operations.len() + excerpt.watches.iter().map(|watch| watch.answers.len()).sum::<usize>();
+        assert!(
+            (1..=most).contains(&size),
+            "{fault:?}, {checker}: {size} of {most}\n{}",
+            excerpt::text(&excerpt)
+        );
+        let past = Past::of(&history.revisions).expect("the revisions are in order");
+        let still = match checker {
+            "revisions" => super::revisions::check(&excerpt, &past, super::Extent::Excerpt),
+            "registers" => values::check(&excerpt, super::REGISTERS, None, Duration::from_secs(60)),
+            "watch" => super::watch::check(&excerpt, &past),
+            _ => continue,
+        };
+        assert!(still.violation().is_some(), "{fault:?}: the excerpt passes\n{}", excerpt::text(&excerpt));
+    }
+}
+
+#[test]
+fn a_history_makes_its_lines_again() {
+    let mut history = run(6, REQUESTS, None).history;
+    history.watches.sort_by_key(|watch| watch.opened_ns);
+    let mut again = History::of(history.entries()).expect("the lines fit together");
+    again.watches.sort_by_key(|watch| (watch.opened_ns, watch.id));
+    history.watches.sort_by_key(|watch| (watch.opened_ns, watch.id));
+    assert_eq!(again, history);
 }

@@ -192,6 +192,51 @@ impl History {
         Ok(history)
     }
 
+    /// The lines that make this history, in the order of their times.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Entry> {
+        let mut timed: Vec<(u64, bool, Entry)> = Vec::new();
+        for operation in &self.operations {
+            let Operation { id, client, member, request, invoked_ns, completed } = operation.clone();
+            let invoked = Entry::Invoked { time_ns: invoked_ns, operation: id, client, member, request };
+            timed.push((invoked_ns, false, invoked));
+            if let Some((time_ns, outcome)) = completed {
+                timed.push((time_ns, true, Entry::Completed { time_ns, operation: id, outcome }));
+            }
+        }
+        for watch in &self.watches {
+            let Watch { id, client, member, request, opened_ns, answers, complete_to, compacted } =
+                watch.clone();
+            let opened = Entry::WatchOpened { time_ns: opened_ns, watch: id, client, member, request };
+            timed.push((opened_ns, false, opened));
+            let mut last_ns = opened_ns;
+            for WatchAnswer { time_ns, revision, events } in answers {
+                last_ns = time_ns;
+                timed.push((time_ns, true, Entry::WatchAnswered { time_ns, watch: id, revision, events }));
+            }
+            if complete_to.is_some() || compacted.is_some() {
+                let time_ns = compacted.map_or(last_ns, |(time_ns, _)| time_ns);
+                let compacted = compacted.map(|(_, revision)| revision);
+                let why = "as in the whole history".to_owned();
+                timed.push((
+                    time_ns,
+                    true,
+                    Entry::WatchClosed { time_ns, watch: id, complete_to, compacted, why },
+                ));
+            }
+        }
+        for Fault { id, kind, members, began_ns, ended_ns } in self.faults.clone() {
+            timed.push((began_ns, false, Entry::FaultBegan { time_ns: began_ns, fault: id, kind, members }));
+            if let Some(time_ns) = ended_ns {
+                timed.push((time_ns, true, Entry::FaultEnded { time_ns, fault: id }));
+            }
+        }
+        timed.sort_by_key(|(time_ns, ends, _)| (*time_ns, *ends));
+        let revisions = self.revisions.iter().cloned().map(Entry::Revision);
+        let members = self.members.iter().cloned().map(Entry::Member);
+        timed.into_iter().map(|(_, _, entry)| entry).chain(revisions).chain(members).collect()
+    }
+
     /// When the last thing happened.
     #[must_use]
     pub fn end_ns(&self) -> u64 {
