@@ -13,6 +13,7 @@ use jepsen_like_tests::cluster::Flavor;
 use jepsen_like_tests::excerpt;
 use jepsen_like_tests::history::{History, read_lines, write_lines};
 use jepsen_like_tests::nemesis::Nemesis;
+use jepsen_like_tests::report::{Words, page};
 use jepsen_like_tests::run::{Plan, run};
 use jepsen_like_tests::workload::Workload;
 
@@ -99,13 +100,17 @@ fn carry_out(arguments: &RunArguments) -> anyhow::Result<bool> {
         run.history.watches.len(),
         run.strikes
     );
-    let passed = tell(&run.history, &run.findings, &out)?;
     let again = format!(
         "cargo run -p jepsen-like-tests -- run --workload {} --nemesis {} --duration {} --seed {seed} --clients {} \
          --pace-ms {}",
         plan.workload, plan.nemesis, arguments.duration, arguments.clients, arguments.pace_ms
     );
-    println!("artefacts: {}", out.display());
+    let passed = tell(&run.history, &run.findings, &out)?;
+    let title = format!("{} under {}, seed {seed}", plan.workload, plan.nemesis);
+    let page = page(&Words { title, again: again.clone() }, &run.history, &run.findings)?;
+    let path = out.join("run.html");
+    std::fs::write(&path, page).with_context(|| format!("writing {}", path.display()))?;
+    println!("artefacts: {} (the page: {})", out.display(), path.display());
     println!("again: {again}");
     println!("judge again: cargo run -p jepsen-like-tests -- check {}", out.join("history.jsonl").display());
     Ok(passed)
@@ -124,7 +129,8 @@ fn tell(history: &History, findings: &[Finding], out: &std::path::Path) -> anyho
         println!("{:<14}{}", finding.checker, finding.verdict);
     }
     let violation = findings.iter().find(|finding| finding.verdict.violation().is_some());
-    if let Some(excerpt) = violation.and_then(|finding| excerpt::of(history, finding)) {
+    let excerpt = violation.and_then(|finding| excerpt::of(history, finding));
+    if let Some(excerpt) = excerpt.filter(|excerpt| *excerpt != History::default()) {
         println!("\nthe smallest failing history:\n{}", excerpt::text(&excerpt));
         let path = out.join("smallest.jsonl");
         let mut file = std::fs::File::create(&path).with_context(|| format!("writing {}", path.display()))?;

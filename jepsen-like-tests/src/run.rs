@@ -195,7 +195,7 @@ async fn with_progress<T>(
         tokio::select! {
             done = work.as_mut() => return done,
             _ = seconds.tick() => {
-                let (now, sent) = (began.elapsed().as_secs(), recorder.operations());
+                let (now, sent) = (began.elapsed().as_secs_f64().round(), recorder.operations());
                 tell(&format!("{now:>4} of {} s: {sent} requests", duration.as_secs()));
             }
         }
