@@ -2,7 +2,7 @@
 //!
 //! Exit codes: 0 nothing is wrong, 1 something is, 2 the command line, 3 the run could not be carried out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use jepsen_like_tests::cluster::Flavor;
 use jepsen_like_tests::excerpt;
 use jepsen_like_tests::history::{History, read_lines, write_lines};
 use jepsen_like_tests::nemesis::Nemesis;
-use jepsen_like_tests::report::{Words, page};
+use jepsen_like_tests::report::{self, Words};
 use jepsen_like_tests::run::{Plan, run};
 use jepsen_like_tests::workload::Workload;
 
@@ -33,6 +33,9 @@ enum Command {
     Check {
         /// The file `history.jsonl` of a run
         history: PathBuf,
+        /// Write the page that shows it here too
+        #[arg(long, value_name = "FILE")]
+        page: Option<PathBuf>,
     },
 }
 
@@ -64,7 +67,7 @@ struct RunArguments {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(arguments) => carry_out(&arguments),
-        Command::Check { history } => check(&history),
+        Command::Check { history, page } => check(&history, page.as_deref()),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -105,26 +108,36 @@ fn carry_out(arguments: &RunArguments) -> anyhow::Result<bool> {
          --pace-ms {}",
         plan.workload, plan.nemesis, arguments.duration, arguments.clients, arguments.pace_ms
     );
-    let passed = tell(&run.history, &run.findings, &out)?;
+    let passed = tell(&run.history, &run.findings, Some(&out))?;
     let title = format!("{} under {}, seed {seed}", plan.workload, plan.nemesis);
-    let page = page(&Words { title, again: again.clone() }, &run.history, &run.findings)?;
     let path = out.join("run.html");
-    std::fs::write(&path, page).with_context(|| format!("writing {}", path.display()))?;
+    show(&path, &Words { title, again: again.clone() }, &run.history, &run.findings)?;
     println!("artefacts: {} (the page: {})", out.display(), path.display());
     println!("again: {again}");
     println!("judge again: cargo run -p jepsen-like-tests -- check {}", out.join("history.jsonl").display());
     Ok(passed)
 }
 
-fn check(path: &PathBuf) -> anyhow::Result<bool> {
+fn check(path: &Path, page: Option<&Path>) -> anyhow::Result<bool> {
     let file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
     let history = History::of(read_lines(std::io::BufReader::new(file))?)?;
-    let out = path.parent().map(PathBuf::from).unwrap_or_default();
-    tell(&history, &check_all(&history), &out)
+    let findings = check_all(&history);
+    let passed = tell(&history, &findings, None)?;
+    if let Some(page) = page {
+        let title = path.display().to_string();
+        let again = format!("cargo run -p jepsen-like-tests -- check {title}");
+        show(page, &Words { title, again }, &history, &findings)?;
+    }
+    Ok(passed)
+}
+
+fn show(path: &Path, words: &Words, history: &History, findings: &[Finding]) -> anyhow::Result<()> {
+    let page = report::page(words, history, findings)?;
+    std::fs::write(path, page).with_context(|| format!("writing {}", path.display()))
 }
 
 /// Prints every verdict, and for the first violation the smallest history that shows it.
-fn tell(history: &History, findings: &[Finding], out: &std::path::Path) -> anyhow::Result<bool> {
+fn tell(history: &History, findings: &[Finding], out: Option<&Path>) -> anyhow::Result<bool> {
     for finding in findings {
         println!("{:<14}{}", finding.checker, finding.verdict);
     }
@@ -132,9 +145,12 @@ fn tell(history: &History, findings: &[Finding], out: &std::path::Path) -> anyho
     let excerpt = violation.and_then(|finding| excerpt::of(history, finding));
     if let Some(excerpt) = excerpt.filter(|excerpt| *excerpt != History::default()) {
         println!("\nthe smallest failing history:\n{}", excerpt::text(&excerpt));
-        let path = out.join("smallest.jsonl");
-        let mut file = std::fs::File::create(&path).with_context(|| format!("writing {}", path.display()))?;
-        write_lines(&excerpt.entries(), &mut file)?;
+        if let Some(out) = out {
+            let path = out.join("smallest.jsonl");
+            let mut file =
+                std::fs::File::create(&path).with_context(|| format!("writing {}", path.display()))?;
+            write_lines(&excerpt.entries(), &mut file)?;
+        }
     }
     let passed = findings.iter().all(|finding| finding.verdict.passed());
     println!("verdict: {}", if passed { "nothing is wrong" } else { "FAILED" });

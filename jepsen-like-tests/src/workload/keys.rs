@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use super::session::{Session, Shared};
 use super::watcher::Watcher;
@@ -70,6 +69,9 @@ pub(super) async fn watch_here_and_there(
         let member = session.below(16) as usize;
         let watcher = Watcher::new(&shared, session.id().0, last.clone()).beginning_at(member).asking();
         // A client that goes away in the middle of everything.
-        let _ = timeout(time, watcher.run(request)).await;
+        tokio::select! {
+            _ = watcher.run(request) => {}
+            () = session.rest(time) => {}
+        }
     }
 }

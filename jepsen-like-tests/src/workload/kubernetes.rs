@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use super::session::{Session, Shared};
 use super::watcher::Watcher;
@@ -82,7 +81,10 @@ pub(super) async fn inform(mut session: Session, shared: Shared, last: watch::Re
             };
             let watcher = Watcher::new(&shared, session.id().0, last.clone()).asking();
             let time = Duration::from_millis(u64::from(500 + session.below(3000)));
-            let _ = timeout(time, watcher.run(request)).await;
+            tokio::select! {
+                _ = watcher.run(request) => {}
+                () = session.rest(time) => {}
+            }
         }
         session.pause().await;
     }
