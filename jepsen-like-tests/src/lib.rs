@@ -14,6 +14,7 @@ pub mod history;
 pub mod load;
 pub mod memory;
 pub mod nemesis;
+pub mod network;
 pub mod report;
 pub mod run;
 pub mod shrink;

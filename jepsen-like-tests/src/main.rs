@@ -13,6 +13,7 @@ use jepsen_like_tests::cluster::Flavor;
 use jepsen_like_tests::excerpt;
 use jepsen_like_tests::history::{History, read_lines, write_lines};
 use jepsen_like_tests::nemesis::Nemesis;
+use jepsen_like_tests::network;
 use jepsen_like_tests::report::{self, Words};
 use jepsen_like_tests::run::{Plan, run};
 use jepsen_like_tests::workload::Workload;
@@ -80,6 +81,9 @@ fn main() -> ExitCode {
 }
 
 fn carry_out(arguments: &RunArguments) -> anyhow::Result<bool> {
+    if arguments.nemesis.needs_network() && !network::is_inside() {
+        return Err(network::enter().into());
+    }
     let seed = arguments.seed.unwrap_or_else(rand::random);
     let default = format!("target/jepsen-like-tests/{}-{}-{seed}", arguments.workload, arguments.nemesis);
     let out = arguments.out.clone().unwrap_or_else(|| PathBuf::from(default));

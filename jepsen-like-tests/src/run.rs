@@ -19,10 +19,13 @@ use crate::history::{
     Entry, Event, History, MemberState, Recorder, Request, RevisionEvents, Span, WatchRequest,
 };
 use crate::nemesis::{Nemesis, Storm, endpoints};
+use crate::network::Network;
 use crate::workload::{Endpoint, Session, Shared, Watcher, Workload, key_value};
 
 /// Members of a cluster at the start.
 const MEMBERS: usize = 3;
+/// Where members stop hearing each other; some shapes need more than three.
+const NETWORK_MEMBERS: usize = 5;
 /// The client number of the watch that takes down the history.
 const HISTORIAN: u32 = 1000;
 /// The client number of the requests that show that the cluster answers again.
@@ -84,7 +87,11 @@ struct Reins {
 pub async fn run(plan: &Plan, tell: impl Fn(&str)) -> anyhow::Result<Run> {
     let options =
         Options::default().fast_elections().flag("--snapshot-count", crate::nemesis::SNAPSHOT_COUNT);
-    let mut cluster = Cluster::start(plan.flavor, MEMBERS, options).await?;
+    let (options, count) = match plan.nemesis.needs_network() {
+        true => (options.network(Arc::new(Network::build()?)), NETWORK_MEMBERS),
+        false => (options, MEMBERS),
+    };
+    let mut cluster = Cluster::start(plan.flavor, count, options).await?;
     let path = plan.out.as_ref().map(|out| out.join("history.jsonl"));
     let recorder = Arc::new(Recorder::begin(path)?);
     let outcome = drive(plan, &mut cluster, &recorder, &tell).await;

@@ -3,10 +3,12 @@
 //! Every fault is undone by whoever began it, so that a run ends with all members well. Must never touch a process that
 //! the cluster did not start.
 
+mod cuts;
 mod storm;
 
 use std::fmt;
 
+pub use cuts::Shape;
 pub(crate) use storm::SNAPSHOT_COUNT;
 pub use storm::{Storm, endpoints};
 
@@ -31,6 +33,8 @@ pub enum Nemesis {
     Replace,
     /// All of these in turns by chance
     Mixed,
+    /// Members that do not hear each other: two sides, one way, a ring, a bridge (needs root)
+    Partition,
 }
 
 /// One kind of fault.
@@ -50,6 +54,8 @@ pub enum Kind {
     Snapshot,
     /// See [`Nemesis::Replace`].
     Replace,
+    /// See [`Nemesis::Partition`].
+    Partition(Shape),
 }
 
 impl fmt::Display for Nemesis {
@@ -61,7 +67,7 @@ impl fmt::Display for Nemesis {
 
 impl Nemesis {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::None,
         Self::Kill,
         Self::Pause,
@@ -71,6 +77,7 @@ impl Nemesis {
         Self::Snapshot,
         Self::Replace,
         Self::Mixed,
+        Self::Partition,
     ];
 
     /// The kinds of faults it is made of.
@@ -94,6 +101,18 @@ impl Nemesis {
                 Kind::Snapshot,
                 Kind::Replace,
             ],
+            Self::Partition => &[
+                Kind::Partition(Shape::Symmetric),
+                Kind::Partition(Shape::OneWay),
+                Kind::Partition(Shape::Ring),
+                Kind::Partition(Shape::Bridge),
+            ],
         }
+    }
+
+    /// Whether members must be hosts of a network of their own.
+    #[must_use]
+    pub fn needs_network(self) -> bool {
+        self == Self::Partition
     }
 }

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use barque_proto::etcdserverpb as pb;
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Kind;
+use super::cuts::{Shape, cuts};
 use crate::cluster::{Cluster, ClusterError};
 use crate::deadline::{PATIENCE, eventually};
 use crate::history::Request;
@@ -105,6 +107,7 @@ impl<'a> Storm<'a> {
             Kind::Compact => self.compact().await,
             Kind::Snapshot => self.snapshot().await,
             Kind::Replace => self.replace().await,
+            Kind::Partition(shape) => self.partition(shape).await,
         }
     }
 
@@ -211,6 +214,27 @@ impl<'a> Storm<'a> {
         let lagging = timeout(Duration::from_secs(4), newest.wait_for(|newest| *newest >= enough));
         let (_, _) = tokio::join!(lagging, save(self.cluster.client(leader)));
         self.cluster.restart(away).await?;
+        self.shared.recorder.fault_ended(fault);
+        Ok(())
+    }
+
+    async fn partition(&mut self, shape: Shape) -> Result<(), ClusterError> {
+        let mut members = self.members.clone();
+        members.shuffle(&mut self.rng);
+        // Half of the time the leader is in the smaller side.
+        if self.rng.random() {
+            let leader = self.cluster.leader_among(&members).await?;
+            members.sort_by_key(|&index| index != leader);
+        }
+        let kind = format!("partition: {shape:?}").to_lowercase();
+        let Some(network) = self.cluster.network() else { return Ok(()) };
+        let fault = self.shared.recorder.fault_began(&kind, self.names(&members));
+        for (from, to) in cuts(shape, &members) {
+            network.cut(self.cluster.name(from), self.cluster.name(to))?;
+        }
+        let time = Duration::from_millis(self.rng.random_range(1000..5000));
+        sleep(time).await;
+        network.heal()?;
         self.shared.recorder.fault_ended(fault);
         Ok(())
     }
