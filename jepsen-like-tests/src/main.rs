@@ -17,6 +17,7 @@ use jepsen_like_tests::network;
 use jepsen_like_tests::report::{self, Words};
 use jepsen_like_tests::run::{Plan, run};
 use jepsen_like_tests::workload::Workload;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Breaks the store in every way we know, and checks what clients saw.
 #[derive(Debug, Parser)]
@@ -100,7 +101,15 @@ fn carry_out(arguments: &RunArguments) -> anyhow::Result<bool> {
     };
     println!("workload {}, nemesis {}, seed {seed}, {} s", plan.workload, plan.nemesis, arguments.duration);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let run = runtime.block_on(run(&plan, |line| println!("{line}")))?;
+    let run = runtime.block_on(async {
+        // Whoever ends the run early ends the members with it.
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            run = run(&plan, |line| println!("{line}")) => run,
+            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+            _ = terminate.recv() => Err(anyhow::anyhow!("terminated")),
+        }
+    })?;
     println!(
         "{} requests, {} watches, {} faults",
         run.history.operations.len(),

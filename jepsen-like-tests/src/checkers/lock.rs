@@ -111,7 +111,7 @@ fn surely_until(history: &History, taken: &Operation, key: &str, lease: i64) -> 
                 }
             }
             Request::LeaseRevoke { id } if *id == lease => {
-                released_ns = released_ns.min(operation.invoked_ns)
+                released_ns = released_ns.min(operation.invoked_ns);
             }
             request if operation.invoked_ns > taken.invoked_ns && gives_back(request, key) => {
                 released_ns = released_ns.min(operation.invoked_ns);
