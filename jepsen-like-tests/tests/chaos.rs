@@ -35,7 +35,7 @@ async fn passes(workload: Workload, nemesis: Nemesis, checker: &str) {
     for finding in &run.findings {
         println!("{:<14}{}", finding.checker, finding.verdict);
     }
-    for finding in run.findings.iter().filter(|finding| !finding.verdict.passed()) {
+    if let Some(finding) = run.findings.iter().find(|finding| !finding.verdict.passed()) {
         let shown = excerpt::of(&run.history, finding).map(|excerpt| excerpt::text(&excerpt));
         panic!(
             "{workload} under {nemesis}, seed {}: {}: {}\n{}",
