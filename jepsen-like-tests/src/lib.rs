@@ -4,11 +4,20 @@
 //! Sees clients, processes, networks and disks; must never know the insides of the store.
 
 pub mod certificates;
+pub mod checkers;
 pub mod client;
 pub mod cluster;
 pub mod deadline;
 pub mod etcdctl;
+pub mod excerpt;
+pub mod history;
 pub mod load;
 pub mod memory;
+pub mod nemesis;
+pub mod network;
+pub mod report;
+pub mod run;
+pub mod shrink;
 pub mod small_disk;
 pub mod spawn;
+pub mod workload;

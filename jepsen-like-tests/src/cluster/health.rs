@@ -16,8 +16,12 @@ pub struct HttpAnswer {
 
 /// `GET path` from whoever listens on `port` of this machine.
 pub async fn http_get(port: u16, path: &str) -> io::Result<HttpAnswer> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    let request = format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n");
+    get("127.0.0.1", port, path).await
+}
+
+async fn get(host: &str, port: u16, path: &str) -> io::Result<HttpAnswer> {
+    let mut stream = TcpStream::connect((host, port)).await?;
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
@@ -29,8 +33,8 @@ pub async fn http_get(port: u16, path: &str) -> io::Result<HttpAnswer> {
 }
 
 /// `Ok` when the member has a leader and answers a linearizable read.
-pub(super) async fn healthy(port: u16) -> Result<(), String> {
-    let answer = http_get(port, "/health").await.map_err(|why| why.to_string())?;
+pub(super) async fn healthy(host: &str, port: u16) -> Result<(), String> {
+    let answer = get(host, port, "/health").await.map_err(|why| why.to_string())?;
     let body = answer.body.replace(' ', "");
     if answer.status == 200 && body.contains("\"health\":\"true\"") { Ok(()) } else { Err(answer.body) }
 }

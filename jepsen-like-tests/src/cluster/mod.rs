@@ -21,6 +21,7 @@ pub use options::{Flavor, Options, TlsFiles, barque_binary, built_binary};
 
 use crate::client::Client;
 use crate::deadline::{PATIENCE, TooLate, eventually};
+use crate::network::{Network, NetworkError};
 use process::{Process, tail};
 
 /// How often a start is tried again with other ports when somebody was faster to take one.
@@ -61,6 +62,9 @@ pub enum ClusterError {
         /// The last lines it wrote.
         log: String,
     },
+    /// The cluster's own network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// A state was not reached in time.
     #[error(transparent)]
     TooLate(#[from] TooLate),
@@ -74,6 +78,8 @@ fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> ClusterError {
 #[derive(Debug)]
 struct Member {
     name: String,
+    /// Where it listens: loopback, or its address in the cluster's own network.
+    host: String,
     client_port: u16,
     peer_port: u16,
     /// Plain `/health` and `/metrics`; only with TLS, where the client port does not answer plainly.
@@ -136,7 +142,12 @@ impl Cluster {
         let name = format!("m{}", index + 1);
         let data_root = self.options.data_roots.get(&index).map_or(self.root.path(), PathBuf::as_path);
         let port = || ports::free().map_err(io_error("a free port"));
+        let host = match &self.options.network {
+            Some(network) => network.add_host(&name)?,
+            None => "127.0.0.1".to_owned(),
+        };
         self.members.push(Member {
+            host,
             client_port: port()?,
             peer_port: port()?,
             metrics_port: if self.options.tls.is_some() { Some(port()?) } else { None },
@@ -172,7 +183,7 @@ impl Cluster {
 
     fn initial_cluster(&self) -> String {
         let scheme = self.scheme();
-        let urls = self.members.iter().map(|m| format!("{}={scheme}://127.0.0.1:{}", m.name, m.peer_port));
+        let urls = self.members.iter().map(|m| format!("{}={scheme}://{}:{}", m.name, m.host, m.peer_port));
         urls.collect::<Vec<_>>().join(",")
     }
 
@@ -181,8 +192,8 @@ impl Cluster {
     pub fn flags(&self, index: usize) -> BTreeMap<String, String> {
         let member = &self.members[index];
         let scheme = self.scheme();
-        let client = format!("{scheme}://127.0.0.1:{}", member.client_port);
-        let peer = format!("{scheme}://127.0.0.1:{}", member.peer_port);
+        let client = format!("{scheme}://{}:{}", member.host, member.client_port);
+        let peer = format!("{scheme}://{}:{}", member.host, member.peer_port);
         let mut flags = BTreeMap::new();
         let mut set = |flag: &str, value: String| flags.insert(format!("--{flag}"), value);
         set("name", member.name.clone());
@@ -195,7 +206,7 @@ impl Cluster {
         set("initial-cluster-state", member.state.to_owned());
         set("initial-cluster-token", self.token.clone());
         if let Some(port) = member.metrics_port {
-            set("listen-metrics-urls", format!("http://127.0.0.1:{port}"));
+            set("listen-metrics-urls", format!("http://{}:{port}", member.host));
         }
         if let Some(tls) = &self.options.tls {
             for prefix in ["", "peer-"] {
@@ -220,6 +231,14 @@ impl Cluster {
         let mut arguments: Vec<OsString> = leading.iter().map(OsString::from).collect();
         arguments.extend(flags.iter().map(|(flag, value)| OsString::from(format!("{flag}={value}"))));
         let member = &mut self.members[index];
+        let on_host = self.options.network.as_ref().map(|_| Network::on_host(&member.name));
+        let (program, arguments) = match on_host {
+            Some([ip, words @ ..]) => {
+                let words = words.into_iter().map(OsString::from).chain([program.into_os_string()]);
+                (PathBuf::from(ip), words.chain(arguments).collect())
+            }
+            None => (program, arguments),
+        };
         let process = Process::start(&program, &arguments, &member.log)
             .map_err(|source| ClusterError::Program { program: program.display().to_string(), source })?;
         member.process = Some(process);
@@ -234,9 +253,10 @@ impl Cluster {
     /// Waits until member `index` is healthy: it has a leader and answers linearizable reads.
     pub async fn ready(&mut self, index: usize) -> Result<(), ClusterError> {
         let port = self.members[index].metrics_port.unwrap_or(self.members[index].client_port);
+        let host = self.members[index].host.clone();
         let what = format!("/health of {}", self.members[index].name);
         let patience = self.options.ready_within();
-        let healthy = eventually(&what, patience, || health::healthy(port));
+        let healthy = eventually(&what, patience, || health::healthy(&host, port));
         let mut healthy = std::pin::pin!(healthy);
         loop {
             // The readiness question never learns of the process's end; a look at it now and then does.
@@ -276,7 +296,7 @@ impl Cluster {
     /// The client URL of member `index`.
     #[must_use]
     pub fn endpoint(&self, index: usize) -> String {
-        format!("{}://127.0.0.1:{}", self.scheme(), self.members[index].client_port)
+        format!("{}://{}:{}", self.scheme(), self.members[index].host, self.members[index].client_port)
     }
 
     /// The client URLs of all members.
@@ -319,6 +339,12 @@ impl Cluster {
     #[must_use]
     pub fn log(&self, index: usize) -> String {
         tail(&self.members[index].log, usize::MAX)
+    }
+
+    /// The cluster's own network, if it has one.
+    #[must_use]
+    pub fn network(&self) -> Option<&Network> {
+        self.options.network.as_deref()
     }
 
     /// A directory of this cluster for a test's own files.
@@ -430,7 +456,8 @@ impl Cluster {
     async fn add(&mut self, learner: bool) -> Result<usize, ClusterError> {
         let through = self.leader().await?;
         let index = self.prepare_member("existing")?;
-        let url = format!("{}://127.0.0.1:{}", self.scheme(), self.members[index].peer_port);
+        let url =
+            format!("{}://{}:{}", self.scheme(), self.members[index].host, self.members[index].peer_port);
         let client = self.client(through);
         // "unhealthy cluster" until every member has been connected for some seconds.
         let added = eventually("a new member", PATIENCE, || async {

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::deadline::PATIENCE;
+use crate::network::Network;
 
 /// The program behind the client API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +80,7 @@ pub struct Options {
     pub(super) flags: BTreeMap<String, String>,
     pub(super) tls: Option<TlsFiles>,
     pub(super) data_roots: BTreeMap<usize, PathBuf>,
+    pub(super) network: Option<Arc<Network>>,
     patience: Option<Duration>,
 }
 
@@ -107,6 +110,13 @@ impl Options {
     #[must_use]
     pub fn data_root(mut self, index: usize, root: PathBuf) -> Self {
         self.data_roots.insert(index, root);
+        self
+    }
+
+    /// Each member is a host of this network, instead of all on loopback.
+    #[must_use]
+    pub fn network(mut self, network: Arc<Network>) -> Self {
+        self.network = Some(network);
         self
     }
 

@@ -1,0 +1,118 @@
+//! Faults of real processes, one after another, each written down with its beginning and its end.
+//!
+//! Every fault is undone by whoever began it, so that a run ends with all members well. Must never touch a process that
+//! the cluster did not start.
+
+mod cuts;
+mod storm;
+
+use std::fmt;
+
+pub use cuts::Shape;
+pub(crate) use storm::SNAPSHOT_COUNT;
+pub use storm::{Storm, endpoints};
+
+/// What is done to the members during a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Nemesis {
+    /// Nothing
+    None,
+    /// kill -9 of one, the leader, most or all
+    Kill,
+    /// SIGSTOP of one, the leader or most, and SIGCONT
+    Pause,
+    /// SIGTERM and a new start of one, the leader, most or all
+    Restart,
+    /// The leader gives its office away, again and again
+    MoveLeader,
+    /// Compactions close to the newest revision, many a second
+    Compact,
+    /// A member is away until it needs a snapshot; clients save snapshots meanwhile
+    Snapshot,
+    /// A member is killed, removed, and replaced by a new one
+    Replace,
+    /// All of these in turns by chance
+    Mixed,
+    /// Members that do not hear each other: two sides, one way, a ring, a bridge (needs root)
+    Partition,
+}
+
+/// One kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// See [`Nemesis::Kill`].
+    Kill,
+    /// See [`Nemesis::Pause`].
+    Pause,
+    /// See [`Nemesis::Restart`].
+    Restart,
+    /// See [`Nemesis::MoveLeader`].
+    MoveLeader,
+    /// See [`Nemesis::Compact`].
+    Compact,
+    /// See [`Nemesis::Snapshot`].
+    Snapshot,
+    /// See [`Nemesis::Replace`].
+    Replace,
+    /// See [`Nemesis::Partition`].
+    Partition(Shape),
+}
+
+impl fmt::Display for Nemesis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = clap::ValueEnum::to_possible_value(self);
+        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+impl Nemesis {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::None,
+        Self::Kill,
+        Self::Pause,
+        Self::Restart,
+        Self::MoveLeader,
+        Self::Compact,
+        Self::Snapshot,
+        Self::Replace,
+        Self::Mixed,
+        Self::Partition,
+    ];
+
+    /// The kinds of faults it is made of.
+    #[must_use]
+    pub fn kinds(self) -> &'static [Kind] {
+        match self {
+            Self::None => &[],
+            Self::Kill => &[Kind::Kill],
+            Self::Pause => &[Kind::Pause],
+            Self::Restart => &[Kind::Restart],
+            Self::MoveLeader => &[Kind::MoveLeader],
+            Self::Compact => &[Kind::Compact],
+            Self::Snapshot => &[Kind::Snapshot],
+            Self::Replace => &[Kind::Replace],
+            Self::Mixed => &[
+                Kind::Kill,
+                Kind::Pause,
+                Kind::Restart,
+                Kind::MoveLeader,
+                Kind::Compact,
+                Kind::Snapshot,
+                Kind::Replace,
+            ],
+            Self::Partition => &[
+                Kind::Partition(Shape::Symmetric),
+                Kind::Partition(Shape::OneWay),
+                Kind::Partition(Shape::Ring),
+                Kind::Partition(Shape::Bridge),
+            ],
+        }
+    }
+
+    /// Whether members must be hosts of a network of their own.
+    #[must_use]
+    pub fn needs_network(self) -> bool {
+        self == Self::Partition
+    }
+}

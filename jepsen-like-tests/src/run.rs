@@ -1,0 +1,327 @@
+//! A run: a cluster, clients, faults; then everything heals, and what was seen is judged.
+//!
+//! Safety first: while faults strike, anything may be slow and nothing may be wrong. Then all members are well, and
+//! the cluster must answer again within a bound, and every watch must come to its end.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval, timeout};
+
+use crate::checkers::{Finding, Verdict, Violation, check_all};
+use crate::cluster::{Cluster, Flavor, Options};
+use crate::deadline::{PATIENCE, eventually};
+use crate::history::{
+    Entry, Event, History, MemberState, Recorder, Request, RevisionEvents, Span, WatchRequest,
+};
+use crate::nemesis::{Nemesis, Storm, endpoints};
+use crate::network::Network;
+use crate::workload::{Endpoint, Session, Shared, Watcher, Workload, key_value};
+
+/// Members of a cluster at the start.
+const MEMBERS: usize = 3;
+/// Where members stop hearing each other; some shapes need more than three.
+const NETWORK_MEMBERS: usize = 5;
+/// The client number of the watch that takes down the history.
+const HISTORIAN: u32 = 1000;
+/// The client number of the requests that show that the cluster answers again.
+const PROBE: u32 = 950;
+/// Two watches that follow every workload from beginning to end.
+const FOLLOWERS: [u32; 2] = [1001, 1002];
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The traffic.
+    pub workload: Workload,
+    /// The faults.
+    pub nemesis: Nemesis,
+    /// For how long faults strike.
+    pub duration: Duration,
+    /// What all chances follow from; real processes still take their own time.
+    pub seed: u64,
+    /// Clients at work.
+    pub clients: u32,
+    /// Pause of each client between two requests.
+    pub pace: Duration,
+    /// What is examined.
+    pub flavor: Flavor,
+    /// Where the history and the logs of the members go.
+    pub out: Option<PathBuf>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Run {
+    /// The record.
+    pub history: History,
+    /// What the checkers say.
+    pub findings: Vec<Finding>,
+    /// Faults that struck.
+    pub strikes: usize,
+}
+
+impl Run {
+    /// Whether nothing is wrong and everything was decided.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.findings.iter().all(|finding| finding.verdict.passed())
+    }
+}
+
+/// Ends of channels that the run holds while clients work.
+struct Reins {
+    stop: watch::Sender<bool>,
+    last: watch::Sender<Option<i64>>,
+    newest: watch::Receiver<i64>,
+}
+
+/// Carries out a plan. `tell` is given a line about each second.
+///
+/// # Errors
+/// When the cluster cannot be started or the record not be kept. What the cluster does wrong is no error but a finding.
+pub async fn run(plan: &Plan, tell: impl Fn(&str)) -> anyhow::Result<Run> {
+    let options =
+        Options::default().fast_elections().flag("--snapshot-count", crate::nemesis::SNAPSHOT_COUNT);
+    let (options, count) = match plan.nemesis.needs_network() {
+        true => (options.network(Arc::new(Network::build()?)), NETWORK_MEMBERS),
+        false => (options, MEMBERS),
+    };
+    let mut cluster = Cluster::start(plan.flavor, count, options).await?;
+    let path = plan.out.as_ref().map(|out| out.join("history.jsonl"));
+    let recorder = Arc::new(Recorder::begin(path)?);
+    let outcome = drive(plan, &mut cluster, &recorder, &tell).await;
+    keep_logs(plan, &cluster)?;
+    let entries = recorder.finish()?;
+    let (strikes, trouble) = match outcome {
+        Ok(strikes) => (strikes, None),
+        Err(why) => (0, Some(format!("{why:#}"))),
+    };
+    drop(cluster);
+    let history = History::of(entries)?;
+    tell("checking what was seen");
+    let findings = match trouble {
+        // The record has no end, and without it nothing else can be judged.
+        Some(why) => vec![failed("liveness", why)],
+        None => judge(plan, &history),
+    };
+    Ok(Run { history, findings, strikes })
+}
+
+fn failed(checker: &'static str, why: String) -> Finding {
+    Finding { checker, verdict: Verdict::Failed(Box::new(Violation::new(why))) }
+}
+
+fn judge(plan: &Plan, history: &History) -> Vec<Finding> {
+    let mut findings = check_all(history);
+    let ours = |operation: &&crate::history::Operation| operation.client.0 < plan.clients;
+    let done = history.operations.iter().filter(ours).filter(|operation| operation.ok().is_some()).count();
+    let wanted =
+        plan.workload.least_per_client_second() * f64::from(plan.clients) * plan.duration.as_secs_f64();
+    findings.push(if (done as f64) < wanted {
+        failed("traffic", format!("{done} requests were acknowledged; less than {wanted:.0} are no test"))
+    } else {
+        Finding { checker: "traffic", verdict: Verdict::Passed { checked: done } }
+    });
+    findings
+}
+
+fn keep_logs(plan: &Plan, cluster: &Cluster) -> anyhow::Result<()> {
+    let Some(out) = &plan.out else { return Ok(()) };
+    for index in 0..cluster.len() {
+        let path = out.join(format!("{}.log", cluster.name(index)));
+        std::fs::write(&path, cluster.log(index)).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
+}
+
+async fn drive(
+    plan: &Plan,
+    cluster: &mut Cluster,
+    recorder: &Arc<Recorder>,
+    tell: &impl Fn(&str),
+) -> anyhow::Result<usize> {
+    let all: Vec<usize> = (0..cluster.len()).collect();
+    let members = watch::Sender::new(endpoints(cluster, &all));
+    let (stop, last) = (watch::Sender::new(false), watch::Sender::new(None));
+    let shared = Shared {
+        recorder: Arc::clone(recorder),
+        endpoints: members.subscribe(),
+        stop: stop.subscribe(),
+        seed: plan.seed,
+        pace: plan.pace,
+    };
+    let told = watch::Sender::new(1);
+    let reins = Reins { stop, last, newest: told.subscribe() };
+    let mut historian = JoinSet::new();
+    let watcher = Watcher::new(&shared, HISTORIAN, reins.last.subscribe()).keeping(told);
+    historian.spawn(watcher.run(everything()));
+    let mut followers = JoinSet::new();
+    for (number, id) in FOLLOWERS.into_iter().enumerate() {
+        let watcher = Watcher::new(&shared, id, reins.last.subscribe()).beginning_at(number);
+        followers.spawn(watcher.run(WatchRequest { prev_kv: number == 0, ..everything() }));
+    }
+    let clients = plan.workload.start(&shared, plan.clients, &reins.last.subscribe(), &reins.newest);
+    let mut storm = Storm::over(cluster, &shared, members, reins.newest.clone());
+    let until = Instant::now() + plan.duration;
+    let raging = storm.rage(plan.nemesis.kinds(), until);
+    with_progress(raging, recorder, plan.duration, tell).await?;
+    let (strikes, left) = (storm.strikes(), storm.members().to_vec());
+    drop(storm);
+    tell("faults are over; the cluster must answer and watches must come to their end");
+    settle(plan, cluster, &left, &shared, reins, clients, historian, followers).await?;
+    Ok(strikes)
+}
+
+fn everything() -> WatchRequest {
+    WatchRequest {
+        span: Span::everything(),
+        start_revision: 1,
+        prev_kv: false,
+        no_put: false,
+        no_delete: false,
+        resumes: None,
+    }
+}
+
+async fn with_progress<T>(
+    work: impl Future<Output = T>,
+    recorder: &Recorder,
+    duration: Duration,
+    tell: &impl Fn(&str),
+) -> T {
+    let mut work = std::pin::pin!(work);
+    let mut seconds = interval(Duration::from_secs(1));
+    seconds.tick().await;
+    let began = Instant::now();
+    loop {
+        tokio::select! {
+            done = work.as_mut() => return done,
+            _ = seconds.tick() => {
+                let (now, sent) = (began.elapsed().as_secs_f64().round(), recorder.operations());
+                tell(&format!("{now:>4} of {} s: {sent} requests", duration.as_secs()));
+            }
+        }
+    }
+}
+
+/// After the faults: progress, then the end of leases, clients and watches, then what members hold.
+#[allow(clippy::too_many_arguments, reason = "what a run is made of comes apart here, once")]
+async fn settle(
+    plan: &Plan,
+    cluster: &mut Cluster,
+    members: &[usize],
+    shared: &Shared,
+    reins: Reins,
+    mut clients: JoinSet<()>,
+    mut historian: JoinSet<Vec<Event>>,
+    mut followers: JoinSet<Vec<Event>>,
+) -> anyhow::Result<()> {
+    for &index in members {
+        cluster.ready(index).await?;
+        answers(shared, &endpoints(cluster, &[index])).await?;
+    }
+    reins.stop.send_replace(true);
+    let ended = timeout(PATIENCE, async {
+        while clients.join_next().await.transpose()?.is_some() {}
+        Ok(())
+    });
+    ended.await.context("clients did not come to their end")?.map_err(|why: tokio::task::JoinError| why)?;
+    let through = cluster.leader_among(members).await?;
+    let client = cluster.client(through);
+    if let Some(prefix) = plan.workload.leased_prefix() {
+        eventually("the end of all leases", PATIENCE, || async {
+            let Span { key, end } = Span::prefix(prefix);
+            let request = barque_proto::etcdserverpb::RangeRequest {
+                key: key.into(),
+                range_end: end.into(),
+                count_only: true,
+                ..Default::default()
+            };
+            match client.range(request).await {
+                Ok(answer) if answer.count == 0 => Ok(()),
+                Ok(answer) => Err(format!("{} keys are left", answer.count)),
+                Err(status) => Err(status.to_string()),
+            }
+        })
+        .await?;
+    }
+    let revision = client.revision().await.context("the last revision")?;
+    reins.last.send_replace(Some(revision));
+    let told =
+        timeout(PATIENCE, historian.join_next()).await.context("the history did not come to its end")?;
+    let told = told.context("the historian was never started")??;
+    for revision in by_revision(told) {
+        shared.recorder.note(Entry::Revision(revision));
+    }
+    timeout(PATIENCE, async {
+        while followers.join_next().await.transpose()?.is_some() {}
+        Ok(())
+    })
+    .await
+    .with_context(|| format!("watches did not come to revision {revision}"))?
+    .map_err(|why: tokio::task::JoinError| why)?;
+    for &index in members {
+        let state =
+            state_of(cluster, index).await.with_context(|| format!("reading {}", cluster.name(index)))?;
+        shared.recorder.note(Entry::Member(state));
+    }
+    Ok(())
+}
+
+/// A write through a member, tried until it is done: the cluster makes progress again.
+async fn answers(shared: &Shared, endpoint: &[Endpoint]) -> anyhow::Result<()> {
+    let endpoints = watch::Sender::new(endpoint.to_vec());
+    let only = Shared { endpoints: endpoints.subscribe(), ..shared.clone() };
+    let mut session = Session::new(&only, PROBE);
+    let name = &endpoint[0].name;
+    let tries = async {
+        for number in 0_u32.. {
+            let put = Request::put(format!("probe/{name}"), format!("{name}-{number}"));
+            if session.call(put).await.is_some() {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, tries)
+        .await
+        .with_context(|| format!("{name} takes no write {PATIENCE:?} after all faults"))
+}
+
+fn by_revision(events: Vec<Event>) -> Vec<RevisionEvents> {
+    let mut revisions: Vec<RevisionEvents> = Vec::new();
+    for event in events {
+        let revision = event.kv.mod_revision;
+        match revisions.last_mut() {
+            Some(last) if last.revision == revision => last.events.push(event),
+            _ => revisions.push(RevisionEvents { revision, events: vec![event] }),
+        }
+    }
+    revisions
+}
+
+async fn state_of(cluster: &Cluster, index: usize) -> Result<MemberState, tonic::Status> {
+    let client = cluster.client(index);
+    // A linearizable read makes the member catch up.
+    let revision = client.revision().await?;
+    let hash = client.hash_kv(revision).await?;
+    let Span { key, end } = Span::everything();
+    let request = barque_proto::etcdserverpb::RangeRequest {
+        key: key.into(),
+        range_end: end.into(),
+        serializable: true,
+        ..Default::default()
+    };
+    let answer = client.range(request).await?;
+    Ok(MemberState {
+        member: cluster.name(index).to_owned(),
+        revision: answer.header.map_or(0, |header| header.revision),
+        hash: hash.hash,
+        compact_revision: hash.compact_revision,
+        kvs: answer.kvs.iter().map(key_value).collect(),
+    })
+}

@@ -1,0 +1,103 @@
+//! Each workload under a fault of its own, for some seconds: nothing that clients saw may be wrong.
+//!
+//! The pairs are fixed, so that each workload and almost each fault has its turn. Longer runs and all pairs: the binary
+//! `jepsen-like-tests run`.
+
+#![allow(clippy::unwrap_used, reason = "in a test a failure is the message")]
+
+use std::time::Duration;
+
+use jepsen_like_tests::checkers::Verdict;
+use jepsen_like_tests::cluster::Flavor;
+use jepsen_like_tests::excerpt;
+use jepsen_like_tests::history::{History, read_lines};
+use jepsen_like_tests::nemesis::Nemesis;
+use jepsen_like_tests::run::{Plan, run};
+use jepsen_like_tests::workload::Workload;
+
+/// How long faults strike.
+const DURATION: Duration = Duration::from_secs(4);
+
+/// Runs a workload under a fault; `checker` must have had something to judge.
+async fn passes(workload: Workload, nemesis: Nemesis, checker: &str) {
+    let out = tempfile::tempdir().unwrap();
+    let plan = Plan {
+        workload,
+        nemesis,
+        duration: DURATION,
+        seed: rand::random(),
+        clients: 6,
+        pace: Duration::from_millis(10),
+        flavor: Flavor::under_test(),
+        out: Some(out.path().to_owned()),
+    };
+    let run = run(&plan, |_| ()).await.unwrap();
+    for finding in &run.findings {
+        println!("{:<14}{}", finding.checker, finding.verdict);
+    }
+    if let Some(finding) = run.findings.iter().find(|finding| !finding.verdict.passed()) {
+        let shown = excerpt::of(&run.history, finding).map(|excerpt| excerpt::text(&excerpt));
+        panic!(
+            "{workload} under {nemesis}, seed {}: {}: {}\n{}",
+            plan.seed,
+            finding.checker,
+            finding.verdict,
+            shown.unwrap_or_default()
+        );
+    }
+    let own = run.findings.iter().find(|finding| finding.checker == checker).unwrap();
+    assert!(
+        matches!(own.verdict, Verdict::Passed { checked: 1.. }),
+        "{checker} had nothing to judge: {}",
+        own.verdict
+    );
+    assert!(run.strikes > 0, "no fault struck");
+    let began = run.history.faults.iter().filter(|fault| fault.ended_ns.is_none()).count();
+    assert_eq!(began, 0, "faults that are not over");
+    assert_eq!(run.history.members.len(), 3, "members whose state was compared");
+
+    // The file says the same as what was judged.
+    let file = std::fs::File::open(out.path().join("history.jsonl")).unwrap();
+    let again = History::of(read_lines(std::io::BufReader::new(file)).unwrap()).unwrap();
+    assert_eq!(again, run.history);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn registers_under_kill_9() {
+    passes(Workload::Register, Nemesis::Kill, "registers").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_under_pauses() {
+    passes(Workload::ListAppend, Nemesis::Pause, "list-append").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sets_under_replaced_members() {
+    passes(Workload::Set, Nemesis::Replace, "set").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counters_under_moving_leaders() {
+    passes(Workload::Counter, Nemesis::MoveLeader, "counter").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watches_under_compactions() {
+    passes(Workload::Watch, Nemesis::Compact, "watch").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_under_kill_9() {
+    passes(Workload::Lease, Nemesis::Kill, "lease").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn locks_under_pauses() {
+    passes(Workload::Lock, Nemesis::Pause, "lock").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubernetes_under_snapshots() {
+    passes(Workload::Kubernetes, Nemesis::Snapshot, "watch").await;
+}
