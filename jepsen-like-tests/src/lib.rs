@@ -10,5 +10,6 @@ pub mod deadline;
 pub mod etcdctl;
 pub mod load;
 pub mod memory;
+pub mod simulation;
 pub mod small_disk;
 pub mod spawn;

@@ -11,7 +11,7 @@ use super::index::LogIndex;
 use super::journal::Journal;
 use super::sim_disk::{Fault, SimDisk};
 use super::writer::{State, read_stored};
-use super::{WalConfig, WalError, open_journal};
+use super::{Segments, WalConfig, WalError, open_journal};
 use crate::ids::{ClusterId, MemberId};
 
 fn config() -> WalConfig {
@@ -76,7 +76,7 @@ struct Run {
 
 fn opened(disk: &SimDisk) -> Result<(Journal, LogIndex, Standing), WalError> {
     let size = Arc::new(AtomicU64::new(0));
-    let (journal, index, _) = open_journal(Arc::new(disk.clone()), &config(), &size, false)?;
+    let (journal, index, _) = open_journal(Arc::new(disk.clone()), &config(), &size, Segments::InOrder)?;
     let standing = *journal.standing();
     Ok((journal, index, standing))
 }
