@@ -82,10 +82,9 @@ struct Pipe {
 }
 
 impl Pipe {
-    fn wake(&mut self) {
-        for waker in [self.reader.take(), self.writer.take()].into_iter().flatten() {
-            waker.wake();
-        }
+    /// Who waits for this pipe, to be woken.
+    fn waiting(&mut self) -> impl Iterator<Item = Waker> + use<> {
+        [self.reader.take(), self.writer.take()].into_iter().flatten()
     }
 }
 
@@ -107,6 +106,35 @@ struct State {
     /// Machines without power: they answer nothing, and what they wrote is not sent.
     dark: BTreeMap<Place, bool>,
     delivered: u64,
+    /// To be woken, and to be dropped, when the lock is given back: both may come back here.
+    to_wake: Vec<Waker>,
+    to_drop: Vec<Port>,
+}
+
+/// The state, locked.
+struct Locked<'a>(Option<MutexGuard<'a, State>>);
+
+impl std::ops::Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        self.0.as_ref().expect("taken only when dropped")
+    }
+}
+
+impl std::ops::DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        self.0.as_mut().expect("taken only when dropped")
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let (to_wake, to_drop) = (std::mem::take(&mut self.to_wake), std::mem::take(&mut self.to_drop));
+        self.0 = None;
+        to_wake.into_iter().for_each(Waker::wake);
+        drop(to_drop);
+    }
 }
 
 /// The network. Clones share it.
@@ -126,11 +154,13 @@ impl Network {
             ports: BTreeMap::new(),
             dark: BTreeMap::new(),
             delivered: 0,
+            to_wake: Vec::new(),
+            to_drop: Vec::new(),
         })))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> Locked<'_> {
+        Locked(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     /// Packets that arrived so far.
@@ -170,12 +200,13 @@ impl Network {
     /// Breaks the connections between two machines: what is under way is lost, and both ends learn of it.
     pub fn break_connections(&self, one: Place, other: Place) {
         let mut state = self.state();
+        let state = &mut *state;
         for pipe in state.pipes.values_mut() {
             if (pipe.from, pipe.to) == (one, other) || (pipe.from, pipe.to) == (other, one) {
                 pipe.under_way.clear();
                 pipe.arrived.clear();
                 (pipe.ended, pipe.closed) = (true, true);
-                pipe.wake();
+                state.to_wake.extend(pipe.waiting());
             }
         }
     }
@@ -183,7 +214,10 @@ impl Network {
     /// Listens at a machine; ends when the stream is dropped.
     #[must_use]
     pub fn listen(&self, at: Place) -> Incoming {
-        self.state().ports.insert(at, Port::default());
+        let mut state = self.state();
+        let before = state.ports.insert(at, Port::default());
+        state.to_drop.extend(before);
+        drop(state);
         Incoming { network: self.clone(), at }
     }
 
@@ -191,12 +225,15 @@ impl Network {
     pub fn lose_power(&self, at: Place) {
         let mut state = self.state();
         state.dark.insert(at, true);
-        state.ports.remove(&at);
+        let port = state.ports.remove(&at);
+        state.to_drop.extend(port);
     }
 
     /// The process at a machine ended; its connections are closed by the system when they are dropped.
     pub fn process_ended(&self, at: Place) {
-        self.state().ports.remove(&at);
+        let mut state = self.state();
+        let port = state.ports.remove(&at);
+        state.to_drop.extend(port);
     }
 
     /// A machine is on again. Who wrote to it before it went off learns that nobody knows of the connection.
@@ -248,9 +285,8 @@ impl Network {
         let accepted = SimStream { network: self.clone(), incoming: forth, outgoing: back };
         let port = state.ports.get_mut(&to)?;
         port.waiting.push_back(accepted);
-        if let Some(waker) = port.acceptor.take() {
-            waker.wake();
-        }
+        let acceptor = port.acceptor.take();
+        state.to_wake.extend(acceptor);
         drop(state);
         Some(SimStream { network: self.clone(), incoming: back, outgoing: forth })
     }
@@ -297,12 +333,12 @@ impl State {
             }
         }
         if came {
-            pipe.wake();
+            self.to_wake.extend(pipe.waiting());
         }
         // Who is gone takes nothing any more.
         if let Some(opposite) = gone.and_then(|opposite| self.pipes.get_mut(&opposite)) {
             opposite.closed = true;
-            opposite.wake();
+            self.to_wake.extend(opposite.waiting());
         }
     }
 }
@@ -319,11 +355,12 @@ impl Stream for Incoming {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut state = self.network.state();
+        let state = &mut *state;
         let Some(port) = state.ports.get_mut(&self.at) else { return Poll::Ready(None) };
         match port.waiting.pop_front() {
             Some(stream) => Poll::Ready(Some(Ok(stream))),
             None => {
-                port.acceptor = Some(cx.waker().clone());
+                await_pipe(&mut port.acceptor, cx, &mut state.to_wake);
                 Poll::Pending
             }
         }
@@ -414,9 +451,17 @@ impl Connected for SimStream {
     fn connect_info(&self) {}
 }
 
+/// Has a task woken when a pipe changes; a task that waited there before is woken, to find that out.
+fn await_pipe(place: &mut Option<Waker>, cx: &Context<'_>, to_wake: &mut Vec<Waker>) {
+    if place.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+        to_wake.extend(place.replace(cx.waker().clone()));
+    }
+}
+
 impl AsyncRead for SimStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut state = self.network.state();
+        let state = &mut *state;
         let Some(pipe) = state.pipes.get_mut(&self.incoming) else {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         };
@@ -424,7 +469,7 @@ impl AsyncRead for SimStream {
             if pipe.ended {
                 return Poll::Ready(Ok(()));
             }
-            pipe.reader = Some(cx.waker().clone());
+            await_pipe(&mut pipe.reader, cx, &mut state.to_wake);
             return Poll::Pending;
         };
         let taken = first.len().min(buf.remaining());
@@ -434,9 +479,7 @@ impl AsyncRead for SimStream {
             pipe.arrived.pop_front();
         }
         pipe.bytes -= taken;
-        if let Some(waker) = pipe.writer.take() {
-            waker.wake();
-        }
+        state.to_wake.extend(pipe.writer.take());
         Poll::Ready(Ok(()))
     }
 }
@@ -462,7 +505,7 @@ impl AsyncWrite for SimStream {
         }
         let taken = bytes.len().min(SOCKET_BYTES.saturating_sub(pipe.bytes));
         if taken == 0 && !bytes.is_empty() {
-            pipe.writer = Some(cx.waker().clone());
+            await_pipe(&mut pipe.writer, cx, &mut state.to_wake);
             return Poll::Pending;
         }
         let due = pipe.under_way.back().map_or(due, |(before, _)| due.max(*before));
@@ -487,7 +530,7 @@ impl Drop for SimStream {
         let state = &mut *state;
         if let Some(pipe) = state.pipes.get_mut(&self.incoming) {
             (pipe.ended, pipe.abandoned) = (true, true);
-            pipe.reader = None;
+            state.to_wake.extend(pipe.waiting());
         }
         let Some(pipe) = state.pipes.get(&self.outgoing) else { return };
         let (from, to) = (pipe.from, pipe.to);

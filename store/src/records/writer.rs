@@ -263,7 +263,11 @@ impl RecordWriter {
         self.shared.queue.lock().closing = true;
         self.shared.work.notify_one();
         self.shared.progress.notify_all();
-        if let Some(thread) = self.thread.lock().take() {
+        // What waits to be written holds a picture of the state, and that holds on to this: the thread itself may be the
+        // last to let go. It ends then when it looks for more work.
+        if let Some(thread) = self.thread.lock().take()
+            && thread.thread().id() != thread::current().id()
+        {
             // A panic of `on_failure` is the only thing it could tell.
             let _ = thread.join();
         }
@@ -379,6 +383,27 @@ mod tests {
 
     fn no_failure(error: &RecordsError) {
         panic!("{error}");
+    }
+
+    /// A picture holds on to the writer, and what waits to be written holds a picture.
+    #[test]
+    fn the_last_to_let_go_may_be_the_thread_that_writes() {
+        let store = Box::new(MemoryRecords::default());
+        let writer = RecordWriter::start(store, WriterOptions::default(), |_| (), no_failure).unwrap();
+        let writer = Arc::new(writer);
+        let held = Arc::clone(&writer);
+        let (go, gone) = channel::<()>();
+        let (told, hear) = channel();
+        let meta = move || {
+            gone.recv().unwrap();
+            drop(held);
+            told.send(()).unwrap();
+            state(1)
+        };
+        writer.hand_over_with(batch(2), Some(Box::new(meta)));
+        drop(writer);
+        go.send(()).unwrap();
+        hear.recv().unwrap();
     }
 
     /// A store whose flushes wait for the test and can fail.

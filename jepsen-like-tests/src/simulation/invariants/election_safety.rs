@@ -1,4 +1,5 @@
-//! In each term at most one member leads, and no member goes back to an earlier term, not even by a restart.
+//! In each term at most one member leads, and no member goes back to an earlier term while its process runs. (A restart may
+//! take back a term that was not on disk yet, and that nobody was told of: had somebody been, there could be two leaders.)
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,8 @@ const PROPERTY: &str = "election safety";
 #[derive(Debug, Default)]
 pub struct ElectionSafety {
     leaders: BTreeMap<u64, MemberId>,
-    terms: BTreeMap<MemberId, u64>,
+    /// The process and the term of each member.
+    terms: BTreeMap<MemberId, (u64, u64)>,
 }
 
 impl ElectionSafety {
@@ -30,8 +32,11 @@ impl ElectionSafety {
                 return Err(Violation::of(PROPERTY, format!("{detail}, the latter says m{place}")));
             }
         }
-        let before = self.terms.insert(look.member, look.term).unwrap_or(0);
-        if look.term < before {
+        let before = self.terms.insert(look.member, (look.boot, look.term));
+        if let Some((boot, before)) = before
+            && boot == look.boot
+            && look.term < before
+        {
             let detail = format!("m{} was in term {before} and is in term {}", look.place, look.term);
             return Err(Violation::of(PROPERTY, detail));
         }
