@@ -102,6 +102,11 @@ impl Clients {
         }
     }
 
+    /// Nothing is expected of a place any more.
+    pub fn give_up(&mut self, place: Place) {
+        self.probes.retain(|probe| *probe != place);
+    }
+
     fn close(&mut self, id: u64) -> Option<Operation> {
         let (operation, _) = self.open.remove(&id)?;
         if let Some(client) = self.clients.get_mut(operation.client) {

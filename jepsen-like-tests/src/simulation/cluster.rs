@@ -205,6 +205,8 @@ impl Cluster {
             care.futile_starts = if took_part { 0 } else { care.futile_starts + 1 };
             if care.futile_starts >= FUTILE_STARTS {
                 care.given_up = Some(reason);
+                self.clients.ended(place);
+                self.clients.give_up(place);
             } else {
                 self.start_later(place);
             }

@@ -5,13 +5,17 @@ mod randomness;
 
 use std::io::Write as _;
 use std::ops::Range;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Output, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
 use jepsen_like_tests::simulation::plan::Plan;
 use jepsen_like_tests::simulation::planted::Planted;
 use jepsen_like_tests::simulation::run::run;
+
+/// A simulation that takes longer hangs: something in it goes round and round while no time passes.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// Simulates clusters of the store with faults, one for each seed.
 #[derive(Debug, Parser)]
@@ -73,6 +77,31 @@ fn one(seed: u64, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(if verdict.violation.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
+/// A seed that runs, and what is to end it if it does not end by itself.
+struct Watched {
+    pid: u32,
+    output: std::sync::mpsc::Receiver<std::io::Result<Output>>,
+}
+
+impl Watched {
+    fn new(child: Child) -> Self {
+        let pid = child.id();
+        let (tell, output) = std::sync::mpsc::sync_channel(1);
+        std::thread::spawn(move || drop(tell.send(child.wait_with_output())));
+        Self { pid, output }
+    }
+}
+
+/// How a seed ended; one that takes too long is ended.
+fn outcome(watched: Watched) -> anyhow::Result<Output> {
+    if let Ok(output) = watched.output.recv_timeout(LONGEST) {
+        return Ok(output?);
+    }
+    let pid = i32::try_from(watched.pid).ok().and_then(rustix::process::Pid::from_raw);
+    rustix::process::kill_process(pid.context("a process has a number")?, rustix::process::Signal::KILL)?;
+    Ok(watched.output.recv()??)
+}
+
 /// Runs each seed in a process of its own.
 fn all(seeds: Range<u64>, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let program = std::env::current_exe().context("the path of this program")?;
@@ -91,14 +120,17 @@ fn all(seeds: Range<u64>, arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 command.arg("--plant").arg(plant.get_name());
             }
             let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-            running.push_back((seed, child));
+            running.push_back((seed, Watched::new(child)));
         }
         let Some((seed, child)) = running.pop_front() else { break };
-        let output = child.wait_with_output()?;
+        let output = outcome(child)?;
         done += 1;
         let text = String::from_utf8_lossy(&output.stdout);
         print!("{text}");
         if !output.status.success() {
+            if output.status.code().is_none() {
+                println!("seed {seed}: ended after {} s without a verdict", LONGEST.as_secs());
+            }
             bad.push(seed);
             print!("{}", String::from_utf8_lossy(&output.stderr));
             let plant = arguments.plant.as_ref().and_then(clap::ValueEnum::to_possible_value);
