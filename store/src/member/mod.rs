@@ -54,7 +54,7 @@ use crate::blocking::Blocking;
 use crate::error::StoreError;
 use crate::ids::{LeaseId, MemberId, Revision};
 use crate::metrics::Metrics;
-use crate::raft::leadership::LeaderWatch;
+use crate::raft::leadership::{LeaderWatch, changed_within};
 use crate::raft::log_storage::LogStore;
 use crate::raft::node::{RaftHandle, transfer_leadership};
 use crate::raft::observe;
@@ -236,7 +236,7 @@ impl Member {
                 return answer;
             }
             // A new leader keeps no deadlines yet for some milliseconds.
-            let _ = tokio::time::timeout(Duration::from_millis(50), leader.changed()).await;
+            changed_within(&mut leader, Duration::from_millis(50)).await;
         }
     }
 
