@@ -4,12 +4,14 @@
 //! looked at. Machines therefore influence each other at the next step at the earliest.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use barque_store::ids::{MemberId, Revision};
 use barque_store::member::Member;
 use barque_store::member::snapshots::SnapshotRule;
+use barque_store::raft::observe;
+use barque_store::rpc::backend::Backend as _;
 use barque_store::watch::History as _;
 use rand::Rng as _;
 use rand::SeedableRng as _;
@@ -27,7 +29,7 @@ use super::invariants::revision_never_goes_back::RevisionNeverGoesBack;
 use super::invariants::state_machine_safety::Chronicle;
 use super::invariants::watch_guarantees::{Told, WatchGuarantees};
 use super::look::{Look, log_from};
-use super::network::{Network, Place};
+use super::network::{Network, Place, url_of};
 use super::operation::{Answer, Operation};
 use super::plan::{DRIFT, Plan};
 use super::planted::Planted;
@@ -44,11 +46,20 @@ const RESTART_MS: u64 = 800;
 /// A machine whose process ended so often before it took part is given up.
 const FUTILE_STARTS: u32 = 8;
 
+/// No more machines.
+const MOST_HOSTS: usize = 8;
+/// So many members stay.
+const FEWEST_MEMBERS: usize = 3;
+
 /// Clocks with a planted bug.
 const TOO_FAST: f64 = 1.5;
 
 /// What watches told: machine, process, answer.
 pub type WatchLog = Arc<Mutex<VecDeque<(Place, u64, Told)>>>;
+
+/// Changes of the membership that leaders have made: which machine, and the id of its new member, or `None` when its member
+/// was removed.
+type Changed = Arc<Mutex<VecDeque<(Place, Option<MemberId>)>>>;
 
 /// What is known of one machine beside itself.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +71,8 @@ struct Care {
     seen: Option<(u64, i64)>,
     applied_index: u64,
     watched_boot: u64,
+    /// Its member is none any more.
+    removed: bool,
 }
 
 /// The invariants.
@@ -102,6 +115,10 @@ pub struct Cluster {
     chance: StdRng,
     watch_log: WatchLog,
     compare_at_ms: u64,
+    changed: Changed,
+    dir: PathBuf,
+    /// A machine that is about to get a member.
+    coming: Option<Place>,
 }
 
 impl Cluster {
@@ -145,6 +162,9 @@ impl Cluster {
             chance,
             watch_log: WatchLog::default(),
             compare_at_ms: COMPARE_MS,
+            changed: Changed::default(),
+            dir: dir.to_owned(),
+            coming: None,
             plan,
         }
     }
@@ -168,6 +188,7 @@ impl Cluster {
             self.hosts[place].run(STEP_MS);
             self.end_what_ended(place);
         }
+        self.take_changes();
         let looks = self.look()?;
         self.take_answers()?;
         self.take_watches()?;
@@ -203,7 +224,9 @@ impl Cluster {
             host.kill();
             let care = &mut self.care[place];
             care.futile_starts = if took_part { 0 } else { care.futile_starts + 1 };
-            if care.futile_starts >= FUTILE_STARTS {
+            if care.removed {
+                self.clients.ended(place);
+            } else if care.futile_starts >= FUTILE_STARTS {
                 care.given_up = Some(reason);
                 self.clients.ended(place);
                 self.clients.give_up(place);
@@ -215,6 +238,9 @@ impl Cluster {
 
     fn start_later(&mut self, place: Place) {
         self.clients.ended(place);
+        if self.care[place].removed {
+            return;
+        }
         let after_ms = self.chance.random_range(STEP_MS..RESTART_MS);
         self.care[place].boot_at_ms = Some(self.now_ms + after_ms);
     }
@@ -246,7 +272,7 @@ impl Cluster {
     /// The machines whose members are expected to work in the end.
     #[must_use]
     pub fn expected(&self) -> Vec<Place> {
-        let works = |place: &Place| self.care[*place].given_up.is_none();
+        let works = |place: &Place| self.care[*place].given_up.is_none() && !self.care[*place].removed;
         (0..self.hosts.len()).filter(works).collect()
     }
 
@@ -255,6 +281,78 @@ impl Cluster {
     pub fn members(&self) -> Vec<(Place, u64, Member)> {
         let member = |host: &Host| host.member().map(|(member, boot)| (host.place, boot, member));
         self.hosts.iter().filter_map(member).collect()
+    }
+
+    /// Has the leader add a member on a machine that is new; whether it was asked.
+    pub fn add_member(&mut self) -> bool {
+        let place = self.hosts.len();
+        let Some((at, leader)) = self.leader() else { return false };
+        if self.coming.is_some() || place >= MOST_HOSTS {
+            return false;
+        }
+        self.coming = Some(place);
+        let changed = Arc::clone(&self.changed);
+        self.hosts[at].spawn(|_| async move {
+            // One that is refused, or whose leader goes, is never started.
+            if let Ok((member, _)) = leader.add_member(vec![url_of(place)], false).await {
+                changed.lock().unwrap_or_else(PoisonError::into_inner).push_back((place, Some(member.id)));
+            }
+        })
+    }
+
+    /// Has the leader remove a member, if enough others are left; whether it was asked.
+    pub fn remove_member(&mut self, place: Place) -> bool {
+        let Some((at, leader)) = self.leader() else { return false };
+        let id = self.hosts[place].id;
+        if self.expected().len() <= FEWEST_MEMBERS || self.care[place].removed || self.coming == Some(place) {
+            return false;
+        }
+        let changed = Arc::clone(&self.changed);
+        self.hosts[at].spawn(|_| async move {
+            if leader.remove_member(id).await.is_ok() {
+                changed.lock().unwrap_or_else(PoisonError::into_inner).push_back((place, None));
+            }
+        })
+    }
+
+    fn take_changes(&mut self) {
+        let changes: Vec<_> = self.changed.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
+        for (place, id) in changes {
+            self.trace.note(self.now_ms, format_args!("m{place} is now {id:?}"));
+            match id {
+                Some(id) if place == self.hosts.len() => {
+                    let (network, seed) = (self.network.clone(), self.chance.random());
+                    let mut host = Host::new(place, &self.dir, &network, seed, &self.founding);
+                    host.id = id;
+                    self.hosts.push(host);
+                    self.care.push(Care { boot_at_ms: Some(self.now_ms), ..Care::default() });
+                    self.coming = None;
+                }
+                Some(_) => {}
+                None => self.care[place].removed = true,
+            }
+        }
+        self.find_removed();
+    }
+
+    /// A removal of which nobody was told is seen by the membership.
+    fn find_removed(&mut self) {
+        if self.hosts.len() == self.plan.members {
+            return;
+        }
+        let Some((_, leader)) = self.leader() else { return };
+        let members = observe::nodes(leader.raft());
+        for (host, care) in self.hosts.iter().zip(&mut self.care) {
+            let is_member = members.iter().any(|node| node.id == host.id);
+            // A leader that has not heard of everything yet knows fewer members; nobody counts on those it does not know
+            // before it has.
+            let leader_knows_all =
+                observe::committed_index(leader.raft()) == leader.published().peek().applied_index;
+            if !is_member && leader_knows_all && care.seen.is_some() {
+                care.removed = true;
+                care.boot_at_ms = None;
+            }
+        }
     }
 
     /// The member that leads in the newest term, if one says so.
@@ -419,7 +517,6 @@ impl Cluster {
     }
 
     fn compare_hashes(&self, members: &[(Place, u64, Member)]) -> Result<(), Violation> {
-        use barque_store::rpc::backend::Backend as _;
         use futures::FutureExt as _;
         let hash = |member: &Member| {
             let hashed = member.hash_kv(Revision(0)).now_or_never()?.ok()?;
@@ -447,7 +544,7 @@ impl Cluster {
         looks.collect::<Vec<_>>().join("; ") + waits
     }
 
-    /// The member at a place in the first cluster.
+    /// The member at a place.
     #[must_use]
     pub fn id_of(&self, place: Place) -> MemberId {
         self.hosts[place].id

@@ -167,7 +167,10 @@ impl Faults {
                 cluster.hosts[place].step_wall_clock(by_ms);
             }
             Fault::LeaderTransfer => return hand_over(cluster, place),
-            Fault::Membership => return false,
+            Fault::Membership => {
+                let comes = cluster.chance().random_bool(0.6);
+                return if comes { cluster.add_member() } else { cluster.remove_member(place) };
+            }
         }
         true
     }

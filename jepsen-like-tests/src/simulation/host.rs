@@ -61,7 +61,7 @@ impl ProcessState {
 pub struct Host {
     /// Where.
     pub place: Place,
-    /// Its member in the first cluster.
+    /// Its member.
     pub id: MemberId,
     /// Under the log.
     pub disk: SimDisk,
@@ -135,11 +135,11 @@ impl Host {
             data_dir: self.dir.clone(),
             peer_urls: named.peer_urls,
             client_urls: vec![format!("http://m{}:2379", self.place)],
-            initial_cluster: founding.members.clone(),
+            initial_cluster: self.known(founding),
             cluster_id: CLUSTER,
             member_id: id,
             token: "simulated".to_owned(),
-            new_cluster: founding.members.iter().any(|(member, _)| *member == id),
+            new_cluster: founding.members.iter().any(|(member, _)| *member == self.id),
             timing: TIMING,
             limits: Limits { max_request_bytes: 1 << 20, max_txn_ops: 128, min_lease_ttl_s: 1 },
             logins: LoginSettings { token_ttl: Duration::from_secs(300), client_cert_auth: false },
@@ -161,6 +161,15 @@ impl Host {
         self.owed_ms = 0.0;
         self.process = Some(Process { runtime: Some(runtime), boot: self.boots, state });
         Ok(())
+    }
+
+    /// The members that it is told of at its start: the first ones, and itself.
+    fn known(&self, founding: &Founding) -> Vec<(MemberId, Named)> {
+        let mut known = founding.members.clone();
+        if !known.iter().any(|(id, _)| *id == self.id) {
+            known.push(first_member(self.place));
+        }
+        known
     }
 
     /// Lets the machine go on for some milliseconds of the world's time.

@@ -105,7 +105,12 @@ impl Plan {
     pub fn of(seed: u64) -> Self {
         let mut chance = StdRng::seed_from_u64(seed);
         let part = chance.random_range(0.1..0.7);
-        let faults = Fault::ALL.into_iter().filter(|_| chance.random_bool(part)).collect();
+        let mut faults: BTreeSet<Fault> =
+            Fault::ALL.into_iter().filter(|_| chance.random_bool(part)).collect();
+        // A damaged member counts as one that may fail; whether the others can do without it must not change.
+        if faults.contains(&Fault::BitFlip) {
+            faults.remove(&Fault::Membership);
+        }
         Self {
             seed,
             members: if chance.random_bool(0.25) { 5 } else { 3 },
