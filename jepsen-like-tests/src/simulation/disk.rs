@@ -18,9 +18,9 @@ const SECTOR_BYTES: usize = 512;
 struct Inode {
     current: Vec<u8>,
     durable: Vec<u8>,
+    /// Written since the last sync, successful or not: what a failed one left is never written unless it is written again,
+    /// though readers find it in memory.
     dirty: Vec<Range<usize>>,
-    /// A sync failed: what was dirty is gone for good, and later syncs do not bring it back.
-    lost: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -178,21 +178,21 @@ impl SimDisk {
             let written = std::mem::take(&mut inode.dirty);
             let mut found = inode.durable.clone();
             let longest = written.iter().map(|range| range.end).max().unwrap_or(0);
-            if longest > found.len() && !inode.lost && content.chance.random_bool(0.5) {
+            if longest > found.len() && content.chance.random_bool(0.5) {
                 found.resize(longest, 0);
             }
             for range in written {
                 for sector in range.start / SECTOR_BYTES..range.end.div_ceil(SECTOR_BYTES) {
                     let start = range.start.max(sector * SECTOR_BYTES);
                     let end = range.end.min((sector + 1) * SECTOR_BYTES).min(found.len());
-                    if start < end && !inode.lost && content.chance.random_bool(0.5) {
+                    if start < end && content.chance.random_bool(0.5) {
                         found[start..end].copy_from_slice(&inode.current[start..end]);
                     } else {
                         content.counts.sectors_lost += 1;
                     }
                 }
             }
-            *inode = Inode { durable: found.clone(), current: found, dirty: Vec::new(), lost: false };
+            *inode = Inode { durable: found.clone(), current: found, dirty: Vec::new() };
         }
         // Creations and renames become durable in order, removals in any.
         let mut names = content.durable_names.clone();
@@ -366,10 +366,10 @@ impl DiskFile for SimFile {
         let (lies, off) = (content.lies, content.off);
         let inode = content.inodes.get_mut(&self.inode).ok_or(io::ErrorKind::NotFound)?;
         if fails && !off {
-            inode.lost = true;
+            inode.dirty.clear();
             result = Err(io::Error::other("input/output error"));
         }
-        if result.is_ok() && !lies && !inode.lost {
+        if result.is_ok() && !lies {
             for range in std::mem::take(&mut inode.dirty) {
                 if inode.durable.len() < range.end {
                     inode.durable.resize(range.end, 0);

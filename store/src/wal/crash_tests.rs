@@ -378,3 +378,32 @@ fn segments_that_were_purged_are_given_back() {
     let (_, found) = recovered(&disk.restart(1)).unwrap();
     assert_eq!(found, run.model);
 }
+
+/// After a sync that failed, the system's memory holds what the disk has not, and takes it for written: a process that is
+/// started again reads it, tells the leader that it has it, and must not lose it with the power.
+#[test]
+fn what_a_failed_sync_left_in_memory_is_written_again_at_the_next_start() {
+    let disk = SimDisk::default();
+    let (mut journal, ..) = opened(&disk).unwrap();
+    let entry = |index| LogEntry {
+        position: Position { term: 1, index },
+        payload: Payload::Batch(vec![index as u8; 100].into()),
+    };
+    journal.push_entry(&entry(0), 0).unwrap();
+    journal.commit().unwrap();
+    // The write succeeds, its sync does not.
+    disk.fail_after(2, Fault::Error);
+    journal.push_entry(&entry(1), 1).unwrap();
+    assert!(journal.commit().is_err());
+    drop(journal);
+    let killed = disk.restart(0);
+    let (journal, _, standing) = opened(&killed).unwrap();
+    assert_eq!(standing.last, Some(Position { term: 1, index: 1 }));
+    drop(journal);
+    let (_, _, standing) = opened(&killed.restart(1)).unwrap();
+    assert_eq!(
+        standing.last,
+        Some(Position { term: 1, index: 1 }),
+        "it had been read, so it may have been told"
+    );
+}
