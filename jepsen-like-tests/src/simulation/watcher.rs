@@ -60,8 +60,8 @@ fn change(encoded: &Bytes) -> Option<(i64, Change)> {
     let is_put = event.r#type == EventType::Put as i32;
     let kv = event.kv?;
     let change = Change {
-        key: kv.key.into(),
-        value: is_put.then(|| kv.value.into()),
+        key: kv.key,
+        value: is_put.then_some(kv.value),
         version: if is_put { kv.version } else { 0 },
         create_revision: if is_put { kv.create_revision } else { 0 },
     };
