@@ -111,7 +111,7 @@ fn all(seeds: Range<u64>, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut running = std::collections::VecDeque::new();
     loop {
         while running.len() < arguments.jobs.max(1)
-            && !(arguments.fail_fast && !bad.is_empty())
+            && (bad.is_empty() || !arguments.fail_fast)
             && let Some(seed) = next.next()
         {
             let mut command = Command::new(&program);
