@@ -1,7 +1,8 @@
 //! Starts real store processes, breaks them, and speaks to them as any client would.
 //!
 //! The same harness runs etcd and Barque, so that every expectation is first checked against the original.
-//! Sees clients, processes, networks and disks; must never know the insides of the store.
+//! Sees clients, processes, networks and disks; must never know the insides of the store. `simulation` alone is made of
+//! them.
 
 pub mod certificates;
 pub mod checkers;
@@ -18,6 +19,7 @@ pub mod network;
 pub mod report;
 pub mod run;
 pub mod shrink;
+pub mod simulation;
 pub mod small_disk;
 pub mod spawn;
 pub mod workload;

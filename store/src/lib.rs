@@ -7,6 +7,7 @@
 
 pub mod activity;
 pub mod auth;
+pub mod blocking;
 pub mod command;
 pub mod config;
 pub mod error;
@@ -37,4 +38,5 @@ pub mod tls;
 pub mod tree;
 mod varint;
 pub mod wal;
+pub mod wall_clock;
 pub mod watch;

@@ -17,6 +17,7 @@ use crate::lease::lessor::min_ttl_s;
 use crate::listen::{ListenError, Listeners};
 use crate::member::Member;
 use crate::member::join::Named;
+use crate::member::machine::ThisMachine;
 use crate::member::snapshots::SnapshotRule;
 use crate::member::start::{MemberSettings, StartError, Started, start};
 use crate::metrics::Metrics;
@@ -204,7 +205,7 @@ fn settings(config: &ValidConfig, metrics: &Arc<Metrics>) -> Result<MemberSettin
         },
         backups: config.backups.clone(),
         metrics: Arc::clone(metrics),
-        peer_tls,
+        machine: Arc::new(ThisMachine::new(peer_tls)),
     })
 }
 

@@ -93,7 +93,7 @@ impl Member {
     async fn hash_upto(&self, revision: Revision, seconds: &Histogram) -> Result<HistoryHash, StoreError> {
         let view = self.view();
         let seconds = seconds.clone();
-        let hashed = tokio::task::spawn_blocking(move || {
+        let hashed = self.0.blocking.run(move || {
             let began = Instant::now();
             let current = view.revision();
             let hash = view.uncounted().hash(revision)?;

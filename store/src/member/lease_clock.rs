@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::command::Command;
-use crate::ids::LeaseId;
+use crate::ids::{LeaseId, MemberId};
 use crate::lease::lessor::{Lessor, LessorConfig, Renewal, ReplicatedLease};
 use crate::metrics::Metrics;
 use crate::raft::leadership::LeaderWatch;
@@ -170,22 +170,24 @@ pub async fn run(mut around: Surroundings, stop: CancellationToken) {
             status = around.leader.wait_for(|status| status.is_led_by(own)) => status.map(|status| status.term),
         };
         let Ok(term) = led else { return };
-        tokio::select! {
+        let goes_on = tokio::select! {
             () = stop.cancelled() => return,
-            () = lead(&mut around, own, term) => {}
-        }
+            goes_on = lead(&mut around, own, term) => goes_on,
+        };
         around.clock.lessor.lock().demote();
         around.clock.ended.notify_waiters();
+        if !goes_on {
+            return;
+        }
     }
 }
 
-/// Keeps the deadlines for one term.
-async fn lead(around: &mut Surroundings, own: crate::ids::MemberId, term: u64) {
-    let mut leader = around.leader.clone();
-    let office = keep(around, term);
+/// Keeps the deadlines for one term; whether others may follow.
+async fn lead(around: &mut Surroundings, own: MemberId, term: u64) -> bool {
+    let leader = around.leader.clone();
     tokio::select! {
-        _ = leader.wait_for(|status| status.term != term || !status.is_led_by(own)) => {}
-        () = office => {}
+        goes_on = end_of_office(leader, own, term) => goes_on,
+        () = keep(around, term) => true,
     }
 }
 
@@ -199,6 +201,12 @@ async fn confirmed(around: &Surroundings) {
             Err(ReadError::Stopped) => std::future::pending().await,
         }
     }
+}
+
+/// Returns when the term or its leader changes: true. Or when Raft has ended, and nobody tells of changes any more: false,
+/// though the last that was told is that this member leads.
+async fn end_of_office(mut leader: LeaderWatch, own: MemberId, term: u64) -> bool {
+    leader.wait_for(|status| status.term != term || !status.is_led_by(own)).await.is_ok()
 }
 
 async fn keep(around: &Surroundings, term: u64) {
@@ -248,5 +256,28 @@ async fn keep(around: &Surroundings, term: u64) {
             () = clock.changed.notified() => {}
             () = tokio::time::sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::raft::leadership::LeaderStatus;
+
+    #[tokio::test]
+    async fn an_office_ends_with_its_term_and_with_raft() {
+        let own = MemberId(1);
+        let led = |term| LeaderStatus { term, leader: Some(own), ..LeaderStatus::default() };
+        let (tell, leader) = watch::channel(led(3));
+        let told = async {
+            tokio::task::yield_now().await;
+            tell.send_replace(led(4));
+        };
+        let (goes_on, ()) = tokio::join!(end_of_office(leader.clone(), own, 3), told);
+        assert!(goes_on);
+        drop(tell);
+        assert!(!end_of_office(leader, own, 4).await, "it still leads, by what was told last");
     }
 }

@@ -29,6 +29,7 @@ pub mod garbage;
 pub mod gauges;
 pub mod join;
 pub mod lease_clock;
+pub mod machine;
 pub mod maintenance;
 pub mod membership;
 pub mod peer_backend;
@@ -50,10 +51,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::activity::Activity;
+use crate::blocking::Blocking;
 use crate::error::StoreError;
 use crate::ids::{LeaseId, MemberId, Revision};
 use crate::metrics::Metrics;
-use crate::raft::leadership::LeaderWatch;
+use crate::raft::leadership::{LeaderWatch, changed_within};
 use crate::raft::log_storage::LogStore;
 use crate::raft::node::{RaftHandle, transfer_leadership};
 use crate::raft::observe;
@@ -98,6 +100,7 @@ struct Inner {
     /// `None` without a schedule.
     backups: Option<Arc<Backups>>,
     records: Arc<RecordWriter>,
+    blocking: Blocking,
     log: LogStore,
     space: Arc<Space>,
     activity: Arc<Activity>,
@@ -234,7 +237,7 @@ impl Member {
                 return answer;
             }
             // A new leader keeps no deadlines yet for some milliseconds.
-            let _ = tokio::time::timeout(Duration::from_millis(50), leader.changed()).await;
+            changed_within(&mut leader, Duration::from_millis(50)).await;
         }
     }
 
@@ -269,7 +272,7 @@ impl Member {
             tracing::error!(%error, "the log did not close cleanly");
         }
         let records = Arc::clone(&self.0.records);
-        let closed = tokio::task::spawn_blocking(move || {
+        let closed = self.0.blocking.run(move || {
             if let Err(error) = records.close() {
                 tracing::warn!(%error, "the record store did not close cleanly; it is checked at the next start");
             }

@@ -15,11 +15,13 @@ use super::backups::Backups;
 use super::compactor;
 use super::join::{self, JoinError, Named};
 use super::lease_clock::{self, LeaseClock};
+use super::machine::Machine;
 use super::membership::Membership;
 use super::snapshots::{self, SnapshotRule};
 use super::space::{self, Space};
 use super::{Inner, Member, failover, garbage, time_marks};
 use crate::activity::Activity;
+use crate::blocking::Unfinished;
 use crate::command::Command;
 use crate::config::{self, AutoCompaction, ConfigError};
 use crate::ids::{ClusterId, MemberId, Revision};
@@ -44,8 +46,7 @@ use crate::rpc::permit::{LoginSettings, Logins};
 use crate::state::published::Published;
 use crate::storage::data_dir::{DataDir, DataDirError, DiskIdentity};
 use crate::storage::restore::{self, RestoreError};
-use crate::tls::ClientTls;
-use crate::wal::{Wal, WalConfig, WalError, WalMetrics};
+use crate::wal::{WalConfig, WalError, WalMetrics};
 use crate::watch::{HubLimits, WatchHub};
 
 /// Proposals and reads of a client are given up after this and two election timeouts (etcd).
@@ -89,8 +90,8 @@ pub struct MemberSettings {
     pub backups: Option<config::Backups>,
     /// What this member counts.
     pub metrics: Arc<Metrics>,
-    /// For https peers.
-    pub peer_tls: Option<Arc<ClientTls>>,
+    /// What it runs on.
+    pub machine: Arc<dyn Machine>,
 }
 
 /// A member cannot start.
@@ -167,18 +168,23 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
 
     let mut wal_config = WalConfig::new(data_dir.wal(), own.cluster, own.member);
     wal_config.metrics = Arc::new(DiskCounts(Arc::clone(&settings.metrics)));
+    let blocking = settings.machine.blocking();
+    wal_config.blocking = blocking.clone();
     let (snapshots_dir, records_dir) = (data_dir.snapshots(), data_dir.records());
     let counts = DiskCounts(Arc::clone(&settings.metrics));
     // Neither needs the other, and each reads much.
     let began = Instant::now();
-    let log = tokio::task::spawn_blocking(move || {
-        let opened = Wal::open(wal_config)?;
+    let machine = Arc::clone(&settings.machine);
+    let log = blocking.run(move || {
+        let opened = machine.open_log(wal_config)?;
         tracing::info!(entries = opened.1.entries, took_ms = began.elapsed().as_millis(), "the log is open");
         Ok::<_, StartError>(opened)
     });
-    let state = tokio::task::spawn_blocking(move || restore::restore(&snapshots_dir, &records_dir, counts));
+    let machine = Arc::clone(&settings.machine);
+    let state =
+        blocking.run(move || restore::restore(&snapshots_dir, || machine.open_records(&records_dir), counts));
     let (log, state) = tokio::join!(log, state);
-    let ended = |error: tokio::task::JoinError| NodeError::Fatal(error.to_string());
+    let ended = |error: Unfinished| NodeError::Fatal(error.to_string());
     let (wal, recovered) = log.map_err(ended)??;
     let restored = state.map_err(ended)??;
     let (applied_term, applied_index) = (restored.meta.applied_term, restored.meta.applied_index);
@@ -212,13 +218,15 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
             roster: Arc::clone(&roster),
             records: Arc::clone(&restored.records),
             snapshots: Arc::clone(&snapshots),
+            blocking: blocking.clone(),
             metrics: Arc::clone(&settings.metrics),
         },
     );
     let metrics = Arc::clone(&settings.metrics);
-    let peers = Arc::new(Peers::new(own, roster, settings.peer_tls.clone(), Arc::clone(&metrics)));
+    let peers = Arc::new(Peers::new(own, roster, settings.machine.dial(), Arc::clone(&metrics)));
     let handle = Arc::new(OnceLock::new());
-    let network = Network::new(Arc::clone(&peers), Arc::clone(&handle), Arc::clone(&snapshots));
+    let network =
+        Network::new(Arc::clone(&peers), Arc::clone(&handle), Arc::clone(&snapshots), blocking.clone());
     let log = LogStore::new(wal);
     let config = node::config(&settings.token, settings.timing)?;
     let raft = Box::pin(node::start(own.member, config, network, log.clone(), state_machine)).await?;
@@ -273,6 +281,7 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
         snapshots,
         backups,
         records: restored.records,
+        blocking,
         log,
         space: Arc::new(Space::new(settings.quota_bytes)),
         activity,
@@ -332,7 +341,7 @@ async fn first_identity(
         incarnation: crate::ids::Incarnation(0),
     };
     let metrics = Arc::clone(&settings.metrics);
-    let peers = Peers::new(nobody, Arc::clone(roster), settings.peer_tls.clone(), metrics);
+    let peers = Peers::new(nobody, Arc::clone(roster), settings.machine.dial(), metrics);
     let answers = join::ask_members(&peers, others).await;
     let (cluster, member) = if settings.new_cluster {
         join::found_new(nobody.cluster, nobody.member, &answers)?;
@@ -352,7 +361,11 @@ impl Member {
             Arc::clone(&inner.peers),
             Arc::new(self.clone()),
             Arc::clone(&inner.contact),
-            Arc::new(SnapshotReceiver::new(inner.snapshots.dir.clone(), inner.metrics.disk.clone())),
+            Arc::new(SnapshotReceiver::new(
+                inner.snapshots.dir.clone(),
+                inner.blocking.clone(),
+                inner.metrics.disk.clone(),
+            )),
             inner.barrier.clone(),
             inner.takes_part.subscribe(),
             inner.tasks.clone(),
@@ -430,6 +443,7 @@ impl Member {
             inner.leader.clone(),
             Arc::clone(&inner.published),
             inner.proposer.clone(),
+            settings.machine.wall_clock(),
             stop(),
         ));
         inner.tasks.spawn(failover::run(

@@ -4,7 +4,7 @@
 //! is not marked again, so an idle cluster proposes nothing. The clock decides nothing but what the marks say.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +13,7 @@ use crate::ids::{MemberId, Revision};
 use crate::raft::leadership::LeaderWatch;
 use crate::raft::proposer::Proposer;
 use crate::state::published::Published;
+use crate::wall_clock::WallClock;
 
 /// Between two marks.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -23,6 +24,7 @@ pub async fn run(
     mut leader: LeaderWatch,
     published: Arc<Published>,
     proposer: Proposer,
+    clock: WallClock,
     stop: CancellationToken,
 ) {
     let work = async {
@@ -35,7 +37,7 @@ pub async fn run(
             tokio::select! {
                 // Another one may lead from now on.
                 changed = leader.changed() => if changed.is_err() { return },
-                unmarked = unmarked(&published, proposed) => {
+                unmarked = unmarked(&published, &clock, proposed) => {
                     let Some((revision, time_ms)) = unmarked else { return };
                     proposed = revision;
                     if let Err(error) = proposer.propose(Command::MarkTime { revision, time_ms }, 16).await {
@@ -50,7 +52,7 @@ pub async fn run(
 }
 
 /// The current revision and the time, as soon as it has no mark and was not proposed; `None` when the member ends.
-async fn unmarked(published: &Published, proposed: Revision) -> Option<(Revision, i64)> {
+async fn unmarked(published: &Published, clock: &WallClock, proposed: Revision) -> Option<(Revision, i64)> {
     let mut applied = published.applied();
     loop {
         applied.mark_unchanged();
@@ -59,8 +61,7 @@ async fn unmarked(published: &Published, proposed: Revision) -> Option<(Revision
             (picture.view.revision(), picture.timeline.last().map_or(Revision(0), |mark| mark.revision))
         };
         if revision > marked.max(proposed) {
-            let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            return Some((revision, i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)));
+            return Some((revision, clock.unix_ms()));
         }
         applied.changed().await.ok()?;
     }

@@ -1,5 +1,7 @@
 //! Who leads, as the rest of the store sees it.
 
+use std::time::Duration;
+
 use tokio::sync::watch;
 
 use super::types::PeerNode;
@@ -28,3 +30,36 @@ impl LeaderStatus {
 
 /// Follows the changes.
 pub type LeaderWatch = watch::Receiver<LeaderStatus>;
+
+/// Waits until the leader changes, but not longer than `pause`. When Raft has ended nobody tells of changes any more, and
+/// the pause is all there is: whoever asks the leader again and again must not do so without rest then.
+pub async fn changed_within(leader: &mut LeaderWatch, pause: Duration) {
+    let until_change = async {
+        if leader.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let _ = tokio::time::timeout(pause, until_change).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_ends_with_a_change_and_is_kept_when_there_are_no_more_changes() {
+        let (tell, mut leader) = watch::channel(LeaderStatus::default());
+        let (pause, began) = (Duration::from_millis(50), Instant::now());
+        tell.send_replace(LeaderStatus { term: 1, ..LeaderStatus::default() });
+        changed_within(&mut leader, pause).await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        changed_within(&mut leader, pause).await;
+        assert!(began.elapsed() >= pause);
+        drop(tell);
+        let began = Instant::now();
+        changed_within(&mut leader, pause).await;
+        assert!(began.elapsed() >= pause);
+    }
+}

@@ -225,8 +225,15 @@ impl RaftLogReader<TypeConfig> for LogStore {
         self.saved_vote()
     }
 
+    /// Nothing when the first entry is gone: a replication whose stream broke may still ask for what was purged
+    /// meanwhile, and takes what it gets for what follows its last entry. With nothing it goes on as a heartbeat, until it
+    /// hears that its member gets a snapshot instead.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
-        self.read(start..end, READ_LIMIT_BYTES).await
+        let mut entries = self.read(start..end, READ_LIMIT_BYTES).await?;
+        if entries.first().is_some_and(|first| first.log_id.index != start) {
+            entries.clear();
+        }
+        Ok(entries)
     }
 }
 

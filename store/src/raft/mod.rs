@@ -4,6 +4,7 @@
 //! hears of leadership; it never sees openraft's types.
 
 pub mod codec;
+pub mod dial;
 pub mod identity;
 pub mod leadership;
 mod line;

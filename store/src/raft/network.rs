@@ -36,6 +36,7 @@ use super::snapshot_transfer;
 use super::snapshots::{OpenSnapshot, Snapshot, Snapshots};
 use super::traffic::{Heartbeat, Transfer};
 use super::types::{PeerNode, TypeConfig, Vote};
+use crate::blocking::Blocking;
 use crate::ids::MemberId;
 
 /// Names the follower's last log id in the answer that opens a stream of entries.
@@ -50,13 +51,19 @@ pub struct Network {
     /// Set once Raft runs; tells what followers have acknowledged.
     raft: Arc<OnceLock<RaftHandle>>,
     snapshots: Arc<Snapshots>,
+    blocking: Blocking,
 }
 
 impl Network {
     /// `raft` is filled in as soon as Raft runs.
     #[must_use]
-    pub fn new(peers: Arc<Peers>, raft: Arc<OnceLock<RaftHandle>>, snapshots: Arc<Snapshots>) -> Self {
-        Self { peers, raft, snapshots }
+    pub fn new(
+        peers: Arc<Peers>,
+        raft: Arc<OnceLock<RaftHandle>>,
+        snapshots: Arc<Snapshots>,
+        blocking: Blocking,
+    ) -> Self {
+        Self { peers, raft, snapshots, blocking }
     }
 
     fn link(&self, target: u64, node: &PeerNode, lane: Lane) -> Link {
@@ -307,7 +314,9 @@ impl NetSnapshot<TypeConfig> for Link {
             let sending = Transfer::send(&peer.counts.metrics);
             // The log behind it stays, or the member would need another snapshot when it has this one.
             let _pin = self.network.snapshots.pin(snapshot.snapshot.file.applied_index);
-            let sent = snapshot_transfer::send(&self.network.peers, &peer, &vote, snapshot).await?;
+            let sent =
+                snapshot_transfer::send(&self.network.peers, &peer, &self.network.blocking, &vote, snapshot)
+                    .await?;
             sending.succeeded();
             Ok::<_, PeerError>(sent)
         };
@@ -336,16 +345,19 @@ mod tests {
     use super::*;
     use crate::ids::{ClusterId, Incarnation};
     use crate::metrics::Metrics;
+    use crate::raft::dial::Tcp;
     use crate::raft::identity::{Identity, Roster};
 
     /// openraft pauses in front of the first request after a failure; a pause that nobody waits for is none.
     #[tokio::test]
     async fn a_member_that_is_gone_is_not_called_before_there_is_something_to_send() {
         let own = Identity { cluster: ClusterId(1), member: MemberId(1), incarnation: Incarnation(1) };
-        let peers = Peers::new(own, Arc::new(Roster::default()), None, Arc::new(Metrics::new()));
+        let dial = Arc::new(Tcp::new(None, Duration::from_secs(1)));
+        let peers = Peers::new(own, Arc::new(Roster::default()), dial, Arc::new(Metrics::new()));
         let dir = tempfile::tempdir().unwrap();
         let snapshots = Snapshots::new(dir.path().to_owned(), own.cluster, own.member, None);
-        let mut network = Network::new(Arc::new(peers), Arc::default(), Arc::new(snapshots));
+        let mut network =
+            Network::new(Arc::new(peers), Arc::default(), Arc::new(snapshots), Blocking::default());
         let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let node = PeerNode { peer_urls: vec![format!("http://{gone}")], vote_when_ready: false };
         let asked = Arc::new(AtomicBool::new(false));

@@ -86,7 +86,7 @@ pub async fn start(
     log: LogStore,
     state_machine: StateMachine,
 ) -> Result<RaftHandle, NodeError> {
-    let raft = RaftHandle::new(id.0, Arc::new(config), network, log, state_machine)
+    let raft = Box::pin(RaftHandle::new(id.0, Arc::new(config), network, log, state_machine))
         .await
         .map_err(|error| NodeError::Fatal(error.to_string()))?;
     // Before it answers anything, its metrics are empty, and whoever looks there would know no other member.

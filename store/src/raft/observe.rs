@@ -46,6 +46,14 @@ pub fn term(raft: &RaftHandle) -> u64 {
     raft.server_metrics().borrow_watched().vote.leader_id().term
 }
 
+/// Who leads in which term, as far as this member knows.
+#[must_use]
+pub fn leader(raft: &RaftHandle) -> Option<(u64, MemberId)> {
+    let server = raft.server_metrics();
+    let server = server.borrow_watched();
+    Some((server.vote.leader_id().term, MemberId(server.current_leader?)))
+}
+
 /// The last entry that is known to be committed; 0 for none.
 #[must_use]
 pub fn committed_index(raft: &RaftHandle) -> u64 {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -50,18 +51,14 @@ pub trait PeerBackend: Send + Sync + 'static {
 /// When a leader was heard of last, and whether its connection broke.
 #[derive(Debug)]
 pub struct LeaderContact {
-    started: std::time::Instant,
+    started: Instant,
     last_ms: AtomicU64,
     broken: watch::Sender<Option<MemberId>>,
 }
 
 impl Default for LeaderContact {
     fn default() -> Self {
-        Self {
-            started: std::time::Instant::now(),
-            last_ms: AtomicU64::new(0),
-            broken: watch::Sender::new(None),
-        }
+        Self { started: Instant::now(), last_ms: AtomicU64::new(0), broken: watch::Sender::new(None) }
     }
 }
 

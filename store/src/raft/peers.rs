@@ -13,27 +13,26 @@ use futures::future::BoxFuture;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
+use super::dial::{Connection, Dial};
 use super::identity::{Identity, IdentityMetadata, Refusal, Roster, identity_from};
 use super::traffic::{CountedStream, PeerCounts};
 use super::types::PeerNode;
 use crate::ids::MemberId;
 use crate::metrics::Metrics;
-use crate::tls::{ClientTls, ConnectError, PeerConnector, PeerStream};
+use crate::tls::ConnectError;
 
 /// A message may carry one entry of the largest request, or a batch of a MiB.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// All other members.
 pub struct Peers {
     own: Identity,
     metadata: IdentityMetadata,
     roster: Arc<Roster>,
-    tls: Option<Arc<ClientTls>>,
+    dial: Arc<dyn Dial>,
     connections: Mutex<HashMap<MemberId, Arc<Peer>>>,
     metrics: Arc<Metrics>,
     /// Of members that were met; few, and never forgotten, as their counts are not.
@@ -91,15 +90,10 @@ impl From<Status> for PeerError {
 impl Peers {
     /// No connection is made yet.
     #[must_use]
-    pub fn new(
-        own: Identity,
-        roster: Arc<Roster>,
-        tls: Option<Arc<ClientTls>>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub fn new(own: Identity, roster: Arc<Roster>, dial: Arc<dyn Dial>, metrics: Arc<Metrics>) -> Self {
         let metadata = IdentityMetadata::new(&own);
         let (connections, counts) = (Mutex::default(), Mutex::default());
-        Self { own, metadata, roster, tls, connections, metrics, counts }
+        Self { own, metadata, roster, dial, connections, metrics, counts }
     }
 
     /// What is counted.
@@ -184,11 +178,8 @@ impl Peers {
             .map(|url| url.parse::<Uri>().map_err(|_| PeerError::Url(url.clone())))
             .collect::<Result<Vec<_>, _>>()?;
         let first = uris.first().cloned().ok_or_else(|| PeerError::Url(String::new()))?;
-        let connector = Connector {
-            uris: uris.into(),
-            connector: PeerConnector::new(self.tls.clone(), CONNECT_TIMEOUT),
-            counts: counts.cloned(),
-        };
+        let connector =
+            Connector { uris: uris.into(), dial: Arc::clone(&self.dial), counts: counts.cloned() };
         // The connector does TLS itself, so for tonic every peer is plain.
         let origin = Uri::builder()
             .scheme("http")
@@ -249,13 +240,9 @@ impl Peers {
     /// Unlike a broken stream this cannot be caused by a busy network.
     pub async fn is_dead(&self, node: &PeerNode) -> bool {
         for url in &node.peer_urls {
-            let Some(authority) = url.parse::<Uri>().ok().and_then(|uri| uri.authority().cloned()) else {
-                continue;
-            };
-            let address = (authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(2380));
-            match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-                Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
-                _ => return false,
+            let Ok(uri) = url.parse::<Uri>() else { continue };
+            if !self.dial.refuses(uri).await {
+                return false;
             }
         }
         true
@@ -266,12 +253,12 @@ impl Peers {
 #[derive(Clone)]
 struct Connector {
     uris: Arc<[Uri]>,
-    connector: PeerConnector,
+    dial: Arc<dyn Dial>,
     counts: Option<Arc<PeerCounts>>,
 }
 
 impl tower::Service<Uri> for Connector {
-    type Response = TokioIo<CountedStream<PeerStream>>;
+    type Response = TokioIo<CountedStream<Connection>>;
     type Error = ConnectError;
     type Future = BoxFuture<'static, Result<Self::Response, ConnectError>>;
 
@@ -284,7 +271,7 @@ impl tower::Service<Uri> for Connector {
         Box::pin(async move {
             let mut last = ConnectError::Url(uri);
             for uri in this.uris.iter() {
-                match this.connector.clone().connect(uri.clone()).await {
+                match this.dial.connect(uri.clone()).await {
                     Ok(stream) => return Ok(TokioIo::new(CountedStream::new(stream, this.counts))),
                     Err(error) => last = error,
                 }

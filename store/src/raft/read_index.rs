@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use barque_proto::peer::{ReadIndexReply, ReadIndexRequest};
 
-use super::leadership::LeaderWatch;
+use super::leadership::{LeaderWatch, changed_within};
 use super::line::Line;
 use super::node::RaftHandle;
 use super::peers::{Peer, Peers};
@@ -220,7 +220,7 @@ async fn confirmed_index(shared: &Shared, line: &mut LeaderLine, leader: &mut Le
         if !std::mem::replace(&mut asked_before, true) {
             shared.metrics.server.slow_read_indexes.inc();
         }
-        let _ = tokio::time::timeout(RETRY_PAUSE, leader.changed()).await;
+        changed_within(leader, RETRY_PAUSE).await;
     }
 }
 

@@ -20,6 +20,7 @@ use super::codec;
 use super::peers::{Peer, PeerError, Peers};
 use super::snapshots::{DescribeError, OpenSnapshot, Snapshot};
 use super::types::Vote;
+use crate::blocking::Blocking;
 use crate::metrics::DiskMetrics;
 use crate::snapshot::{Identity, Receiving, SnapshotError};
 
@@ -35,7 +36,13 @@ const STALL: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// When the follower is gone, refuses, or stalls. What arrived is kept there.
-pub async fn send(peers: &Peers, peer: &Peer, vote: &Vote, snapshot: Snapshot) -> Result<Vote, PeerError> {
+pub async fn send(
+    peers: &Peers,
+    peer: &Peer,
+    blocking: &Blocking,
+    vote: &Vote,
+    snapshot: Snapshot,
+) -> Result<Vote, PeerError> {
     let OpenSnapshot { file, open } = snapshot.snapshot;
     let identity = wire::SnapshotIdentity {
         last_log_id: snapshot.meta.last_log_id.as_ref().map(codec::log_id_to_wire),
@@ -55,7 +62,7 @@ pub async fn send(peers: &Peers, peer: &Peer, vote: &Vote, snapshot: Snapshot) -
         offset,
         data: Bytes::new(),
     };
-    let read = read_chunks(open, file.size_bytes, first, offset, chunks);
+    let read = read_chunks(blocking, open, file.size_bytes, first, offset, chunks);
     let mut client = peer.data();
     let install = client.install_snapshot(peers.request(ReceiverStream::new(queue)));
     let (read, installed) = tokio::join!(read, install);
@@ -65,6 +72,7 @@ pub async fn send(peers: &Peers, peer: &Peer, vote: &Vote, snapshot: Snapshot) -
 }
 
 async fn read_chunks(
+    blocking: &Blocking,
     open: Arc<File>,
     size_bytes: u64,
     first: wire::SnapshotChunk,
@@ -80,7 +88,7 @@ async fn read_chunks(
             None => {
                 let len = usize::try_from(size_bytes - offset).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
                 let open = Arc::clone(&open);
-                let data = tokio::task::spawn_blocking(move || {
+                let data = blocking.run(move || {
                     let mut data = vec![0; len];
                     open.read_exact_at(&mut data, offset).map(|()| data)
                 });
@@ -104,14 +112,15 @@ async fn read_chunks(
 pub struct SnapshotReceiver {
     dir: PathBuf,
     busy: Arc<Mutex<()>>,
+    blocking: Blocking,
     disk: DiskMetrics,
 }
 
 impl SnapshotReceiver {
     /// Into a directory that exists; `disk` counts how long it takes.
     #[must_use]
-    pub fn new(dir: PathBuf, disk: DiskMetrics) -> Self {
-        Self { dir, busy: Arc::default(), disk }
+    pub fn new(dir: PathBuf, blocking: Blocking, disk: DiskMetrics) -> Self {
+        Self { dir, busy: Arc::default(), blocking, disk }
     }
 
     /// Where the sender should go on.
@@ -158,15 +167,15 @@ impl SnapshotReceiver {
                 break;
             };
             let chunk = chunk?;
-            receiving = tokio::task::spawn_blocking(move || {
-                receiving.append(chunk.offset, &chunk.data).map(|()| receiving)
-            })
-            .await
-            .map_err(|e| Status::internal(e.to_string()))?
-            .map_err(status)?;
+            receiving = self
+                .blocking
+                .run(move || receiving.append(chunk.offset, &chunk.data).map(|()| receiving))
+                .await
+                .map_err(|e| Status::internal(e.to_string()))?
+                .map_err(status)?;
         }
         let sync_seconds = self.disk.snap_db_fsync_duration_seconds.clone();
-        let summary = tokio::task::spawn_blocking(move || {
+        let summary = self.blocking.run(move || {
             let began = Instant::now();
             receiving.sync()?;
             sync_seconds.observe(began.elapsed().as_secs_f64());

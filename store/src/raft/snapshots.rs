@@ -4,10 +4,11 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::storage::{Snapshot as RaftSnapshot, SnapshotMeta};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::codec;
 use super::types::{TypeConfig, log_id};

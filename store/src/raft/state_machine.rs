@@ -18,6 +18,7 @@ use super::proposals::{Applied, Reply, Waiter};
 use super::proposer::Desk;
 use super::snapshots::{OpenSnapshot, Snapshot, Snapshots};
 use super::types::{LogId, StoredMembership, TypeConfig};
+use crate::blocking::Blocking;
 use crate::ids::MemberId;
 use crate::metrics::{ApplyCounts, InProgress, Metrics};
 use crate::records::{Persisted, RecordBatch, RecordWriter};
@@ -61,6 +62,8 @@ pub struct Surroundings {
     pub records: Arc<RecordWriter>,
     /// The snapshots of this member.
     pub snapshots: Arc<Snapshots>,
+    /// Reads and writes snapshots.
+    pub blocking: Blocking,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -303,6 +306,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         SnapshotBuilder {
             published: Arc::clone(&self.around.published),
             snapshots: Arc::clone(&self.around.snapshots),
+            blocking: self.around.blocking.clone(),
             metrics: Arc::clone(&self.around.metrics),
         }
     }
@@ -316,7 +320,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let file = received.file;
         let path = file.path.clone();
         let records = Arc::clone(&self.around.records);
-        let state = tokio::task::spawn_blocking(move || {
+        let state = self.around.blocking.run(move || {
             let mut reader = SnapshotReader::open(&path)?;
             restore::from_snapshot(&mut reader, &records)
         });
@@ -349,6 +353,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 pub struct SnapshotBuilder {
     published: Arc<Published>,
     snapshots: Arc<Snapshots>,
+    blocking: Blocking,
     metrics: Arc<Metrics>,
 }
 
@@ -360,7 +365,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         let snapshots = Arc::clone(&self.snapshots);
         let synced = self.metrics.disk.snap_fsync_duration_seconds.clone();
         let began = Instant::now();
-        let written = tokio::task::spawn_blocking(move || {
+        let written = self.blocking.run(move || {
             from_newest_picture(&published, usize::MAX, |picture, watched| {
                 let manifest = snapshots.manifest(picture, None);
                 let mut synced = |took: Duration| synced.observe(took.as_secs_f64());

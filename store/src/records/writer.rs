@@ -307,7 +307,11 @@ impl RecordWriter {
         self.shared.queue.lock().closing = true;
         self.shared.work.notify_one();
         self.shared.progress.notify_all();
-        if let Some(thread) = self.thread.lock().take() {
+        // What waits to be written holds a picture of the state, and that holds on to this: the thread itself may be the
+        // last to let go. It ends then when it looks for more work.
+        if let Some(thread) = self.thread.lock().take()
+            && thread.thread().id() != thread::current().id()
+        {
             // A panic of `on_failure` is the only thing it could tell.
             let _ = thread.join();
         }

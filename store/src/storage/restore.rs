@@ -11,7 +11,7 @@ use crate::mvcc::event::ColdHistory;
 use crate::mvcc::keyspace::{Config as HistoryConfig, NEVER_COMPACTED};
 use crate::record::Record;
 use crate::records::{
-    RecordBatch, RecordStore as _, RecordWriter, RecordsError, RecordsMetrics, SledOptions, SledRecords,
+    RecordBatch, RecordStore, RecordWriter, RecordsError, RecordsMetrics, SledOptions, SledRecords,
     WriterOptions,
 };
 use crate::snapshot::{self, SnapshotError, SnapshotFile, SnapshotReader};
@@ -47,28 +47,48 @@ pub struct Restored {
     pub records: Arc<RecordWriter>,
 }
 
-/// Restores the state of a member. Blocks. `metrics` hears of the records from then on.
+/// A record store that was opened.
+pub struct OpenRecords {
+    /// The store.
+    pub store: Box<dyn RecordStore>,
+    /// All that it holds, in order.
+    pub versions: Vec<StoredVersion>,
+    /// How it was found, for the log.
+    pub found: String,
+}
+
+/// Opens the record store in a directory, or makes it. Blocks.
+///
+/// # Errors
+/// When not even an empty one can be made.
+pub fn open_sled(dir: &Path) -> Result<OpenRecords, RecordsError> {
+    let mut versions = Vec::new();
+    let (store, opened) = SledRecords::open(dir, SledOptions::default(), &mut |v| versions.push(v))?;
+    Ok(OpenRecords { store: Box::new(store), versions, found: format!("{opened:?}") })
+}
+
+/// Restores the state of a member, on a record store that `open_records` opens. Blocks. `metrics` hears of the records
+/// from then on.
 ///
 /// # Errors
 /// When the log needs a snapshot that is damaged, or the disk fails.
 pub fn restore(
     snapshots: &Path,
-    records_dir: &Path,
+    open_records: impl FnOnce() -> Result<OpenRecords, RecordsError>,
     metrics: impl RecordsMetrics,
 ) -> Result<Restored, RestoreError> {
     let began = Instant::now();
     snapshot::directory::clean(snapshots)?;
     let newest = newest_snapshot(snapshots)?;
     let snapshot_index = newest.as_ref().map_or(0, |(file, _)| file.applied_index);
-    let mut versions = Vec::new();
-    let (store, opened) = SledRecords::open(records_dir, SledOptions::default(), &mut |v| versions.push(v))?;
+    let OpenRecords { store, versions, found: opened } = open_records()?;
     let meta = store.meta()?;
     let took_ms = began.elapsed().as_millis();
-    tracing::info!(?opened, versions = versions.len(), took_ms, "the records are read");
+    tracing::info!(opened, versions = versions.len(), took_ms, "the records are read");
     let failed = |error: &RecordsError| {
         tracing::error!(%error, "records are not written any more; nothing is lost, but memory keeps all history");
     };
-    let records = RecordWriter::start(Box::new(store), WriterOptions::default(), metrics, failed);
+    let records = RecordWriter::start(store, WriterOptions::default(), metrics, failed);
     let records = Arc::new(records.map_err(RestoreError::Writer)?);
     if let Some(meta) = meta.filter(|meta| meta.applied_index >= snapshot_index) {
         let mut builder = builder(&meta, &records);
@@ -80,7 +100,7 @@ pub fn restore(
     drop(versions);
     match newest {
         Some((file, mut reader)) => {
-            tracing::info!(file = %file.path.display(), ?opened, "the state is restored from a snapshot");
+            tracing::info!(file = %file.path.display(), opened, "the state is restored from a snapshot");
             let meta = reader.manifest().state.clone();
             let state = from_snapshot(&mut reader, &records)?;
             Ok(Restored { state, meta, snapshot: Some(file), records })

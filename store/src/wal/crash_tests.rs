@@ -11,7 +11,7 @@ use super::index::LogIndex;
 use super::journal::Journal;
 use super::sim_disk::{Fault, SimDisk};
 use super::writer::{State, read_stored};
-use super::{WalConfig, WalError, open_journal};
+use super::{Segments, WalConfig, WalError, open_journal};
 use crate::ids::{ClusterId, MemberId};
 
 fn config() -> WalConfig {
@@ -76,7 +76,7 @@ struct Run {
 
 fn opened(disk: &SimDisk) -> Result<(Journal, LogIndex, Standing), WalError> {
     let size = Arc::new(AtomicU64::new(0));
-    let (journal, index, _) = open_journal(Arc::new(disk.clone()), &config(), &size, false)?;
+    let (journal, index, _) = open_journal(Arc::new(disk.clone()), &config(), &size, Segments::InOrder)?;
     let standing = *journal.standing();
     Ok((journal, index, standing))
 }
@@ -377,4 +377,33 @@ fn segments_that_were_purged_are_given_back() {
     assert!(after.len() < before.len() && before.ends_with(&after), "{before:?} {after:?}");
     let (_, found) = recovered(&disk.restart(1)).unwrap();
     assert_eq!(found, run.model);
+}
+
+/// After a sync that failed, the system's memory holds what the disk has not, and takes it for written: a process that is
+/// started again reads it, tells the leader that it has it, and must not lose it with the power.
+#[test]
+fn what_a_failed_sync_left_in_memory_is_written_again_at_the_next_start() {
+    let disk = SimDisk::default();
+    let (mut journal, ..) = opened(&disk).unwrap();
+    let entry = |index| LogEntry {
+        position: Position { term: 1, index },
+        payload: Payload::Batch(vec![index as u8; 100].into()),
+    };
+    journal.push_entry(&entry(0), 0).unwrap();
+    journal.commit().unwrap();
+    // The write succeeds, its sync does not.
+    disk.fail_after(2, Fault::Error);
+    journal.push_entry(&entry(1), 1).unwrap();
+    assert!(journal.commit().is_err());
+    drop(journal);
+    let killed = disk.restart(0);
+    let (journal, _, standing) = opened(&killed).unwrap();
+    assert_eq!(standing.last, Some(Position { term: 1, index: 1 }));
+    drop(journal);
+    let (_, _, standing) = opened(&killed.restart(1)).unwrap();
+    assert_eq!(
+        standing.last,
+        Some(Position { term: 1, index: 1 }),
+        "it had been read, so it may have been told"
+    );
 }

@@ -1,4 +1,4 @@
-//! The narrow seam between the log and the file system, so that tests can lose, tear and refuse writes.
+//! The narrow seam between the log and the file system, so that tests and simulations can lose, tear and refuse writes.
 //!
 //! Nothing else in the log touches files. Names are plain names inside the log's own directory.
 
@@ -12,36 +12,72 @@ use rustix::fs::{FlockOperation, flock};
 const LOCK_FILE: &str = "LOCK";
 
 /// The directory of a log.
-pub(super) trait Disk: Send + Sync + 'static {
+pub trait Disk: Send + Sync + 'static {
     /// Names of the files in the directory.
     ///
     /// # Errors
     ///
-    /// Those of the file system, as for every method here.
+    /// Those of the file system.
     fn list(&self) -> io::Result<Vec<String>>;
     /// A new, empty file for reading and writing. One of that name is replaced.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
     /// An existing file for reading and writing.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
     /// Gives a file another name.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Deletes a file. Who has it open can go on reading.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes creations, renames and removals durable.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
     fn sync_directory(&self) -> io::Result<()>;
     /// For messages.
     fn path_of(&self, name: &str) -> PathBuf;
 }
 
 /// A file in it.
-pub(super) trait DiskFile: Send + Sync + 'static {
+pub trait DiskFile: Send + Sync + 'static {
     /// Length in bytes.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
     fn length(&self) -> io::Result<u64>;
     /// Fills `bytes` from `offset` on; an error when the file ends before.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
     /// Writes all of `bytes` at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Makes the content and the length durable.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
     fn sync(&self) -> io::Result<()>;
 }
 

@@ -10,7 +10,7 @@
 //! - [`index`]: where entries are, and the recent ones; [`recovery`]: opening
 //! - [`read_only`]: what is in the log of a member that does not run
 
-mod disk;
+pub mod disk;
 mod error;
 pub mod format;
 mod index;
@@ -47,12 +47,22 @@ use self::index::LogIndex;
 use self::journal::{Journal, JournalConfig};
 use self::recovery::{Recovery, RecoveryConfig};
 use self::segment::Housekeeper;
-pub use self::writer::Completion;
-use self::writer::{Message, State, Writer, read_stored};
+pub use self::writer::{Completion, OwnThread, Round, Writer, WriterHost};
+use self::writer::{Message, State, read_stored};
+use crate::blocking::Blocking;
 use crate::ids::{ClusterId, MemberId};
 
 const MIN_SEGMENT_BYTES: u32 = 2 * SEGMENT_HEADER_BYTES;
 const MAX_SEGMENT_BYTES: u32 = 1 << 30;
+
+/// Who makes new segments and deletes old ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Segments {
+    /// A thread, before they are needed.
+    AheadOfTime,
+    /// The writer itself, when they are needed: in a fixed order.
+    InOrder,
+}
 
 /// Whose log it is. Written into every segment; a log of somebody else is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +117,8 @@ pub struct WalConfig {
     pub inbox_bytes: u64,
     /// Hears of writes and syncs.
     pub metrics: Arc<dyn WalMetrics>,
+    /// Does the reading of what is not in memory.
+    pub blocking: Blocking,
 }
 
 impl WalConfig {
@@ -122,6 +134,7 @@ impl WalConfig {
             inbox_messages: 1024,
             inbox_bytes: 64 << 20,
             metrics: Arc::new(()),
+            blocking: Blocking::default(),
         }
     }
 }
@@ -172,6 +185,7 @@ struct Inner {
     size_on_disk: Arc<AtomicU64>,
     thread: Mutex<Option<JoinHandle<()>>>,
     committed_changed: Arc<AtomicBool>,
+    blocking: Blocking,
 }
 
 impl Wal {
@@ -184,23 +198,34 @@ impl Wal {
         let disk = OsDisk::open(&config.dir)
             .map_err(|source| WalError::Io { action: format!("open {}", config.dir.display()), source })?
             .ok_or_else(|| WalError::Locked { dir: config.dir.clone() })?;
-        Self::open_on(Arc::new(disk), &config)
+        Self::open_on(Arc::new(disk), &config, &OwnThread, Segments::AheadOfTime)
     }
 
-    fn open_on(disk: Arc<dyn Disk>, config: &WalConfig) -> Result<(Self, Recovered), WalError> {
+    /// As [`Wal::open`], on any disk; `host` runs the writer. What is in `config.dir` is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// See [`Wal::open`].
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        config: &WalConfig,
+        host: &dyn WriterHost,
+        segments: Segments,
+    ) -> Result<(Self, Recovered), WalError> {
         let size_on_disk = Arc::new(AtomicU64::new(0));
-        let (journal, index, recovered) = open_journal(disk, config, &size_on_disk, true)?;
-        let wal = Self::start(journal, index, recovered, config, size_on_disk)?;
+        let (journal, index, recovered) = open_journal(disk, config, &size_on_disk, segments)?;
+        let wal = Self::start(journal, index, recovered, config, size_on_disk, host)?;
         Ok((wal, recovered))
     }
 
-    /// Starts the thread that owns the files.
+    /// Starts the writer that owns the files.
     fn start(
         journal: Journal,
         index: LogIndex,
         recovered: Recovered,
         config: &WalConfig,
         size_on_disk: Arc<AtomicU64>,
+        host: &dyn WriterHost,
     ) -> Result<Self, WalError> {
         let (inbox, messages) = mpsc::channel(config.inbox_messages.max(1));
         let inbox_kib = u32::try_from(config.inbox_bytes / 1024).unwrap_or(u32::MAX >> 4).max(1);
@@ -217,11 +242,10 @@ impl Wal {
             cache_bytes: config.cache_bytes,
             batch_bytes: u64::from(config.batch_bytes),
             committed_changed: committed_changed.clone(),
+            close: None,
+            failure: None,
         };
-        let thread = std::thread::Builder::new()
-            .name("wal-writer".into())
-            .spawn(move || writer.run())
-            .map_err(WalError::io("start the log's thread"))?;
+        let thread = host.start(writer).map_err(WalError::io("start the log's thread"))?;
         let inner = Inner {
             state,
             inbox: Some(inbox),
@@ -229,8 +253,9 @@ impl Wal {
             inbox_kib,
             failed: failed_receiver,
             size_on_disk,
-            thread: Mutex::new(Some(thread)),
+            thread: Mutex::new(thread),
             committed_changed,
+            blocking: config.blocking.clone(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -336,7 +361,7 @@ impl Wal {
         if stored.is_empty() {
             return Ok(cached);
         }
-        let read = tokio::task::spawn_blocking(move || read_stored(&stored)).await;
+        let read = self.inner.blocking.run(move || read_stored(&stored)).await;
         let mut entries = read.map_err(|error| io::Error::other(format!("reading the log: {error}")))??;
         entries.extend(cached);
         Ok(entries)
@@ -445,7 +470,7 @@ fn open_journal(
     disk: Arc<dyn Disk>,
     config: &WalConfig,
     size_on_disk: &Arc<AtomicU64>,
-    in_background: bool,
+    segments: Segments,
 ) -> Result<(Journal, LogIndex, Recovered), WalError> {
     if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&config.segment_bytes) {
         let range = format!("{MIN_SEGMENT_BYTES} to {MAX_SEGMENT_BYTES}");
@@ -455,7 +480,8 @@ fn open_journal(
         )));
     }
     let segment_bytes = u64::from(config.segment_bytes);
-    let housekeeper = Housekeeper::new(disk.clone(), segment_bytes, size_on_disk.clone(), in_background)
+    let ahead = segments == Segments::AheadOfTime;
+    let housekeeper = Housekeeper::new(disk.clone(), segment_bytes, size_on_disk.clone(), ahead)
         .map_err(WalError::io("start the thread that prepares segments"))?;
     let recovery = RecoveryConfig { identity: config.identity, cache_bytes: config.cache_bytes };
     let Recovery { journal: found, index, torn_bytes } = recovery::recover(&*disk, &recovery, &housekeeper)?;

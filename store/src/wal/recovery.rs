@@ -26,7 +26,8 @@
 //! A clean close therefore ends with a mark, which vouches for everything before it.
 //!
 //! What was read may not be durable yet (a killed process leaves it in the page cache), so the last segment
-//! is synced before anybody acts on it.
+//! is synced before anybody acts on it. And a sync alone may do nothing: after one that failed, the page cache holds what
+//! the disk has not, and takes it for written. So the last batch, the only one that can be such, is written again first.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -187,6 +188,9 @@ struct Scan<'a> {
     last_indexes: Vec<Option<u64>>,
     offset: u32,
     crc: u32,
+    /// Where the last batch of the last segment begins, and its valid records.
+    last_batch_from: u32,
+    last_batch: Vec<u8>,
     /// What follows the last valid record of the last segment.
     tail: Vec<u8>,
 }
@@ -204,6 +208,8 @@ impl<'a> Scan<'a> {
             last_indexes: Vec::new(),
             offset: SEGMENT_HEADER_BYTES,
             crc: 0,
+            last_batch_from: SEGMENT_HEADER_BYTES,
+            last_batch: Vec::new(),
             tail: Vec::new(),
         }
     }
@@ -227,6 +233,7 @@ impl<'a> Scan<'a> {
             .map_err(|source| WalError::Io { action: format!("read {}", path.display()), source })?;
         self.last_indexes.push(None);
         self.offset = SEGMENT_HEADER_BYTES;
+        self.last_batch_from = SEGMENT_HEADER_BYTES;
         self.crc = opened.header_crc;
         loop {
             if next.is_some_and(|next| next.header.previous_end == self.offset) {
@@ -250,6 +257,8 @@ impl<'a> Scan<'a> {
             }
             Some(_) => Ok(()),
             None => {
+                let batch = self.last_batch_from as usize..self.offset as usize;
+                self.last_batch = content.get(batch).unwrap_or_default().to_vec();
                 self.tail = content.get(self.offset as usize..).unwrap_or_default().to_vec();
                 self.tail_is_not_damaged(opened)
             }
@@ -281,6 +290,7 @@ impl<'a> Scan<'a> {
             Record::Vote(_) | Record::Committed(_) | Record::Mark => {}
         }
         self.standing.apply(&found.record);
+        self.last_batch_from = found.synced_to;
         self.crc = found.crc;
         self.offset += u32::try_from(found.encoded_bytes)
             .map_err(|_| self.damaged(opened, self.offset, "a record is too long".into()))?;
@@ -321,8 +331,11 @@ impl<'a> Scan<'a> {
                 path = %path.display(), offset = self.offset, bytes = torn,
                 "cutting an unfinished write off the end of the log"
             );
-            last.segment.file.write_at(&vec![0; torn], self.offset.into()).map_err(|source| {
-                WalError::Io { action: format!("cut the end of {}", path.display()), source }
+        }
+        let rewritten = [&*self.last_batch, &vec![0; torn]].concat();
+        if !rewritten.is_empty() {
+            last.segment.file.write_at(&rewritten, self.last_batch_from.into()).map_err(|source| {
+                WalError::Io { action: format!("write the end of {} again", path.display()), source }
             })?;
         }
         last.segment

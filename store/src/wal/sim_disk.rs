@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -27,8 +28,8 @@ pub(super) enum Fault {
 struct Inode {
     current: Vec<u8>,
     durable: Vec<u8>,
-    /// A sync failed: the dirty sectors were dropped and are never written.
-    lost: bool,
+    /// Written since the last sync, successful or not: what a failed one left is never written unless it is written again.
+    dirty: Vec<Range<usize>>,
 }
 
 #[derive(Clone, Debug)]
@@ -161,8 +162,11 @@ impl SimDisk {
                     content[written.clone()].copy_from_slice(&inode.current[written]);
                 }
             }
-            let durable = if seed == 0 { inode.durable.clone() } else { content.clone() };
-            inner.inodes.insert(id, Inode { current: content, durable, lost: false });
+            let (durable, dirty) = match seed {
+                0 => (inode.durable.clone(), inode.dirty.clone()),
+                _ => (content.clone(), Vec::new()),
+            };
+            inner.inodes.insert(id, Inode { current: content, durable, dirty });
         }
         let mut names = old.durable_names.clone();
         // Creations and renames become durable in order, removals in any.
@@ -313,8 +317,10 @@ impl DiskFile for SimFile {
             bytes = &bytes[..fits.min(bytes.len())];
             result = Err(io::ErrorKind::StorageFull.into());
         }
-        let content = &mut inner.inodes.get_mut(&self.inode).unwrap().current;
+        let inode = inner.inodes.get_mut(&self.inode).unwrap();
         let end = start + bytes.len();
+        inode.dirty.push(start..end);
+        let content = &mut inode.current;
         if content.len() < end {
             content.resize(end, 0);
         }
@@ -335,9 +341,16 @@ impl DiskFile for SimFile {
         let nothing = inner.syncs_do_nothing;
         let failed = result.is_err() && !inner.down;
         let inode = inner.inodes.get_mut(&self.inode).unwrap();
-        inode.lost |= failed;
-        if result.is_ok() && !nothing && !inode.lost {
-            inode.durable = inode.current.clone();
+        if failed {
+            inode.dirty.clear();
+        }
+        if result.is_ok() && !nothing {
+            for range in std::mem::take(&mut inode.dirty) {
+                if inode.durable.len() < range.end {
+                    inode.durable.resize(range.end, 0);
+                }
+                inode.durable[range.clone()].copy_from_slice(&inode.current[range]);
+            }
         }
         result
     }

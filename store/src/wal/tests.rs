@@ -13,7 +13,7 @@ fn config() -> WalConfig {
 }
 
 fn on(disk: &SimDisk, config: &WalConfig) -> (Wal, Recovered) {
-    Wal::open_on(Arc::new(disk.clone()), config).unwrap()
+    Wal::open_on(Arc::new(disk.clone()), config, &OwnThread, Segments::AheadOfTime).unwrap()
 }
 
 fn entry(index: u64, bytes: usize) -> LogEntry {
@@ -96,7 +96,7 @@ async fn after_a_failed_sync_nothing_is_acknowledged_and_a_restart_is_sound() {
         // Ends the thread that prepares segments, whose steps would be counted too.
         wal.close().await.unwrap();
         let (journal, index, recovered) =
-            open_journal(Arc::new(disk.clone()), &config, &Arc::default(), false).unwrap();
+            open_journal(Arc::new(disk.clone()), &config, &Arc::default(), Segments::InOrder).unwrap();
         let wal = started(journal, index, recovered, &config);
         let mut failed = wal.failed();
         disk.fail_after(step, Fault::Error);
@@ -119,7 +119,7 @@ async fn after_a_failed_sync_nothing_is_acknowledged_and_a_restart_is_sound() {
 
 /// A log whose housekeeping has no thread.
 fn started(journal: Journal, index: LogIndex, recovered: Recovered, config: &WalConfig) -> Wal {
-    Wal::start(journal, index, recovered, config, Arc::default()).unwrap()
+    Wal::start(journal, index, recovered, config, Arc::default(), &OwnThread).unwrap()
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The thread that owns the log's files, and what it shares with the handles.
+//! The owner of the log's files, which has a thread for itself, and what it shares with the handles.
 //!
 //! Group commit: everything that arrives while a sync runs goes out with the next write. Calls are answered
 //! in order, after the sync. After a failed write or sync nothing is acknowledged any more: what waits
@@ -9,6 +9,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -196,7 +197,8 @@ impl Waiting {
     }
 }
 
-pub(super) struct Writer {
+/// Owns the log's files. Whoever runs it decides where: production gives it a thread, see [`WriterHost`].
+pub struct Writer {
     pub(super) journal: Journal,
     pub(super) messages: mpsc::Receiver<Message>,
     pub(super) state: Arc<Mutex<State>>,
@@ -205,52 +207,93 @@ pub(super) struct Writer {
     pub(super) cache_bytes: u64,
     pub(super) batch_bytes: u64,
     pub(super) committed_changed: Arc<AtomicBool>,
+    pub(super) close: Option<oneshot::Sender<io::Result<()>>>,
+    pub(super) failure: Option<WalFailure>,
 }
 
-/// What one round takes out of the inbox.
-#[derive(Default)]
-struct Round {
+/// Gives a log's writer something to run on.
+pub trait WriterHost: Send + Sync {
+    /// Begins to run the writer: its rounds, until there are no more, then [`Writer::stop`]. The thread, if it is one, is
+    /// waited for when the last handle of the log goes.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    fn start(&self, writer: Writer) -> io::Result<Option<JoinHandle<()>>>;
+}
+
+/// A thread for each writer.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnThread;
+
+impl WriterHost for OwnThread {
+    fn start(&self, writer: Writer) -> io::Result<Option<JoinHandle<()>>> {
+        let thread = std::thread::Builder::new().name("wal-writer".into());
+        thread.spawn(move || writer.run()).map(Some)
+    }
+}
+
+/// What one round takes out of the inbox, encoded but not written.
+#[must_use = "a round that is not completed answers nobody"]
+pub struct Round {
     waiting: Vec<Waiting>,
     bytes: u64,
     purges: bool,
-    close: Option<oneshot::Sender<io::Result<()>>>,
+    result: io::Result<()>,
 }
 
 impl Writer {
-    /// Serves until the log is closed or the last handle is gone.
-    pub(super) fn run(mut self) {
-        let mut close = None;
-        let mut failure: Option<WalFailure> = None;
-        while close.is_none()
+    /// Serves on this thread until the log is closed or the last handle is gone.
+    fn run(mut self) {
+        while self.close.is_none()
             && let Some(first) = self.messages.blocking_recv()
         {
-            let mut round = Round::default();
-            let mut result = self.take(first, &mut round);
-            while result.is_ok()
-                && round.close.is_none()
-                && round.bytes < self.batch_bytes
-                && let Ok(message) = self.messages.try_recv()
-            {
-                result = self.take(message, &mut round);
-            }
-            close = round.close.take();
-            if result.is_ok() {
-                result = self.finish(&round);
-            }
-            if let Err(error) = &result
-                && failure.is_none()
-            {
-                let stopped = WalFailure::new(error);
-                tracing::error!("{stopped}");
-                self.state.lock().failure = Some(stopped.clone());
-                self.failed.send_replace(Some(stopped.clone()));
-                failure = Some(stopped);
-            }
-            for waiting in round.waiting {
-                waiting.answer(failure.as_ref().map_or(Ok(()), |failure| Err(failure.to_io())));
-            }
+            let round = self.gather(first);
+            self.complete(round);
         }
-        self.stop(close, failure);
+        self.stop();
+    }
+
+    /// The next round, as soon as there is something to write; `None` when the log is closed or the last handle is gone.
+    pub async fn next(&mut self) -> Option<Round> {
+        if self.close.is_some() {
+            return None;
+        }
+        let first = self.messages.recv().await?;
+        Some(self.gather(first))
+    }
+
+    /// Takes what waits in the inbox, `first` before all.
+    fn gather(&mut self, first: Message) -> Round {
+        let mut round = Round { waiting: Vec::new(), bytes: 0, purges: false, result: Ok(()) };
+        round.result = self.take(first, &mut round);
+        while round.result.is_ok()
+            && self.close.is_none()
+            && round.bytes < self.batch_bytes
+            && let Ok(message) = self.messages.try_recv()
+        {
+            round.result = self.take(message, &mut round);
+        }
+        round
+    }
+
+    /// Writes and syncs a round, then answers who waits for it. To be called before the next round is taken.
+    pub fn complete(&mut self, round: Round) {
+        let result = match round.result {
+            Ok(()) => self.finish(round.purges),
+            failed => failed,
+        };
+        if let Err(error) = &result
+            && self.failure.is_none()
+        {
+            let stopped = WalFailure::new(error);
+            tracing::error!("{stopped}");
+            self.state.lock().failure = Some(stopped.clone());
+            self.failed.send_replace(Some(stopped.clone()));
+            self.failure = Some(stopped);
+        }
+        for waiting in round.waiting {
+            waiting.answer(self.failure.as_ref().map_or(Ok(()), |failure| Err(failure.to_io())));
+        }
     }
 
     fn take(&mut self, message: Message, round: &mut Round) -> io::Result<()> {
@@ -275,18 +318,18 @@ impl Writer {
                 self.journal.push(&Record::Purged(upto))
             }
             Message::Close { reply } => {
-                round.close = Some(reply);
+                self.close = Some(reply);
                 Ok(())
             }
         }
     }
 
-    fn finish(&mut self, round: &Round) -> io::Result<()> {
+    fn finish(&mut self, purges: bool) -> io::Result<()> {
         if self.journal.is_dirty() {
             self.push_committed()?;
         }
         self.journal.commit()?;
-        let released = if round.purges { Some(self.journal.release_purged()) } else { None };
+        let released = if purges { Some(self.journal.release_purged()) } else { None };
         let (stored, opened) = self.journal.take_stored();
         let mut state = self.state.lock();
         for segment in opened {
@@ -323,9 +366,9 @@ impl Writer {
         }
     }
 
-    /// Vouches for everything written, stops the threads and closes the files.
-    fn stop(mut self, close: Option<oneshot::Sender<io::Result<()>>>, failure: Option<WalFailure>) {
-        let result = match failure {
+    /// Vouches for everything written, stops the threads and closes the files. After the last round.
+    pub fn stop(mut self) {
+        let result = match self.failure.take() {
             Some(failure) => Err(failure.to_io()),
             None => self
                 .push_committed()
@@ -347,6 +390,7 @@ impl Writer {
             };
             waiting.answer(Err(ended.to_io()));
         }
+        let close = self.close.take();
         // The lock of the directory goes with it: who waits for the close may open it again.
         drop(self.journal);
         if let Some(close) = close {

@@ -163,6 +163,18 @@ async fn a_replication_read_is_limited_in_bytes_and_never_empty() {
     assert_eq!(all.len(), 4, "a stream goes on behind the limit");
 }
 
+/// What comes first is taken for what follows the entry before `start`.
+#[tokio::test]
+async fn a_replication_is_not_given_later_entries_in_the_place_of_purged_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(&dir, &SMALL);
+    store.blocking_append((0..6).map(|index| batch(1, index, 10))).await.unwrap();
+    store.purge(log_id(1, 3)).await.unwrap();
+    assert!(store.limited_get_log_entries(2, 6).await.unwrap().is_empty());
+    assert!(store.limited_get_log_entries(3, 6).await.unwrap().is_empty());
+    assert_eq!(store.limited_get_log_entries(4, 6).await.unwrap().len(), 2);
+}
+
 #[tokio::test]
 async fn a_leaders_stream_ends_when_the_vote_changes() {
     let dir = tempfile::tempdir().unwrap();

@@ -23,6 +23,27 @@ fn no_failure(error: &RecordsError) {
     panic!("{error}");
 }
 
+/// A picture holds on to the writer, and what waits to be written holds a picture.
+#[test]
+fn the_last_to_let_go_may_be_the_thread_that_writes() {
+    let store = Box::new(MemoryRecords::default());
+    let writer = RecordWriter::start(store, WriterOptions::default(), (), no_failure).unwrap();
+    let writer = Arc::new(writer);
+    let held = Arc::clone(&writer);
+    let (go, gone) = channel::<()>();
+    let (told, hear) = channel();
+    let meta = move || {
+        gone.recv().unwrap();
+        drop(held);
+        told.send(()).unwrap();
+        state(1)
+    };
+    writer.hand_over_with(batch(2), Some(Box::new(meta)));
+    drop(writer);
+    go.send(()).unwrap();
+    hear.recv().unwrap();
+}
+
 /// A store whose flushes wait for the test and can fail.
 struct Paced {
     inner: Arc<MemoryRecords>,
