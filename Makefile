@@ -7,7 +7,7 @@ CARGO ?= cargo
 # and etcdctl are the references that the tests compare with.
 PACKAGES := build-essential etcd-server etcd-client protobuf-compiler libprotobuf-dev
 
-.PHONY: up test bench fmt verify packages lint binary programs
+.PHONY: up test bench chaos fmt verify packages lint binary programs
 
 # Three members on this machine and one put/get through them. They run until Ctrl-C in a terminal, or with HOLD=1.
 up: PACKAGES := build-essential
@@ -21,6 +21,14 @@ test: packages lint programs
 bench: packages
 	$(CARGO) build --locked --release --package barque --package kvctl
 	$(CARGO) run --locked --release --package jepsen-like-tests --bin versus
+
+# Every workload under every fault for half an hour, then simulated clusters. Partitions need root.
+CHAOS_MINUTES ?= 30
+CHAOS_SEEDS ?= 1000..1200
+chaos: PACKAGES += nftables iproute2 util-linux
+chaos: packages programs
+	$(CARGO) run --locked --package jepsen-like-tests -- chaos --minutes $(CHAOS_MINUTES)
+	$(CARGO) run --locked --package jepsen-like-tests -- simulate --seeds $(CHAOS_SEEDS) --jobs 2
 
 fmt:
 	$(CARGO) fmt --all

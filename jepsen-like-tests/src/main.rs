@@ -2,6 +2,10 @@
 //!
 //! Exit codes: 0 nothing is wrong, 1 something is, 2 the command line, 3 the run could not be carried out.
 
+mod chaos;
+mod randomness;
+mod simulate;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -31,6 +35,10 @@ struct Arguments {
 enum Command {
     /// Real processes, real clients, real faults
     Run(RunArguments),
+    /// All workloads under all faults in turn, each in a run of its own
+    Chaos(chaos::ChaosArguments),
+    /// Whole clusters on simulated time, network and disk: a seed is one run whenever it is run
+    Simulate(simulate::SimulateArguments),
     /// Judges a history that a run wrote
     Check {
         /// The file `history.jsonl` of a run
@@ -69,6 +77,8 @@ struct RunArguments {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(arguments) => carry_out(&arguments),
+        Command::Chaos(arguments) => chaos::chaos(&arguments),
+        Command::Simulate(arguments) => simulate::simulate(&arguments),
         Command::Check { history, page } => check(&history, page.as_deref()),
     };
     match outcome {

@@ -4,7 +4,8 @@
 use std::process::{Command, Output};
 
 fn simulate(arguments: &[&str]) -> Output {
-    let output = Command::new(env!("CARGO_BIN_EXE_simulate")).args(arguments).output();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_jepsen-like-tests")).arg("simulate").args(arguments).output();
     output.expect("the simulator can be started")
 }
 

@@ -11,7 +11,7 @@
 //! what is seen from outside. Bugs are [`planted`] to show that they would be found.
 
 //!
-//! A seed is the same run each time, in a process of its own (`src/bin/simulate`), which replaces the operating system's
+//! A seed is the same run each time, in a process of its own (`src/simulate.rs`), which replaces the operating system's
 //! randomness by the seed's; without that, tokio, hash tables and openraft draw their own. Not in the run, and never looked
 //! at: the thread that writes records behind (here into memory), and the hour in the headers of HTTP.
 //!

@@ -1,41 +1,39 @@
 //! Simulates clusters, seed by seed: `simulate --seeds 0..1000`. Each seed runs in a process of its own, so that it is the
-//! same run whatever ran before. Exits with 1 when a seed found a violation, and prints the command that replays it.
-
-mod randomness;
+//! same run whatever ran before. Must never decide what is a violation.
 
 use std::io::Write as _;
 use std::ops::Range;
-use std::process::{Child, Command, ExitCode, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use clap::Parser;
 use jepsen_like_tests::simulation::plan::Plan;
 use jepsen_like_tests::simulation::planted::Planted;
 use jepsen_like_tests::simulation::run::run;
 
+use crate::randomness;
+
 /// A simulation that takes longer hangs: something in it goes round and round while no time passes.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Simulates clusters of the store with faults, one for each seed.
-#[derive(Debug, Parser)]
-struct Arguments {
-    /// The seeds, as in 0..1000.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SimulateArguments {
+    /// The seeds, as in 0..1000
     #[arg(long, value_parser = seeds, conflicts_with = "seed", required_unless_present = "seed")]
     seeds: Option<Range<u64>>,
-    /// One seed, in this process.
+    /// One seed, in this process
     #[arg(long)]
     seed: Option<u64>,
-    /// A bug that is put in on purpose.
+    /// A bug that is put in on purpose
     #[arg(long, value_enum)]
     plant: Option<Planted>,
-    /// Lines of what happened that are printed when something is found.
+    /// Lines of what happened that are printed when something is found
     #[arg(long, default_value_t = 40)]
     lines: usize,
-    /// How many seeds run at a time.
+    /// How many seeds run at a time
     #[arg(long, default_value_t = 1)]
     jobs: usize,
-    /// Stops at the first seed that finds something.
+    /// Stops at the first seed that finds something
     #[arg(long)]
     fail_fast: bool,
 }
@@ -49,17 +47,17 @@ fn seeds(text: &str) -> anyhow::Result<Range<u64>> {
     Ok(from..to)
 }
 
-fn main() -> anyhow::Result<ExitCode> {
-    let arguments = Arguments::parse();
+/// Carries it out; whether every seed held.
+pub(crate) fn simulate(arguments: &SimulateArguments) -> anyhow::Result<bool> {
     match (arguments.seed, &arguments.seeds) {
-        (Some(seed), _) => one(seed, &arguments),
-        (None, Some(seeds)) => all(seeds.clone(), &arguments),
+        (Some(seed), _) => one(seed, arguments),
+        (None, Some(seeds)) => all(seeds.clone(), arguments),
         (None, None) => bail!("--seeds or --seed is needed"),
     }
 }
 
 /// Runs a seed here.
-fn one(seed: u64, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+fn one(seed: u64, arguments: &SimulateArguments) -> anyhow::Result<bool> {
     let dir = tempfile::tempdir().context("a place for the members' files")?;
     randomness::seed(seed);
     // On a thread of its own, whose state nothing has touched.
@@ -74,7 +72,7 @@ fn one(seed: u64, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
     }
     writeln!(out, "{verdict}")?;
-    Ok(if verdict.violation.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(verdict.violation.is_none())
 }
 
 /// A seed that runs, and what is to end it if it does not end by itself.
@@ -103,7 +101,7 @@ fn outcome(watched: Watched) -> anyhow::Result<Output> {
 }
 
 /// Runs each seed in a process of its own.
-fn all(seeds: Range<u64>, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+fn all(seeds: Range<u64>, arguments: &SimulateArguments) -> anyhow::Result<bool> {
     let program = std::env::current_exe().context("the path of this program")?;
     let began = std::time::Instant::now();
     let (mut done, mut bad) = (0_u64, Vec::new());
@@ -115,7 +113,12 @@ fn all(seeds: Range<u64>, arguments: &Arguments) -> anyhow::Result<ExitCode> {
             && let Some(seed) = next.next()
         {
             let mut command = Command::new(&program);
-            command.arg("--seed").arg(seed.to_string()).arg("--lines").arg(arguments.lines.to_string());
+            command
+                .arg("simulate")
+                .arg("--seed")
+                .arg(seed.to_string())
+                .arg("--lines")
+                .arg(arguments.lines.to_string());
             if let Some(plant) = arguments.plant.as_ref().and_then(clap::ValueEnum::to_possible_value) {
                 command.arg("--plant").arg(plant.get_name());
             }
@@ -135,7 +138,7 @@ fn all(seeds: Range<u64>, arguments: &Arguments) -> anyhow::Result<ExitCode> {
             print!("{}", String::from_utf8_lossy(&output.stderr));
             let plant = arguments.plant.as_ref().and_then(clap::ValueEnum::to_possible_value);
             let plant = plant.map_or(String::new(), |plant| format!(" --plant {}", plant.get_name()));
-            println!("  replay: cargo run -p jepsen-like-tests --bin simulate -- --seed {seed}{plant}");
+            println!("  replay: cargo run -p jepsen-like-tests -- simulate --seed {seed}{plant}");
         }
         std::io::stdout().flush()?;
     }
@@ -146,5 +149,5 @@ fn all(seeds: Range<u64>, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         seeds.end,
         bad.len()
     );
-    Ok(if bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(bad.is_empty())
 }
