@@ -12,7 +12,7 @@ use std::time::Duration;
 use barque_proto::etcdserverpb as pb;
 use bytes::Bytes;
 use jepsen_like_tests::client::Client;
-use jepsen_like_tests::cluster::{Cluster, Flavor, Options};
+use jepsen_like_tests::cluster::{Cluster, Flavor, Options, http_get};
 use jepsen_like_tests::deadline::eventually;
 use rand::RngCore as _;
 use tokio::sync::watch;
@@ -29,6 +29,8 @@ const LIVE_BYTES: u64 = (KEYS / STAYS * VALUE_BYTES) as u64;
 const FIXED_BYTES: u64 = 64 * MIB;
 /// The log, the newest snapshot and the records, with room to grow.
 const BOUND_BYTES: u64 = FIXED_BYTES + 6 * LIVE_BYTES;
+/// What a member logs when it has written its records anew.
+const GAVE_BACK: &str = "the records gave space back";
 /// The slowest of machines.
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -112,6 +114,13 @@ fn generations(dir: &Path) -> Vec<u64> {
     found
 }
 
+/// How often the member has written its records anew since it was started.
+async fn rewrites(cluster: &Cluster) -> usize {
+    let page = http_get(cluster.client_port(0), "/metrics").await.unwrap().body;
+    let name = "etcd_disk_backend_defrag_duration_seconds_count ";
+    page.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse().unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn compacted_space_comes_back_while_writes_go_on_and_after_a_kill() {
     let options = Options::default().flag("--snapshot-count", 500);
@@ -153,6 +162,7 @@ async fn compacted_space_comes_back_while_writes_go_on_and_after_a_kill() {
     let rewriting = rewriting.await.unwrap();
     cluster.kill9(0).unwrap();
     println!("killed at: {rewriting:?}, now {:?}, {}", generations(&dir), told_by_folder(&dir));
+    let told_before = cluster.log(0).matches(GAVE_BACK).count();
     cluster.restart(0).await.unwrap();
 
     let shrunk = eventually("a small directory", DEADLINE, || async {
@@ -175,13 +185,15 @@ async fn compacted_space_comes_back_while_writes_go_on_and_after_a_kill() {
     stop.send_replace(true);
     let written = writer.await.unwrap();
     check(&client, written, &kept).await;
+    let told = cluster.log(0).matches(GAVE_BACK).count();
+    assert_eq!(rewrites(&cluster).await, told - told_before, "rewrites that the metric counts");
 
     // What the next start reads is what was written anew.
     cluster.kill9(0).unwrap();
     cluster.restart(0).await.unwrap();
     check(&client, written, &kept).await;
+    assert!(told > 0, "the log does not tell of it");
     let log = cluster.log(0);
-    assert!(log.contains("the records gave space back"), "the log does not tell of it");
     assert!(!log.contains("Discarded"), "the records were thrown away");
 }
 

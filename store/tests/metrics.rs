@@ -35,6 +35,7 @@ const NOT_MOVED: &[(&str, &str)] = &[
     ("etcd_server_snapshot_apply_in_progress_total", "needs a second member, and a look at the right moment"),
     ("etcd_snap_db_save_total_duration_seconds", "needs a second member"),
     ("etcd_snap_db_fsync_duration_seconds", "needs a second member"),
+    ("etcd_disk_backend_defrag_duration_seconds", "needs megabytes of records that were compacted"),
     ("etcd_server_proposals_pending", "needs a look at the right moment"),
     ("etcd_mvcc_db_open_read_transactions", "needs a look at the right moment"),
     ("etcd_debugging_mvcc_slow_watcher_total", "needs a look at the right moment"),
