@@ -37,7 +37,7 @@ fmt:
 verify: test
 	command -v cargo-deny > /dev/null || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny --all-features check licenses bans sources
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	DIFFERENTIAL_REQUESTS=50000 $(CARGO) test --locked --package jepsen-like-tests --test differential -- --nocapture
 
 lint:

@@ -61,7 +61,7 @@ pub enum Kind {
 impl fmt::Display for Nemesis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = clap::ValueEnum::to_possible_value(self);
-        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
+        f.pad(value.as_ref().map_or("", |value| value.get_name()))
     }
 }
 

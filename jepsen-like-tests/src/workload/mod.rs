@@ -48,7 +48,7 @@ pub enum Workload {
 impl fmt::Display for Workload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = clap::ValueEnum::to_possible_value(self);
-        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
+        f.pad(value.as_ref().map_or("", |value| value.get_name()))
     }
 }
 

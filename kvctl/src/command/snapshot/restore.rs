@@ -33,7 +33,7 @@ pub(crate) struct RestoreArgs {
     /// A whole snapshot, then the increments after it, from old to new
     #[arg(required = true)]
     file: Vec<PathBuf>,
-    /// Where the member's data goes; <name>.barque if not given
+    /// Where the member's data goes; `<name>.barque` if not given
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Make the data directories of all members of --initial-cluster in this directory, each in a folder with its name
