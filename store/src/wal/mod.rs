@@ -3,11 +3,11 @@
 //! It keeps Raft's entries, vote, truncations, purges and committed position in one serial order, in segment
 //! files of its own format (`format`). It knows nothing of the consensus library and nothing of what entries mean.
 //! It must never acknowledge what is not synced, never go on after a failed write or sync, and never
-//! open a damaged log as if it were whole ([`recovery`]).
+//! open a damaged log as if it were whole (`recovery`).
 //!
-//! - `format`: the bytes; [`segment`]: the files; [`disk`]: the seam to the file system
-//! - [`journal`]: writes batches; [`writer`]: the thread that owns it, group commit, failure
-//! - [`index`]: where entries are, and the recent ones; [`recovery`]: opening
+//! - `format`: the bytes; `segment`: the files; [`disk`]: the seam to the file system
+//! - `journal`: writes batches; `writer`: the thread that owns it, group commit, failure
+//! - `index`: where entries are, and the recent ones; `recovery`: opening
 //! - [`read_only`]: what is in the log of a member that does not run
 
 pub mod disk;
