@@ -165,6 +165,12 @@ pub(crate) struct StoreArgs {
           value_parser = BoolishValueParser::new(), value_name = "BOOL")]
     peer_client_cert_auth: bool,
 
+    /// Do not sync the log: a power cut loses acknowledged writes and may spoil the data. For tests.
+    #[arg(long, env = "BARQUE_STORE_UNSAFE_NO_FSYNC", num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true", action = ArgAction::Set,
+          value_parser = BoolishValueParser::new(), value_name = "BOOL")]
+    unsafe_no_fsync: bool,
+
     #[command(flatten)]
     pub(crate) log: LogArgs,
 }
@@ -250,6 +256,7 @@ impl StoreArgs {
             snapshot_schedule: self.snapshot_schedule,
             snapshot_retention: self.snapshot_retention,
             snapshot_dir: self.snapshot_dir,
+            unsafe_no_fsync: self.unsafe_no_fsync,
             client_tls: TlsFiles {
                 cert_file: self.cert_file,
                 key_file: self.key_file,

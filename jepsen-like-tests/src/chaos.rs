@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::ValueEnum as _;
 use jepsen_like_tests::nemesis::Nemesis;
+use jepsen_like_tests::sick_disk;
 use jepsen_like_tests::workload::Workload;
 
 #[derive(Debug, clap::Args)]
@@ -39,7 +40,15 @@ pub(crate) fn chaos(arguments: &ChaosArguments) -> anyhow::Result<bool> {
     if !root {
         println!("skipped without root: {}", Nemesis::Partition);
     }
-    let possible = |nemesis: &&Nemesis| **nemesis != Nemesis::None && (root || !nemesis.needs_network());
+    let no_disks = sick_disk::missing();
+    if let Some(what) = &no_disks {
+        println!("skipped: {}, {}: {what}", Nemesis::PowerCut, Nemesis::SickDisk);
+    }
+    let possible = |nemesis: &&Nemesis| {
+        **nemesis != Nemesis::None
+            && (root || !nemesis.needs_network())
+            && (no_disks.is_none() || !nemesis.needs_disks())
+    };
     let nemeses: Vec<Nemesis> = Nemesis::value_variants().iter().filter(possible).copied().collect();
     let first_seed = arguments.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let end = Instant::now() + Duration::from_secs(arguments.minutes * 60);

@@ -19,6 +19,7 @@ pub mod network;
 pub mod report;
 pub mod run;
 pub mod shrink;
+pub mod sick_disk;
 pub mod simulation;
 pub mod small_disk;
 pub mod spawn;

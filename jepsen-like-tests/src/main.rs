@@ -69,6 +69,9 @@ struct RunArguments {
     /// Milliseconds that a client rests between two requests
     #[arg(long, default_value_t = 10)]
     pace_ms: u64,
+    /// Members do not sync their logs; under power-cut the run must fail
+    #[arg(long)]
+    unsafe_no_fsync: bool,
     /// Where history, logs and page go
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -107,6 +110,7 @@ fn carry_out(arguments: &RunArguments) -> anyhow::Result<bool> {
         clients: arguments.clients,
         pace: Duration::from_millis(arguments.pace_ms),
         flavor: Flavor::under_test(),
+        unsafe_no_fsync: arguments.unsafe_no_fsync,
         out: Some(out.clone()),
     };
     println!("workload {}, nemesis {}, seed {seed}, {} s", plan.workload, plan.nemesis, arguments.duration);
@@ -128,8 +132,13 @@ fn carry_out(arguments: &RunArguments) -> anyhow::Result<bool> {
     );
     let again = format!(
         "cargo run -p jepsen-like-tests -- run --workload {} --nemesis {} --duration {} --seed {seed} --clients {} \
-         --pace-ms {}",
-        plan.workload, plan.nemesis, arguments.duration, arguments.clients, arguments.pace_ms
+         --pace-ms {}{}",
+        plan.workload,
+        plan.nemesis,
+        arguments.duration,
+        arguments.clients,
+        arguments.pace_ms,
+        if arguments.unsafe_no_fsync { " --unsafe-no-fsync" } else { "" }
     );
     let passed = tell(&run.history, &run.findings, Some(&out))?;
     let title = format!("{} under {}, seed {seed}", plan.workload, plan.nemesis);

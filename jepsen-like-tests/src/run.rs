@@ -20,6 +20,7 @@ use crate::history::{
 };
 use crate::nemesis::{Nemesis, Storm, endpoints};
 use crate::network::Network;
+use crate::sick_disk;
 use crate::workload::{Endpoint, Session, Shared, Watcher, Workload, key_value};
 
 /// Members of a cluster at the start.
@@ -50,6 +51,8 @@ pub struct Plan {
     pub pace: Duration,
     /// What is examined.
     pub flavor: Flavor,
+    /// Members do not sync their logs: whoever loses power must be found out.
+    pub unsafe_no_fsync: bool,
     /// Where the history and the logs of the members go.
     pub out: Option<PathBuf>,
 }
@@ -91,7 +94,19 @@ pub async fn run(plan: &Plan, tell: impl Fn(&str)) -> anyhow::Result<Run> {
         true => (options.network(Arc::new(Network::build()?)), NETWORK_MEMBERS),
         false => (options, MEMBERS),
     };
+    let options = match plan.nemesis.needs_disks() {
+        true => match sick_disk::missing() {
+            None => options.disks(Arc::default()),
+            Some(what) => anyhow::bail!("{} {what}", plan.nemesis),
+        },
+        false => options,
+    };
+    let options = if plan.unsafe_no_fsync { options.flag("--unsafe-no-fsync", true) } else { options };
     let mut cluster = Cluster::start(plan.flavor, count, options).await?;
+    if plan.unsafe_no_fsync {
+        // As machines do it by themselves after a while. Without it a power cut leaves nothing that could be started.
+        (0..cluster.len()).filter_map(|index| cluster.disk(index)).for_each(|disk| disk.write_back());
+    }
     let path = plan.out.as_ref().map(|out| out.join("history.jsonl"));
     let recorder = Arc::new(Recorder::begin(path)?);
     let outcome = drive(plan, &mut cluster, &recorder, &tell).await;

@@ -29,6 +29,7 @@ async fn passes(workload: Workload, nemesis: Nemesis, checker: &str) {
         clients: 6,
         pace: Duration::from_millis(10),
         flavor: Flavor::under_test(),
+        unsafe_no_fsync: false,
         out: Some(out.path().to_owned()),
     };
     let run = run(&plan, |_| ()).await.unwrap();

@@ -29,6 +29,7 @@ use crate::rpc::{self, Watches};
 use crate::serve::{ConnectionLimit, Front, HANDSHAKE_DEADLINE, HttpOnly, Server};
 use crate::storage::data_dir::has_identity;
 use crate::tls::{ClientTls, TlsError};
+use crate::wal::disk::Syncs;
 use crate::watch::WatchConfig;
 
 /// The largest message between members: one entry of the largest request, or a batch of a MiB.
@@ -204,6 +205,7 @@ fn settings(config: &ValidConfig, metrics: &Arc<Metrics>) -> Result<MemberSettin
                 .clamp(*KEEP_LOG_BYTES.start(), *KEEP_LOG_BYTES.end()),
         },
         backups: config.backups.clone(),
+        syncs: if config.unsafe_no_fsync { Syncs::Off } else { Syncs::On },
         metrics: Arc::clone(metrics),
         machine: Arc::new(ThisMachine::new(peer_tls)),
     })

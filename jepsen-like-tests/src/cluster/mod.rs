@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -22,6 +23,7 @@ pub use options::{Flavor, Options, TlsFiles, barque_binary, built_binary};
 use crate::client::Client;
 use crate::deadline::{PATIENCE, TooLate, eventually};
 use crate::network::{Network, NetworkError};
+use crate::sick_disk::SickDisk;
 use process::{Process, tail};
 
 /// How often a start is tried again with other ports when somebody was faster to take one.
@@ -65,6 +67,16 @@ pub enum ClusterError {
     /// The cluster's own network.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// A member did not do what it must where its disk is sick or its data is damaged.
+    #[error("member {name} {what}; the end of its log:\n{log}")]
+    Disk {
+        /// The member.
+        name: String,
+        /// What it did.
+        what: String,
+        /// The last lines it wrote.
+        log: String,
+    },
     /// A state was not reached in time.
     #[error(transparent)]
     TooLate(#[from] TooLate),
@@ -140,7 +152,12 @@ impl Cluster {
     fn prepare_member(&mut self, state: &'static str) -> Result<usize, ClusterError> {
         let index = self.members.len();
         let name = format!("m{}", index + 1);
-        let data_root = self.options.data_roots.get(&index).map_or(self.root.path(), PathBuf::as_path);
+        let mut data_root = self.options.data_roots.get(&index).map_or(self.root.path(), PathBuf::as_path);
+        let disk = self.options.disks.as_ref().map(|disks| disks.add(&name));
+        let disk = disk.transpose().map_err(io_error("a disk of the member's own"))?;
+        if let Some(disk) = &disk {
+            data_root = disk.path();
+        }
         let port = || ports::free().map_err(io_error("a free port"));
         let host = match &self.options.network {
             Some(network) => network.add_host(&name)?,
@@ -341,10 +358,23 @@ impl Cluster {
         tail(&self.members[index].log, usize::MAX)
     }
 
+    /// That member `index` did something else than it must.
+    #[must_use]
+    pub fn blame(&self, index: usize, what: impl Into<String>) -> ClusterError {
+        let Member { name, log, .. } = &self.members[index];
+        ClusterError::Disk { name: name.clone(), what: what.into(), log: tail(log, LOG_LINES_SHOWN) }
+    }
+
     /// The cluster's own network, if it has one.
     #[must_use]
     pub fn network(&self) -> Option<&Network> {
         self.options.network.as_deref()
+    }
+
+    /// The disk of member `index`, if members have disks of their own.
+    #[must_use]
+    pub fn disk(&self, index: usize) -> Option<Arc<SickDisk>> {
+        self.options.disks.as_ref().and_then(|disks| disks.of(self.name(index)))
     }
 
     /// A directory of this cluster for a test's own files.

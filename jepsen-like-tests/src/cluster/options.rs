@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::deadline::PATIENCE;
 use crate::network::Network;
+use crate::sick_disk::Disks;
 
 /// The program behind the client API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +82,7 @@ pub struct Options {
     pub(super) tls: Option<TlsFiles>,
     pub(super) data_roots: BTreeMap<usize, PathBuf>,
     pub(super) network: Option<Arc<Network>>,
+    pub(super) disks: Option<Arc<Disks>>,
     patience: Option<Duration>,
 }
 
@@ -117,6 +119,13 @@ impl Options {
     #[must_use]
     pub fn network(mut self, network: Arc<Network>) -> Self {
         self.network = Some(network);
+        self
+    }
+
+    /// Each member has its data on a disk of its own, which can be made sick.
+    #[must_use]
+    pub fn disks(mut self, disks: Arc<Disks>) -> Self {
+        self.disks = Some(disks);
         self
     }
 

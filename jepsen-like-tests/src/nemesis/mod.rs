@@ -35,6 +35,12 @@ pub enum Nemesis {
     Mixed,
     /// Members that do not hear each other: two sides, one way, a ring, a bridge (needs root)
     Partition,
+    /// The power of one, the leader, most or all fails, and what was not synced is gone (needs root, FUSE)
+    PowerCut,
+    /// The disk of a minority fails, is full or slow (needs root, FUSE)
+    SickDisk,
+    /// Bits flip in the files of a member that is down; it is replaced if it says so
+    BitFlip,
 }
 
 /// One kind of fault.
@@ -56,6 +62,12 @@ pub enum Kind {
     Replace,
     /// See [`Nemesis::Partition`].
     Partition(Shape),
+    /// See [`Nemesis::PowerCut`].
+    PowerCut,
+    /// See [`Nemesis::SickDisk`].
+    SickDisk,
+    /// See [`Nemesis::BitFlip`].
+    BitFlip,
 }
 
 impl fmt::Display for Nemesis {
@@ -67,7 +79,7 @@ impl fmt::Display for Nemesis {
 
 impl Nemesis {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::None,
         Self::Kill,
         Self::Pause,
@@ -78,6 +90,9 @@ impl Nemesis {
         Self::Replace,
         Self::Mixed,
         Self::Partition,
+        Self::PowerCut,
+        Self::SickDisk,
+        Self::BitFlip,
     ];
 
     /// The kinds of faults it is made of.
@@ -107,6 +122,9 @@ impl Nemesis {
                 Kind::Partition(Shape::Ring),
                 Kind::Partition(Shape::Bridge),
             ],
+            Self::PowerCut => &[Kind::PowerCut],
+            Self::SickDisk => &[Kind::SickDisk],
+            Self::BitFlip => &[Kind::BitFlip],
         }
     }
 
@@ -114,5 +132,11 @@ impl Nemesis {
     #[must_use]
     pub fn needs_network(self) -> bool {
         self == Self::Partition
+    }
+
+    /// Whether members must have disks of their own.
+    #[must_use]
+    pub fn needs_disks(self) -> bool {
+        matches!(self, Self::PowerCut | Self::SickDisk)
     }
 }

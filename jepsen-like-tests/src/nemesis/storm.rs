@@ -1,5 +1,7 @@
 //! How each fault is done, and undone.
 
+mod disks;
+
 use std::time::Duration;
 
 use barque_proto::etcdserverpb as pb;
@@ -108,6 +110,9 @@ impl<'a> Storm<'a> {
             Kind::Snapshot => self.snapshot().await,
             Kind::Replace => self.replace().await,
             Kind::Partition(shape) => self.partition(shape).await,
+            Kind::PowerCut => self.power_cut().await,
+            Kind::SickDisk => self.sick_disk().await,
+            Kind::BitFlip => self.bit_flip().await,
         }
     }
 
@@ -249,6 +254,13 @@ impl<'a> Storm<'a> {
         });
         let id = id.await?;
         self.cluster.kill9(victim)?;
+        self.replace_with_new(victim, id).await?;
+        self.shared.recorder.fault_ended(fault);
+        Ok(())
+    }
+
+    /// A member that does not run any more is removed, and a new one takes its place.
+    async fn replace_with_new(&mut self, victim: usize, id: u64) -> Result<(), ClusterError> {
         self.members.retain(|&index| index != victim);
         self.endpoints.send_replace(endpoints(self.cluster, &self.members));
         let through = self.cluster.leader_among(&self.members).await?;
@@ -265,7 +277,6 @@ impl<'a> Storm<'a> {
         self.members.push(new);
         self.all_vote().await?;
         self.endpoints.send_replace(endpoints(self.cluster, &self.members));
-        self.shared.recorder.fault_ended(fault);
         Ok(())
     }
 

@@ -113,6 +113,8 @@ pub struct MemberConfig {
     pub snapshot_retention: u32,
     /// `--snapshot-dir`; `None` is `backups` in the data directory.
     pub snapshot_dir: Option<PathBuf>,
+    /// `--unsafe-no-fsync`: the log is not synced; for tests.
+    pub unsafe_no_fsync: bool,
     /// `--cert-file` and its like, for clients.
     pub client_tls: TlsFiles,
     /// `--peer-cert-file` and its like, for the other members.
@@ -160,6 +162,7 @@ impl Default for MemberConfig {
             snapshot_schedule: String::new(),
             snapshot_retention: DEFAULT_SNAPSHOT_RETENTION,
             snapshot_dir: None,
+            unsafe_no_fsync: false,
             client_tls: TlsFiles::default(),
             peer_tls: TlsFiles::default(),
         }

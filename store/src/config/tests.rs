@@ -290,6 +290,9 @@ fn quotas_and_warnings() {
     assert_eq!((check("0"), check("0s"), check("90s")), (None, None, Some(Duration::from_secs(90))));
     let off = MemberConfig { auto_compaction_retention: Some("0".into()), ..three() }.validate().unwrap();
     assert_eq!(off.warnings, ["automatic compaction is off: history grows until a client compacts it"]);
+    let unsafe_config = MemberConfig { unsafe_no_fsync: true, ..three() }.validate().unwrap();
+    assert!(unsafe_config.unsafe_no_fsync);
+    assert!(unsafe_config.warnings[0].starts_with("--unsafe-no-fsync: "), "{:?}", unsafe_config.warnings);
 }
 
 #[test]

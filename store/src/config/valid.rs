@@ -75,6 +75,8 @@ pub struct ValidConfig {
     pub snapshot_count: u64,
     /// Snapshots on a schedule; `None` is none.
     pub backups: Option<Backups>,
+    /// The log is not synced.
+    pub unsafe_no_fsync: bool,
     /// TLS towards clients.
     pub client_tls: TlsFiles,
     /// TLS towards members.
@@ -220,6 +222,13 @@ impl MemberConfig {
         if auto_compaction == AutoCompaction::Off {
             warnings.push("automatic compaction is off: history grows until a client compacts it".into());
         }
+        if self.unsafe_no_fsync {
+            warnings.push(
+                "--unsafe-no-fsync: the log is not synced; a power cut loses acknowledged writes, and may spoil this \
+                 member's data and the cluster's"
+                    .into(),
+            );
+        }
 
         Ok(ValidConfig {
             data_dir,
@@ -242,6 +251,7 @@ impl MemberConfig {
             election_timeout: Duration::from_millis(self.election_timeout_ms),
             snapshot_count: self.snapshot_count,
             backups,
+            unsafe_no_fsync: self.unsafe_no_fsync,
             client_tls: self.client_tls,
             peer_tls: self.peer_tls,
             warnings,

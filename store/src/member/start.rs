@@ -46,6 +46,7 @@ use crate::rpc::permit::{LoginSettings, Logins};
 use crate::state::published::Published;
 use crate::storage::data_dir::{DataDir, DataDirError, DiskIdentity};
 use crate::storage::restore::{self, RestoreError};
+use crate::wal::disk::Syncs;
 use crate::wal::{WalConfig, WalError, WalMetrics};
 use crate::watch::{HubLimits, WatchHub};
 
@@ -88,6 +89,8 @@ pub struct MemberSettings {
     pub snapshots: SnapshotRule,
     /// Snapshots on a schedule; `None` for none.
     pub backups: Option<config::Backups>,
+    /// Whether the log is synced.
+    pub syncs: Syncs,
     /// What this member counts.
     pub metrics: Arc<Metrics>,
     /// What it runs on.
@@ -167,6 +170,7 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
     let backups = backups.transpose()?;
 
     let mut wal_config = WalConfig::new(data_dir.wal(), own.cluster, own.member);
+    wal_config.syncs = settings.syncs;
     wal_config.metrics = Arc::new(DiskCounts(Arc::clone(&settings.metrics)));
     let blocking = settings.machine.blocking();
     wal_config.blocking = blocking.clone();

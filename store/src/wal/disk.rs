@@ -81,11 +81,21 @@ pub trait DiskFile: Send + Sync + 'static {
     fn sync(&self) -> io::Result<()>;
 }
 
+/// Whether a disk of the operating system is asked to make things durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Syncs {
+    /// It is.
+    On,
+    /// Whatever is acknowledged may be lost with the power: for tests.
+    Off,
+}
+
 /// A directory of the operating system, locked against a second process.
 #[derive(Debug)]
 pub(super) struct OsDisk {
     directory: PathBuf,
     handle: File,
+    syncs: Syncs,
     _lock: File,
 }
 
@@ -95,10 +105,12 @@ impl OsDisk {
     /// # Errors
     ///
     /// Those of the file system.
-    pub(super) fn open(directory: &Path) -> io::Result<Option<Self>> {
+    pub(super) fn open(directory: &Path, syncs: Syncs) -> io::Result<Option<Self>> {
         match std::fs::create_dir(directory) {
             Ok(()) => {
-                if let Some(parent) = directory.parent() {
+                if syncs == Syncs::On
+                    && let Some(parent) = directory.parent()
+                {
                     let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
                     File::open(parent)?.sync_all()?;
                 }
@@ -114,7 +126,7 @@ impl OsDisk {
             Err(error) => return Err(error.into()),
         }
         let handle = File::open(directory)?;
-        Ok(Some(Self { directory: directory.to_owned(), handle, _lock: lock }))
+        Ok(Some(Self { directory: directory.to_owned(), handle, syncs, _lock: lock }))
     }
 }
 
@@ -133,12 +145,12 @@ impl Disk for OsDisk {
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let path = self.directory.join(name);
         let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path)?;
-        Ok(Box::new(OsFile(file)))
+        Ok(Box::new(OsFile { file, syncs: self.syncs }))
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(true).open(self.directory.join(name))?;
-        Ok(Box::new(OsFile(file)))
+        Ok(Box::new(OsFile { file, syncs: self.syncs }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -150,7 +162,10 @@ impl Disk for OsDisk {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        self.handle.sync_all()
+        match self.syncs {
+            Syncs::On => self.handle.sync_all(),
+            Syncs::Off => Ok(()),
+        }
     }
 
     fn path_of(&self, name: &str) -> PathBuf {
@@ -158,22 +173,28 @@ impl Disk for OsDisk {
     }
 }
 
-struct OsFile(File);
+struct OsFile {
+    file: File,
+    syncs: Syncs,
+}
 
 impl DiskFile for OsFile {
     fn length(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(bytes, offset)
+        self.file.read_exact_at(bytes, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        match self.syncs {
+            Syncs::On => self.file.sync_data(),
+            Syncs::Off => Ok(()),
+        }
     }
 }

@@ -39,7 +39,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use self::disk::{Disk, OsDisk};
+use self::disk::{Disk, OsDisk, Syncs};
 pub use self::error::{WalError, WalFailure};
 pub use self::format::{LogEntry, Payload, Position, SavedVote};
 use self::format::{MAX_RECORD_BYTES, Record, SEGMENT_HEADER_BYTES, SegmentHeader, Standing};
@@ -115,6 +115,8 @@ pub struct WalConfig {
     pub inbox_messages: usize,
     /// Bytes of entries that may wait for the writer; more make the caller wait.
     pub inbox_bytes: u64,
+    /// Whether what is written is synced before it is acknowledged. Of no account on another disk than the system's.
+    pub syncs: Syncs,
     /// Hears of writes and syncs.
     pub metrics: Arc<dyn WalMetrics>,
     /// Does the reading of what is not in memory.
@@ -133,6 +135,7 @@ impl WalConfig {
             batch_bytes: 4 << 20,
             inbox_messages: 1024,
             inbox_bytes: 64 << 20,
+            syncs: Syncs::On,
             metrics: Arc::new(()),
             blocking: Blocking::default(),
         }
@@ -195,7 +198,7 @@ impl Wal {
     ///
     /// See [`WalError`]. Nothing was changed then, apart from an unfinished write at the end that was cut off.
     pub fn open(config: WalConfig) -> Result<(Self, Recovered), WalError> {
-        let disk = OsDisk::open(&config.dir)
+        let disk = OsDisk::open(&config.dir, config.syncs)
             .map_err(|source| WalError::Io { action: format!("open {}", config.dir.display()), source })?
             .ok_or_else(|| WalError::Locked { dir: config.dir.clone() })?;
         Self::open_on(Arc::new(disk), &config, &OwnThread, Segments::AheadOfTime)
