@@ -58,6 +58,10 @@ pub fn list(dir: &Path) -> Result<Vec<PathBuf>, SnapshotError> {
 /// When that fails.
 pub fn clean(dir: &Path) -> Result<(), SnapshotError> {
     fs::create_dir_all(dir).map_err(SnapshotError::io(dir, "create the directory"))?;
+    // The log is purged in the belief that a snapshot in it stays.
+    if let Some(above) = dir.parent().filter(|above| !above.as_os_str().is_empty()) {
+        sync_dir(above)?;
+    }
     for left in with_ending(dir, WRITING)? {
         fs::remove_file(&left).map_err(SnapshotError::io(&left, "remove the unfinished file"))?;
     }

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use super::names::sync_names_of;
 use crate::ids::{ClusterId, Incarnation, MemberId};
 
 /// A data directory that this process owns.
@@ -193,7 +194,8 @@ impl DataDir {
         Ok(Some(identity))
     }
 
-    /// Writes the identity of a new directory, durably.
+    /// Writes the identity of a new directory, durably, with the directory's own name: a member that finds it gone takes
+    /// itself for a new one.
     ///
     /// # Errors
     /// When the disk fails.
@@ -210,7 +212,8 @@ impl DataDir {
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             std::fs::rename(&new, &done)?;
-            File::open(&self.path)?.sync_all()
+            File::open(&self.path)?.sync_all()?;
+            sync_names_of(&self.path)
         };
         write().map_err(|source| DataDirError::Io {
             dir: self.path.clone(),

@@ -107,16 +107,15 @@ impl OsDisk {
     /// Those of the file system.
     pub(super) fn open(directory: &Path, syncs: Syncs) -> io::Result<Option<Self>> {
         match std::fs::create_dir(directory) {
-            Ok(()) => {
-                if syncs == Syncs::On
-                    && let Some(parent) = directory.parent()
-                {
-                    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-                    File::open(parent)?.sync_all()?;
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            // Whoever made it may have been ended before its name was durable.
+            _ => {}
+        }
+        if syncs == Syncs::On
+            && let Some(parent) = directory.parent()
+        {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            File::open(parent)?.sync_all()?;
         }
         let lock =
             OpenOptions::new().create(true).truncate(false).write(true).open(directory.join(LOCK_FILE))?;
