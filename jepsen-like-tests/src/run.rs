@@ -183,7 +183,8 @@ async fn drive(
     let clients = plan.workload.start(&shared, plan.clients, &reins.last.subscribe(), &reins.newest);
     let mut storm = Storm::over(cluster, &shared, members, reins.newest.clone());
     let until = Instant::now() + plan.duration;
-    let raging = storm.rage(plan.nemesis.kinds(), until);
+    let kinds = if plan.unsafe_no_fsync { plan.nemesis.kinds_without_syncs() } else { plan.nemesis.kinds() };
+    let raging = storm.rage(kinds, until);
     with_progress(raging, recorder, plan.duration, tell).await?;
     let (strikes, left) = (storm.strikes(), storm.members().to_vec());
     drop(storm);

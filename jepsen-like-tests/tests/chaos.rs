@@ -13,6 +13,7 @@ use jepsen_like_tests::excerpt;
 use jepsen_like_tests::history::{History, read_lines};
 use jepsen_like_tests::nemesis::Nemesis;
 use jepsen_like_tests::run::{Plan, run};
+use jepsen_like_tests::sick_disk;
 use jepsen_like_tests::workload::Workload;
 
 /// How long faults strike.
@@ -96,6 +97,30 @@ async fn leases_under_kill_9() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn locks_under_pauses() {
     passes(Workload::Lock, Nemesis::Pause, "lock").await;
+}
+
+/// As [`passes`], on disks of our own.
+async fn passes_on_disks(workload: Workload, nemesis: Nemesis, checker: &str) {
+    if let Some(what) = sick_disk::missing() {
+        println!("skipped: {nemesis} {what}");
+        return;
+    }
+    passes(workload, nemesis, checker).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sets_under_power_cuts() {
+    passes_on_disks(Workload::Set, Nemesis::PowerCut, "set").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn registers_on_sick_disks() {
+    passes_on_disks(Workload::Register, Nemesis::SickDisk, "registers").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watches_under_bit_flips() {
+    passes(Workload::Watch, Nemesis::BitFlip, "watch").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -29,7 +29,6 @@ use crate::rpc::{self, Watches};
 use crate::serve::{ConnectionLimit, Front, HANDSHAKE_DEADLINE, HttpOnly, Server};
 use crate::storage::data_dir::has_identity;
 use crate::tls::{ClientTls, TlsError};
-use crate::wal::disk::Syncs;
 use crate::watch::WatchConfig;
 
 /// The largest message between members: one entry of the largest request, or a batch of a MiB.
@@ -205,7 +204,7 @@ fn settings(config: &ValidConfig, metrics: &Arc<Metrics>) -> Result<MemberSettin
                 .clamp(*KEEP_LOG_BYTES.start(), *KEEP_LOG_BYTES.end()),
         },
         backups: config.backups.clone(),
-        syncs: if config.unsafe_no_fsync { Syncs::Off } else { Syncs::On },
+        unsafe_no_fsync: config.unsafe_no_fsync,
         metrics: Arc::clone(metrics),
         machine: Arc::new(ThisMachine::new(peer_tls)),
     })

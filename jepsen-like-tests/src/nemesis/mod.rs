@@ -64,6 +64,8 @@ pub enum Kind {
     Partition(Shape),
     /// See [`Nemesis::PowerCut`].
     PowerCut,
+    /// The power of all fails at once, and nothing that was not synced is left.
+    Blackout,
     /// See [`Nemesis::SickDisk`].
     SickDisk,
     /// See [`Nemesis::BitFlip`].
@@ -122,10 +124,16 @@ impl Nemesis {
                 Kind::Partition(Shape::Ring),
                 Kind::Partition(Shape::Bridge),
             ],
-            Self::PowerCut => &[Kind::PowerCut],
+            Self::PowerCut => &[Kind::PowerCut, Kind::PowerCut, Kind::Blackout],
             Self::SickDisk => &[Kind::SickDisk],
             Self::BitFlip => &[Kind::BitFlip],
         }
+    }
+
+    /// The kinds of faults for members that do not sync: those that surely tell them from members that do.
+    #[must_use]
+    pub fn kinds_without_syncs(self) -> &'static [Kind] {
+        if self == Self::PowerCut { &[Kind::Blackout] } else { self.kinds() }
     }
 
     /// Whether members must be hosts of a network of their own.

@@ -111,6 +111,7 @@ impl<'a> Storm<'a> {
             Kind::Replace => self.replace().await,
             Kind::Partition(shape) => self.partition(shape).await,
             Kind::PowerCut => self.power_cut().await,
+            Kind::Blackout => self.blackout().await,
             Kind::SickDisk => self.sick_disk().await,
             Kind::BitFlip => self.bit_flip().await,
         }

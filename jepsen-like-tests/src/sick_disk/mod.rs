@@ -28,7 +28,7 @@ use guard::UnmountGuard;
 use loss::Loss;
 pub use shell::Counts;
 use shell::{Shared, Shell, WAITING_SYNCS};
-use sickness::Sickness;
+use sickness::{FullBelow, Sickness};
 use tree::Tree;
 
 /// Where the kernel takes file systems from.
@@ -92,6 +92,11 @@ impl SickDisk {
     /// Makes it sick, or well again. Syncs that hang or take long go on at once, in their new way.
     pub fn set(&self, sickness: Sickness) {
         self.shared.change(|state| state.sickness = sickness);
+    }
+
+    /// Takes the space for one directory away, or gives it back.
+    pub fn set_full_below(&self, full: Option<FullBelow>) {
+        self.shared.change(|state| state.full_below = full);
     }
 
     /// From here on nothing is done any more: everything fails, syncs that are under way too.

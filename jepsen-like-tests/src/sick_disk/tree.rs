@@ -432,6 +432,20 @@ impl Tree {
         path.iter().try_fold(Inode::ROOT, |parent, name| self.lookup(parent, name))
     }
 
+    /// Whether a file or directory is below another, or is that.
+    pub fn is_below(&mut self, inode: Inode, directory: Inode) -> bool {
+        let mut found = vec![directory];
+        while let Some(at) = found.pop() {
+            if at == inode {
+                return true;
+            }
+            if let Ok(directory) = self.directory(at) {
+                found.extend(directory.now.values());
+            }
+        }
+        false
+    }
+
     /// Damages a byte of a file, in memory and on the disk.
     ///
     /// # Errors

@@ -19,7 +19,6 @@ use barque_store::metrics::Metrics;
 use barque_store::raft::node::RaftTiming;
 use barque_store::rpc::backend::Limits;
 use barque_store::rpc::permit::LoginSettings;
-use barque_store::wal::disk::Syncs;
 use barque_store::wall_clock::WallClock;
 use tokio::runtime::Runtime;
 
@@ -149,7 +148,7 @@ impl Host {
             corrupt_check: Some(Duration::from_secs(2)),
             snapshots: self.snapshot_rule,
             backups: None,
-            syncs: Syncs::On,
+            unsafe_no_fsync: false,
             metrics: Arc::new(Metrics::new()),
             machine: Arc::new(machine),
         };

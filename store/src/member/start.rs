@@ -89,8 +89,8 @@ pub struct MemberSettings {
     pub snapshots: SnapshotRule,
     /// Snapshots on a schedule; `None` for none.
     pub backups: Option<config::Backups>,
-    /// Whether the log is synced.
-    pub syncs: Syncs,
+    /// The log is not synced.
+    pub unsafe_no_fsync: bool,
     /// What this member counts.
     pub metrics: Arc<Metrics>,
     /// What it runs on.
@@ -170,7 +170,7 @@ pub async fn start(settings: &MemberSettings) -> Result<Started, StartError> {
     let backups = backups.transpose()?;
 
     let mut wal_config = WalConfig::new(data_dir.wal(), own.cluster, own.member);
-    wal_config.syncs = settings.syncs;
+    wal_config.syncs = if settings.unsafe_no_fsync { Syncs::Off } else { Syncs::On };
     wal_config.metrics = Arc::new(DiskCounts(Arc::clone(&settings.metrics)));
     let blocking = settings.machine.blocking();
     wal_config.blocking = blocking.clone();

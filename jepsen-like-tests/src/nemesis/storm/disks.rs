@@ -46,6 +46,14 @@ impl Storm<'_> {
     pub(super) async fn power_cut(&mut self) -> Result<(), ClusterError> {
         let victims = self.victims(true).await?;
         let loss = self.any_loss();
+        self.without_power(victims, loss).await
+    }
+
+    pub(super) async fn blackout(&mut self) -> Result<(), ClusterError> {
+        self.without_power(self.members.clone(), Loss::Everything).await
+    }
+
+    async fn without_power(&mut self, victims: Vec<usize>, loss: Loss) -> Result<(), ClusterError> {
         let what = format!("power cut: {loss}");
         let fault = self.shared.recorder.fault_began(&what, self.names(&victims));
         self.cut_power(&victims, loss)?;

@@ -1,3 +1,5 @@
+//! What processes see of the tree, and what a power cut leaves of it.
+
 #![allow(clippy::unwrap_used, reason = "in a test a failure is the message")]
 
 use rand::SeedableRng;
@@ -191,6 +193,19 @@ fn refusals_are_those_of_the_system() {
     assert_eq!(tree.rename(root, "d".as_ref(), "a".as_ref()), Err(Errno::NOTDIR));
     assert_eq!(tree.rename(root, "a".as_ref(), "a".as_ref()), Ok(()));
     assert_eq!(tree.flip(a, 0, 1), Err(Errno::INVAL));
+}
+
+#[test]
+fn what_is_below_a_directory() {
+    let mut tree = Tree::default();
+    let a = create(&mut tree, "a");
+    let d = tree.make_directory(Inode::ROOT, "d".as_ref(), 0o755).unwrap();
+    let e = tree.make_directory(d, "e".as_ref(), 0o755).unwrap();
+    let inside = tree.create(e, "inside".as_ref(), 0o644).unwrap();
+    for (inode, below_d) in [(a, false), (Inode::ROOT, false), (d, true), (e, true), (inside, true)] {
+        assert_eq!(tree.is_below(inode, d), below_d, "{inode:?}");
+        assert!(tree.is_below(inode, Inode::ROOT), "{inode:?}");
+    }
 }
 
 #[test]
