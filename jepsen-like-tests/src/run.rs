@@ -103,8 +103,9 @@ pub async fn run(plan: &Plan, tell: impl Fn(&str)) -> anyhow::Result<Run> {
     };
     let options = if plan.unsafe_no_fsync { options.flag("--unsafe-no-fsync", true) } else { options };
     let mut cluster = Cluster::start(plan.flavor, count, options).await?;
-    if plan.unsafe_no_fsync {
-        // As machines do it by themselves after a while. Without it a power cut leaves nothing that could be started.
+    if plan.unsafe_no_fsync || !plan.flavor.is_barque() {
+        // As machines do it by themselves after a while. Without it a power cut leaves nothing that could be started, as
+        // etcd never syncs the names of its directories either.
         (0..cluster.len()).filter_map(|index| cluster.disk(index)).for_each(|disk| disk.write_back());
     }
     let path = plan.out.as_ref().map(|out| out.join("history.jsonl"));
