@@ -65,6 +65,15 @@ async fn compact(client: &Client) {
     client.kv.clone().compact(pb::CompactionRequest { revision, physical: false }).await.unwrap();
 }
 
+/// Where the copy will be, as the disk knows it.
+fn next_generation(cluster: &Cluster) -> PathBuf {
+    let names = std::fs::read_dir(cluster.data_dir(0).join("records")).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let found: Vec<u64> = names.filter_map(|name| name.strip_prefix("records-")?.parse().ok()).collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    PathBuf::from(format!("m1/records/records-{}", found[0] + 1))
+}
+
 async fn check(client: &Client, stay: &[Bytes]) {
     for (number, value) in stay.iter().enumerate() {
         assert_eq!(client.get(key(number * STAYS)).await.unwrap().as_ref(), Some(value));
@@ -95,7 +104,7 @@ async fn a_disk_that_is_full_in_the_middle_of_a_rewrite_loses_nothing() {
     delete(&client).await;
     // Names and writes of the copy for which there still is space: none; some of the engine's own files; some records.
     for (times, spared) in [0, 5, 12, 20].into_iter().enumerate() {
-        disk.set_full_below(Some(FullBelow { directory: PathBuf::from("m1/records/records-2"), spared }));
+        disk.set_full_below(Some(FullBelow { directory: next_generation(&cluster), spared }));
         compact(&client).await;
         told(&cluster, GAVE_UP, times + 1).await;
         // It takes writes all the while, and the old records are there after a crash.
