@@ -3,11 +3,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::Storm;
 use crate::cluster::ClusterError;
@@ -18,6 +19,10 @@ use crate::sick_disk::sickness::Sickness;
 
 /// What the log of a member says that refuses its damaged data (Barque's words, then etcd's).
 const DAMAGE: [&str; 4] = ["damaged", "crc mismatch", "snap: ", "unexpected EOF"];
+
+/// Revisions between two power cuts, and how long they are waited for.
+const WORTH_LOSING: i64 = 50;
+const WRITING: Duration = Duration::from_secs(3);
 
 impl Storm<'_> {
     /// Nemeses that need disks are not run without them.
@@ -60,7 +65,15 @@ impl Storm<'_> {
         sleep(self.between(50, 800)).await;
         self.cluster.restart_all(&victims).await?;
         self.shared.recorder.fault_ended(fault);
+        self.writes_come().await;
         Ok(())
+    }
+
+    /// Lets clients write something that the next fault can lose; a slow workload not for long.
+    async fn writes_come(&self) {
+        let enough = *self.newest.borrow() + WORTH_LOSING;
+        let mut newest = self.newest.clone();
+        let _ = timeout(WRITING, newest.wait_for(|newest| *newest >= enough)).await;
     }
 
     pub(super) async fn sick_disk(&mut self) -> Result<(), ClusterError> {
