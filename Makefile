@@ -22,7 +22,7 @@ bench: packages
 	$(CARGO) build --locked --release --package barque --package kvctl
 	$(CARGO) run --locked --release --package jepsen-like-tests --bin versus
 
-# Every workload under every fault for half an hour, then simulated clusters. Partitions need root.
+# Every workload under every fault for half an hour, then simulated clusters. Partitions and sick disks need root.
 CHAOS_MINUTES ?= 30
 CHAOS_SEEDS ?= 1000..1200
 chaos: PACKAGES += nftables iproute2 util-linux
