@@ -188,9 +188,9 @@ fn files_below(directory: &Path) -> io::Result<Vec<PathBuf>> {
         for entry in entries {
             let entry = entry?;
             if entry.file_type()?.is_dir() {
-                directories.push(entry.path())
+                directories.push(entry.path());
             } else {
-                files.push(entry.path())
+                files.push(entry.path());
             }
         }
     }
