@@ -4,6 +4,7 @@
 //! Sees clients, processes, networks and disks; must never know the insides of the store. `simulation` alone is made of
 //! them.
 
+pub mod call;
 pub mod certificates;
 pub mod checkers;
 pub mod client;
