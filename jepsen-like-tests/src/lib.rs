@@ -17,6 +17,7 @@ pub mod load;
 pub mod memory;
 pub mod nemesis;
 pub mod network;
+pub mod replay;
 pub mod report;
 pub mod run;
 pub mod shrink;
