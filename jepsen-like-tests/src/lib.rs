@@ -24,4 +24,5 @@ pub mod shrink;
 pub mod simulation;
 pub mod small_disk;
 pub mod spawn;
+pub mod tally;
 pub mod workload;
