@@ -1,6 +1,6 @@
 //! From a record to calls in one order: the order in which the store that was recorded did them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use barque_proto::etcdserverpb as pb;
 use bytes::Bytes;
@@ -160,6 +160,12 @@ fn items<'a>(history: &'a History, past: &Past) -> Vec<(Place, Item<'a>)> {
     let mut caused: BTreeSet<i64> = pinned.values().copied().collect();
     let mut items: Vec<(Place, Item<'a>)> = Vec::new();
     let floors = Floors::of(history);
+    let ends: BTreeMap<i64, i64> =
+        past.revisions().filter_map(|revision| Some((past.ended_lease(revision)?, revision))).collect();
+    // Whoever found a lease gone came after its end, whatever revision was known where it was asked.
+    let after_ends = |operation: &Operation, revision: i64| {
+        gone(operation).iter().filter_map(|lease| ends.get(lease)).fold(revision, |last, end| last.max(*end))
+    };
     for (index, operation) in history.operations.iter().enumerate() {
         let at_ns = operation.invoked_ns;
         let place = match &operation.completed {
@@ -168,10 +174,10 @@ fn items<'a>(history: &'a History, past: &Past) -> Vec<(Place, Item<'a>)> {
                 if made {
                     caused.insert(*revision);
                 }
-                (*revision, !made, at_ns)
+                (after_ends(operation, *revision), !made, at_ns)
             }
             Some((_, Outcome::Failed { error })) if REFUSALS.iter().any(|code| error.starts_with(code)) => {
-                (floors.at(at_ns), true, at_ns)
+                (after_ends(operation, floors.at(at_ns)), true, at_ns)
             }
             _ => match pinned.get(&index) {
                 Some(revision) => (*revision, false, at_ns),
@@ -346,6 +352,12 @@ mod tests {
             operation(1, Request::LeaseGrant { id: 7, ttl_s: 1 }, ok(1, Answer::Lease { ttl_s: 1 })),
             operation(2, Request::LeaseGrant { id: 8, ttl_s: 1 }, ok(1, Answer::Lease { ttl_s: 1 })),
             operation(3, lease_put("a", 7), ok(2, Answer::Put)),
+            // Its end is seen before the member knows the revision of it.
+            operation(
+                4,
+                lease_put("b", 7),
+                Some(Outcome::Failed { error: "NotFound: requested lease not found".to_owned() }),
+            ),
             // Nothing hung on it, so only this tells that it is gone.
             operation(9, Request::LeaseKeepAlive { id: 8 }, ok(3, Answer::Lease { ttl_s: 0 })),
         ];
@@ -361,6 +373,7 @@ mod tests {
                 "left of 8",
                 "put a",
                 "revoke 7",
+                "put b",
                 "revoke 8",
                 "renew 8",
                 "left of 8",
