@@ -23,7 +23,7 @@ pub fn of_watch(start_revision: i64, compacted: i64) -> bool {
 /// alone (difference 3).
 #[must_use]
 pub fn of_progress(start_revision: i64, revision: i64) -> bool {
-    start_revision > revision + 1
+    start_revision > revision
 }
 
 #[cfg(test)]
@@ -37,7 +37,7 @@ mod tests {
         {
             assert_eq!(of_watch(start, compacted), differs, "from {start}, compacted at {compacted}");
         }
-        for (start, revision, differs) in [(0, 9, false), (9, 9, false), (10, 9, false), (11, 9, true)] {
+        for (start, revision, differs) in [(0, 9, false), (9, 9, false), (10, 9, true), (11, 9, true)] {
             assert_eq!(of_progress(start, revision), differs, "from {start} at {revision}");
         }
     }
