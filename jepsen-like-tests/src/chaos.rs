@@ -1,14 +1,18 @@
 //! The standard matrix: each workload under each fault, in runs of their own, until the time is over. Must never judge a
 //! run: that is done by the run itself.
 
+use std::fs::File;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::ValueEnum as _;
+use jepsen_like_tests::history::{History, read_lines};
 use jepsen_like_tests::nemesis::Nemesis;
 use jepsen_like_tests::sick_disk;
+use jepsen_like_tests::tally::Tally;
 use jepsen_like_tests::workload::Workload;
 
 #[derive(Debug, clap::Args)]
@@ -53,6 +57,7 @@ pub(crate) fn chaos(arguments: &ChaosArguments) -> anyhow::Result<bool> {
     let first_seed = arguments.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let end = Instant::now() + Duration::from_secs(arguments.minutes * 60);
     let (mut runs, mut failed) = (0, Vec::new());
+    let mut tally = Tally::default();
     while Instant::now() < end {
         let (workload, nemesis) = pair(runs, &nemeses);
         let seed = first_seed.wrapping_add(runs as u64);
@@ -61,9 +66,13 @@ pub(crate) fn chaos(arguments: &ChaosArguments) -> anyhow::Result<bool> {
         let text = String::from_utf8_lossy(&output.stdout);
         let amount = text.lines().find(|line| line.contains(" requests, ")).unwrap_or("no traffic");
         let passed = output.status.success();
+        tally.run(&workload.to_string(), passed);
+        if let Some(history) = record(&out)? {
+            tally.record(&workload.to_string(), &history);
+        }
         runs += 1;
         println!(
-            "{runs:>4}  {workload:<12}{nemesis:<12}seed {seed:<12}{}  {amount}",
+            "{runs:>4}  {workload:<14}{nemesis:<12}seed {seed:<12}{}  {amount}",
             if passed { "ok    " } else { "FAILED" }
         );
         if passed {
@@ -74,6 +83,7 @@ pub(crate) fn chaos(arguments: &ChaosArguments) -> anyhow::Result<bool> {
             failed.push(out);
         }
     }
+    println!("\n{tally}");
     let pairs = nemeses.len() * Workload::value_variants().len();
     println!(
         "{runs} runs, {} of {pairs} pairs, {} failed; the first seed was {first_seed}",
@@ -84,6 +94,16 @@ pub(crate) fn chaos(arguments: &ChaosArguments) -> anyhow::Result<bool> {
         println!("  {}", out.display());
     }
     Ok(failed.is_empty())
+}
+
+/// The record of a run, unless it came to none.
+fn record(out: &Path) -> anyhow::Result<Option<History>> {
+    let path = out.join("history.jsonl");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+    Ok(Some(History::of(read_lines(BufReader::new(file))?)?))
 }
 
 /// In a process of its own, which may put itself into a network of its own.

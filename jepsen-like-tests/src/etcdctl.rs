@@ -176,3 +176,12 @@ impl OpenCommand {
         status.code().unwrap_or(-1)
     }
 }
+
+/// What a command printed, as JSON.
+///
+/// # Panics
+/// When it is none.
+#[must_use]
+pub fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_else(|why| panic!("{why}: {text}"))
+}

@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use crate::checkers::{Extent, Finding, Past, Violation, revisions, watch};
-use crate::history::{Answer, Event, History, Operation, Outcome, Request, RevisionEvents, Watch};
+use crate::history::{
+    Answer, Compare, Event, History, Operation, Outcome, Relation, Request, RevisionEvents, Span, Watch,
+};
 use crate::shrink::{Budget, smallest};
 
 /// The smallest part found of `history` that shows what a checker found; nothing when it found nothing.
@@ -207,22 +209,35 @@ pub fn describe(operation: &Operation) -> String {
     format!("{began} -{ended}  operation {} client {} at {member}: {asked} -> {outcome}", id.0, client.0)
 }
 
+fn keys(span: &Span) -> String {
+    let end = if span.is_one() { String::new() } else { format!("..{:?}", span.end) };
+    format!("{:?}{end}", span.key)
+}
+
 /// A request in a few words.
 #[must_use]
 pub fn request(request: &Request) -> String {
     let all = |requests: &[Request]| requests.iter().map(self::request).collect::<Vec<_>>().join("; ");
     match request {
-        Request::Range { span, limit, revision, serializable } => {
+        Request::Range { span, limit, revision, serializable, selection } => {
             let kind = if *serializable { "serializable get" } else { "get" };
-            let end = if span.is_one() { String::new() } else { format!("..{:?}", span.end) };
-            format!("{kind} {:?}{end} limit {limit} at {revision}", span.key)
+            let what = if selection.is_everything() { String::new() } else { format!(" {selection:?}") };
+            format!("{kind} {} limit {limit} at {revision}{what}", keys(span))
         }
         Request::Put { key, value, lease: 0 } => format!("put {key:?} {value:?}"),
         Request::Put { key, value, lease } => format!("put {key:?} {value:?} on lease {lease}"),
         Request::Delete { span } => format!("delete {:?}..{:?}", span.key, span.end),
         Request::Txn { compares, then, otherwise } => {
-            let conditions: Vec<String> =
-                compares.iter().map(|compare| format!("{:?} {:?}", compare.key, compare.target)).collect();
+            let condition = |compare: &Compare| {
+                let relation = match compare.relation {
+                    Relation::Equal => "",
+                    Relation::NotEqual => "not ",
+                    Relation::Greater => "more than ",
+                    Relation::Less => "less than ",
+                };
+                format!("{} {relation}{:?}", keys(&compare.span), compare.target)
+            };
+            let conditions: Vec<String> = compares.iter().map(condition).collect();
             format!("if {} then {} else {}", conditions.join(" and "), all(then), all(otherwise))
         }
         Request::LeaseGrant { id, ttl_s } => format!("grant lease {id} for {ttl_s} s"),

@@ -4,6 +4,7 @@
 //! Sees clients, processes, networks and disks; must never know the insides of the store. `simulation` alone is made of
 //! them.
 
+pub mod call;
 pub mod certificates;
 pub mod checkers;
 pub mod client;
@@ -16,6 +17,7 @@ pub mod load;
 pub mod memory;
 pub mod nemesis;
 pub mod network;
+pub mod replay;
 pub mod report;
 pub mod run;
 pub mod shrink;
@@ -23,4 +25,5 @@ pub mod sick_disk;
 pub mod simulation;
 pub mod small_disk;
 pub mod spawn;
+pub mod tally;
 pub mod workload;

@@ -4,6 +4,7 @@
 
 mod chaos;
 mod randomness;
+mod replay_history;
 mod simulate;
 
 use std::path::{Path, PathBuf};
@@ -47,6 +48,8 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         page: Option<PathBuf>,
     },
+    /// Sends the requests of a history, one after another, to etcd and to the store under test, and compares all answers
+    Replay(replay_history::ReplayArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Command::Chaos(arguments) => chaos::chaos(&arguments),
         Command::Simulate(arguments) => simulate::simulate(&arguments),
         Command::Check { history, page } => check(&history, page.as_deref()),
+        Command::Replay(arguments) => replay_history::replay(&arguments),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

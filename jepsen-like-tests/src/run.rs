@@ -283,8 +283,9 @@ async fn settle(
     .with_context(|| format!("watches did not come to revision {revision}"))?
     .map_err(|why: tokio::task::JoinError| why)?;
     for &index in members {
-        let state =
-            state_of(cluster, index).await.with_context(|| format!("reading {}", cluster.name(index)))?;
+        let state = state_of(cluster, index, revision)
+            .await
+            .with_context(|| format!("reading {}", cluster.name(index)))?;
         shared.recorder.note(Entry::Member(state));
     }
     Ok(())
@@ -321,22 +322,24 @@ fn by_revision(events: Vec<Event>) -> Vec<RevisionEvents> {
     revisions
 }
 
-async fn state_of(cluster: &Cluster, index: usize) -> Result<MemberState, tonic::Status> {
+/// What a member holds at a revision: a request that was never answered may still make a later one.
+async fn state_of(cluster: &Cluster, index: usize, revision: i64) -> Result<MemberState, tonic::Status> {
     let client = cluster.client(index);
     // A linearizable read makes the member catch up.
-    let revision = client.revision().await?;
+    client.revision().await?;
     let hash = client.hash_kv(revision).await?;
     let Span { key, end } = Span::everything();
     let request = barque_proto::etcdserverpb::RangeRequest {
         key: key.into(),
         range_end: end.into(),
+        revision,
         serializable: true,
         ..Default::default()
     };
     let answer = client.range(request).await?;
     Ok(MemberState {
         member: cluster.name(index).to_owned(),
-        revision: answer.header.map_or(0, |header| header.revision),
+        revision,
         hash: hash.hash,
         compact_revision: hash.compact_revision,
         kvs: answer.kvs.iter().map(key_value).collect(),

@@ -10,12 +10,7 @@ use barque_proto::etcdserverpb as etcd;
 use jepsen_like_tests::client::Client;
 use jepsen_like_tests::cluster::{Cluster, Flavor, Options, http_get};
 use jepsen_like_tests::deadline::{PATIENCE, eventually};
-use jepsen_like_tests::etcdctl::Etcdctl;
-use serde_json::Value;
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|why| panic!("{why}: {text}"))
-}
+use jepsen_like_tests::etcdctl::{Etcdctl, json};
 
 fn numbers(
     live_keys: u64,

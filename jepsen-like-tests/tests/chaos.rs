@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a failure is the message")]
 
+use std::path::Path;
 use std::time::Duration;
 
 use jepsen_like_tests::checkers::Verdict;
@@ -14,7 +15,9 @@ use jepsen_like_tests::history::{History, read_lines};
 use jepsen_like_tests::nemesis::Nemesis;
 use jepsen_like_tests::run::{Plan, run};
 use jepsen_like_tests::sick_disk;
+use jepsen_like_tests::spawn;
 use jepsen_like_tests::workload::Workload;
+use tokio::process::Command;
 
 /// How long faults strike.
 const DURATION: Duration = Duration::from_secs(4);
@@ -121,6 +124,41 @@ async fn registers_on_sick_disks() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn watches_under_bit_flips() {
     passes(Workload::Watch, Nemesis::BitFlip, "watch").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transactions_under_restarts() {
+    passes(Workload::Transactions, Nemesis::Restart, "revisions").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn registers_under_everything() {
+    passes(Workload::Register, Nemesis::Mixed, "registers").await;
+}
+
+/// By the program itself, which enters namespaces of its own; a test cannot.
+#[tokio::test]
+async fn watches_under_partitions() {
+    let programs = ["ip", "nft", "unshare"];
+    let missing = programs.into_iter().find(|program| spawn::command(Path::new(program)).is_err());
+    if !rustix::process::geteuid().is_root() || missing.is_some() {
+        println!("skipped: partitions need root, ip, nft and unshare");
+        return;
+    }
+    let out = tempfile::tempdir().unwrap();
+    let run = Command::new(env!("CARGO_BIN_EXE_jepsen-like-tests"))
+        .args(["run", "--workload", "watch", "--nemesis", "partition"])
+        .args(["--duration", &DURATION.as_secs().to_string(), "--out"])
+        .arg(out.path())
+        .kill_on_drop(true)
+        .output();
+    let run = run.await.unwrap();
+    let told = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success(), "{told}{}", String::from_utf8_lossy(&run.stderr));
+    let file = std::fs::File::open(out.path().join("history.jsonl")).unwrap();
+    let history = History::of(read_lines(std::io::BufReader::new(file)).unwrap()).unwrap();
+    assert!(history.faults.iter().any(|fault| fault.kind.starts_with("partition: ")), "{told}");
+    assert_eq!(history.members.len(), 5, "members whose state was compared");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

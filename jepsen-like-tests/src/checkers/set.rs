@@ -38,7 +38,7 @@ pub fn check(history: &History) -> Verdict {
     let reads =
         history.operations.iter().filter_map(|operation| match (&operation.request, operation.ok()) {
             (
-                Request::Range { span, limit: 0, revision: 0, serializable: false },
+                Request::Range { span, limit: 0, revision: 0, serializable: false, .. },
                 Some((_, Answer::Range { kvs, .. })),
             ) if span.key.starts_with(ELEMENTS) => {
                 let keys: HashSet<&str> = kvs.iter().map(|kv| kv.key.as_str()).collect();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::planted::{Fault, WatchFault, run};
+use super::planted::{Fault, RequestFault, WatchFault, run};
 use super::search::Found;
 use super::{Past, Verdict, check_all, end, values};
 use crate::excerpt;
@@ -41,6 +41,11 @@ const FAULTS: &[(Fault, &[&str])] = &[
     (Fault::Watch(WatchFault::NotAskedFor), &["watch"]),
     (Fault::Watch(WatchFault::WrongIsCreate), &["watch"]),
     (Fault::Watch(WatchFault::WrongValue), &["watch"]),
+    (Fault::Request(RequestFault::RelationIgnored), &["revisions"]),
+    (Fault::Request(RequestFault::FirstKeyOnly), &["revisions"]),
+    (Fault::Request(RequestFault::OrderIgnored), &["revisions"]),
+    (Fault::Request(RequestFault::BoundsIgnored), &["revisions"]),
+    (Fault::Request(RequestFault::LeaseForgotten), &["revisions"]),
 ];
 
 fn verdict(history: &History, checker: &str) -> Verdict {

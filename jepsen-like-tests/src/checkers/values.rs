@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::search::{Call, Found, search};
 use super::verdict::{Verdict, Violation};
-use crate::history::{Answer, Compare, History, Operation, Request, Target};
+use crate::history::{Answer, Compare, History, Operation, Relation, Request, Target};
 use crate::shrink::{Budget, smallest_closed};
 
 /// Values of the keys of one group.
@@ -76,16 +76,21 @@ fn keys_of(request: &Request) -> Vec<String> {
 
 fn is_about_values(request: &Request) -> bool {
     match request {
-        Request::Range { span, revision, serializable, .. } => {
-            span.is_one() && *revision == 0 && !serializable
+        Request::Range { span, revision, serializable, selection, .. } => {
+            span.is_one() && *revision == 0 && !serializable && selection.is_everything()
         }
         Request::Put { .. } => true,
         Request::Delete { span } => span.is_one(),
         Request::Txn { compares, then, otherwise } => {
-            compares
-                .iter()
-                .all(|compare| matches!(&compare.target, Target::Value(_) | Target::CreateRevision(0)))
-                && then.iter().chain(otherwise).all(is_about_values)
+            let compares_values = |compare: &Compare| {
+                compare.span.is_one()
+                    && match compare.target {
+                        Target::Value(_) => true,
+                        Target::CreateRevision(0) => compare.relation == Relation::Equal,
+                        _ => false,
+                    }
+            };
+            compares.iter().all(compares_values) && then.iter().chain(otherwise).all(is_about_values)
         }
         _ => false,
     }
@@ -172,10 +177,11 @@ fn run(request: &Request, expected: Option<&Answer>, state: &mut State) -> bool 
 }
 
 fn holds(compare: &Compare, state: &State) -> bool {
-    let value = state.get(&compare.key);
+    let value = state.get(&compare.span.key);
     match &compare.target {
-        Target::Value(expected) => value == Some(expected),
-        Target::CreateRevision(_) | Target::ModRevision(_) => value.is_none(),
+        Target::Value(expected) => value.is_some_and(|value| compare.relation.holds(value, expected)),
+        // Nothing else but that it was never created comes here.
+        _ => value.is_none(),
     }
 }
 

@@ -1,9 +1,11 @@
 //! Clusters of real processes on loopback: started, killed, paused, wiped, restarted, and always removed.
 
 mod health;
+mod membership;
 mod options;
 mod ports;
 mod process;
+mod signals;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -13,15 +15,13 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::Signal;
 use tempfile::TempDir;
-use tonic::Code;
 
 pub use health::{HttpAnswer, http_get};
 pub use options::{Flavor, Options, TlsFiles, barque_binary, built_binary};
 
 use crate::client::Client;
-use crate::deadline::{PATIENCE, TooLate, eventually};
+use crate::deadline::{TooLate, eventually};
 use crate::network::{Network, NetworkError};
 use crate::sick_disk::SickDisk;
 use process::{Process, tail};
@@ -133,10 +133,13 @@ impl Cluster {
 
     /// Chooses ports and directories for `count` members and starts none of them.
     pub fn prepare(flavor: Flavor, count: usize, options: Options) -> Result<Self, ClusterError> {
-        let root = tempfile::Builder::new()
-            .prefix("store-under-test-")
-            .tempdir()
-            .map_err(io_error("a directory for the cluster"))?;
+        let mut directory = tempfile::Builder::new();
+        directory.prefix("store-under-test-");
+        let root = match &options.root {
+            Some(root) => std::fs::create_dir_all(root).and_then(|()| directory.tempdir_in(root)),
+            None => directory.tempdir(),
+        };
+        let root = root.map_err(io_error("a directory for the cluster"))?;
         let token = format!("token-{:016x}", rand::random::<u64>());
         let mut cluster = Self { flavor, options, members: Vec::new(), token, root };
         for _ in 0..count {
@@ -244,7 +247,7 @@ impl Cluster {
 
     /// Starts member `index` with exactly these flags and does not wait for it.
     pub fn spawn_with(&mut self, index: usize, flags: &BTreeMap<String, String>) -> Result<(), ClusterError> {
-        let (program, leading) = self.flavor.program();
+        let (program, leading) = self.options.program_of(self.flavor);
         let mut arguments: Vec<OsString> = leading.iter().map(OsString::from).collect();
         arguments.extend(flags.iter().map(|(flag, value)| OsString::from(format!("{flag}={value}"))));
         let member = &mut self.members[index];
@@ -396,146 +399,6 @@ impl Cluster {
             None => false,
         };
         self.members.iter_mut().enumerate().filter_map(|(i, m)| alive(m).then_some(i)).collect()
-    }
-
-    /// The member that leads, as soon as one of the running ones says so of itself.
-    pub async fn leader(&mut self) -> Result<usize, ClusterError> {
-        let running = self.running();
-        self.leader_among(&running).await
-    }
-
-    /// The member of `indexes` that leads, as soon as it says so of itself.
-    pub async fn leader_among(&self, indexes: &[usize]) -> Result<usize, ClusterError> {
-        let clients: Vec<(usize, Client)> = indexes.iter().map(|&i| (i, self.client(i))).collect();
-        let found = eventually("a leader", PATIENCE, || async {
-            for (index, client) in &clients {
-                let asked = tokio::time::timeout(Duration::from_secs(1), client.status()).await;
-                if let Ok(Ok(status)) = asked
-                    && status.leader != 0
-                    && status.header.is_some_and(|header| header.member_id == status.leader)
-                {
-                    return Ok(*index);
-                }
-            }
-            Err("nobody leads")
-        });
-        Ok(found.await?)
-    }
-
-    /// The running members that do not lead.
-    pub async fn followers(&mut self) -> Result<Vec<usize>, ClusterError> {
-        let leader = self.leader().await?;
-        let mut running = self.running();
-        running.retain(|&index| index != leader);
-        Ok(running)
-    }
-
-    fn process(&mut self, index: usize) -> &mut Process {
-        let member = &mut self.members[index];
-        member.process.as_mut().unwrap_or_else(|| panic!("{} was never started", member.name))
-    }
-
-    /// Ends member `index` at once with SIGKILL.
-    pub fn kill9(&mut self, index: usize) -> Result<(), ClusterError> {
-        self.process(index).kill().map_err(io_error("kill -9"))
-    }
-
-    /// Asks member `index` to stop (SIGTERM) and waits for its end.
-    pub async fn terminate(&mut self, index: usize) -> Result<ExitStatus, ClusterError> {
-        self.process(index).signal(Signal::TERM).map_err(io_error("SIGTERM"))?;
-        let name = self.members[index].name.clone();
-        self.ended(index, PATIENCE).await?.ok_or_else(|| {
-            io_error(format!("{name} after SIGTERM"))(io::Error::new(io::ErrorKind::TimedOut, "still runs"))
-        })
-    }
-
-    /// Waits for the end of member `index`; `None` when it still runs after `patience`.
-    pub async fn ended(
-        &mut self,
-        index: usize,
-        patience: Duration,
-    ) -> Result<Option<ExitStatus>, ClusterError> {
-        self.process(index).ended(patience).await.map_err(io_error("the end of a member"))
-    }
-
-    /// Stops member `index` from running (SIGSTOP); its connections stay open.
-    pub fn pause(&mut self, index: usize) -> Result<(), ClusterError> {
-        self.process(index).signal(Signal::STOP).map_err(io_error("SIGSTOP"))
-    }
-
-    /// Lets a paused member run again.
-    pub fn resume(&mut self, index: usize) -> Result<(), ClusterError> {
-        self.process(index).signal(Signal::CONT).map_err(io_error("SIGCONT"))
-    }
-
-    /// Deletes the data of member `index`, which must not run.
-    pub fn wipe(&mut self, index: usize) -> Result<(), ClusterError> {
-        std::fs::remove_dir_all(&self.members[index].data_dir).map_err(io_error("wiping a data directory"))
-    }
-
-    /// Adds a member to the running cluster, starts it and waits until it is healthy. Returns its index.
-    pub async fn add_member(&mut self) -> Result<usize, ClusterError> {
-        self.add(false).await
-    }
-
-    /// As [`Self::add_member`], without a vote.
-    pub async fn add_learner(&mut self) -> Result<usize, ClusterError> {
-        self.add(true).await
-    }
-
-    async fn add(&mut self, learner: bool) -> Result<usize, ClusterError> {
-        let through = self.leader().await?;
-        let index = self.prepare_member("existing")?;
-        let url =
-            format!("{}://{}:{}", self.scheme(), self.members[index].host, self.members[index].peer_port);
-        let client = self.client(through);
-        // "unhealthy cluster" until every member has been connected for some seconds.
-        let added = eventually("a new member", PATIENCE, || async {
-            client.member_add(&url, learner).await.map_err(|status| status.message().to_owned())
-        });
-        let listed = match added.await {
-            Ok(answer) => answer.members,
-            Err(why) => {
-                self.members.truncate(index);
-                return Err(why.into());
-            }
-        };
-        // The new member has no name yet.
-        let name =
-            |listed: &str| if listed.is_empty() { &self.members[index].name } else { listed }.to_owned();
-        let urls = listed
-            .iter()
-            .flat_map(|member| member.peer_ur_ls.iter().map(|url| format!("{}={url}", name(&member.name))));
-        self.members[index].initial_cluster = urls.collect::<Vec<_>>().join(",");
-        self.restart(index).await?;
-        Ok(index)
-    }
-
-    /// The id of member `index`, which runs.
-    pub async fn member_id(&self, index: usize) -> Result<u64, ClusterError> {
-        let client = self.client(index);
-        let id = eventually("the id of a member", PATIENCE, || async {
-            let status = client.status().await.map_err(|status| status.message().to_owned())?;
-            status
-                .header
-                .map(|header| header.member_id)
-                .ok_or_else(|| "an answer without a header".to_owned())
-        });
-        Ok(id.await?)
-    }
-
-    /// Removes the member with this id through member `through`. Its process ends by itself.
-    pub async fn remove_member(&self, id: u64, through: usize) -> Result<(), ClusterError> {
-        let asked = self.client(through);
-        // "unhealthy cluster" while too few others have been connected for some seconds.
-        let removed = eventually("the removal of a member", PATIENCE, || async {
-            match asked.member_remove(id).await {
-                // An attempt without an answer did it.
-                Err(status) if status.code() == Code::NotFound => Ok(()),
-                other => other.map(drop).map_err(|status| status.message().to_owned()),
-            }
-        });
-        Ok(removed.await?)
     }
 }
 

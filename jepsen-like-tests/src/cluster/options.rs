@@ -1,6 +1,7 @@
 //! What is started and how: flavour, flags, certificates, places for data.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +11,19 @@ use crate::network::Network;
 use crate::sick_disk::Disks;
 
 /// The program behind the client API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Flavor {
-    /// Debian's `etcd`, the original.
+    /// Debian's `etcd`, the original
     Etcd,
-    /// `barque store`.
+    /// `barque store`
     Barque,
+}
+
+impl fmt::Display for Flavor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = clap::ValueEnum::to_possible_value(self);
+        f.pad(value.as_ref().map_or("", |value| value.get_name()))
+    }
 }
 
 impl Flavor {
@@ -39,7 +47,7 @@ impl Flavor {
     /// The program and the arguments that come before every flag.
     ///
     /// Barque's binary is `$BARQUE_BIN`, or `barque` in the directory of this build.
-    pub(super) fn program(self) -> (PathBuf, &'static [&'static str]) {
+    fn program(self) -> (PathBuf, &'static [&'static str]) {
         match self {
             Self::Etcd => (PathBuf::from("etcd"), &[]),
             Self::Barque => (barque_binary(), &["store"]),
@@ -84,6 +92,8 @@ pub struct Options {
     pub(super) network: Option<Arc<Network>>,
     pub(super) disks: Option<Arc<Disks>>,
     patience: Option<Duration>,
+    program: Option<PathBuf>,
+    pub(super) root: Option<PathBuf>,
 }
 
 impl Options {
@@ -134,6 +144,26 @@ impl Options {
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = Some(patience);
         self
+    }
+
+    /// Runs this executable instead of the one that the flavour is found by.
+    #[must_use]
+    pub fn program(mut self, program: PathBuf) -> Self {
+        self.program = Some(program);
+        self
+    }
+
+    /// Keeps the cluster's own directory below this one instead of where temporary files go.
+    #[must_use]
+    pub fn root(mut self, root: PathBuf) -> Self {
+        self.root = Some(root);
+        self
+    }
+
+    /// The executable of a flavour, and the arguments that come before every flag.
+    pub(super) fn program_of(&self, flavor: Flavor) -> (PathBuf, &'static [&'static str]) {
+        let (found, leading) = flavor.program();
+        (self.program.clone().unwrap_or(found), leading)
     }
 
     pub(super) fn ready_within(&self) -> Duration {

@@ -55,8 +55,8 @@ mod tests {
 
     use super::*;
     use crate::history::{
-        Answer, ClientId, Compare, Event, FaultId, KeyValue, MemberState, OperationId, Outcome, Request,
-        RevisionEvents, Span, Target, WatchId, WatchRequest,
+        Answer, ClientId, Compare, Event, FaultId, KeyValue, MemberState, OperationId, Outcome, Relation,
+        Request, RevisionEvents, Selection, Sort, SortBy, Span, Target, WatchId, WatchRequest,
     };
 
     fn key_value() -> impl Strategy<Value = KeyValue> {
@@ -87,15 +87,47 @@ mod tests {
             ".*".prop_map(Target::Value),
             any::<i64>().prop_map(Target::ModRevision),
             any::<i64>().prop_map(Target::CreateRevision),
+            any::<i64>().prop_map(Target::Version),
+            any::<i64>().prop_map(Target::Lease),
         ];
-        (".*", target).prop_map(|(key, target)| Compare { key, target })
+        let relation = proptest::sample::select(vec![
+            Relation::Equal,
+            Relation::NotEqual,
+            Relation::Greater,
+            Relation::Less,
+        ]);
+        (span(), relation, target).prop_map(|(span, relation, target)| Compare { span, relation, target })
+    }
+
+    fn selection() -> impl Strategy<Value = Selection> {
+        let by = proptest::sample::select(vec![
+            SortBy::Key,
+            SortBy::Version,
+            SortBy::CreateRevision,
+            SortBy::ModRevision,
+            SortBy::Value,
+        ]);
+        let sort =
+            proptest::option::of((by, any::<bool>()).prop_map(|(by, descending)| Sort { by, descending }));
+        let some = (sort, any::<[i64; 4]>(), any::<[bool; 2]>()).prop_map(
+            |(sort, [min_mod, max_mod, min_create, max_create], [keys_only, count_only])| Selection {
+                sort,
+                min_mod_revision: min_mod,
+                max_mod_revision: max_mod,
+                min_create_revision: min_create,
+                max_create_revision: max_create,
+                keys_only,
+                count_only,
+            },
+        );
+        prop_oneof![Just(Selection::default()), some]
     }
 
     fn request() -> impl Strategy<Value = Request> {
         let leaf = prop_oneof![
-            (span(), any::<i64>(), any::<i64>(), any::<bool>()).prop_map(
-                |(span, limit, revision, serializable)| {
-                    Request::Range { span, limit, revision, serializable }
+            (span(), any::<i64>(), any::<i64>(), any::<bool>(), selection()).prop_map(
+                |(span, limit, revision, serializable, selection)| {
+                    Request::Range { span, limit, revision, serializable, selection }
                 }
             ),
             (".*", ".*", any::<i64>()).prop_map(|(key, value, lease)| Request::Put { key, value, lease }),

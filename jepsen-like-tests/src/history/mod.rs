@@ -4,6 +4,7 @@
 //! anybody. It must never say more than a client can know: a request without an answer stays open.
 
 mod assembled;
+mod condition;
 mod data;
 mod entry;
 mod lines;
@@ -11,8 +12,9 @@ mod recorder;
 mod request;
 
 pub use assembled::{Fault, History, Malformed, Operation, Watch, WatchAnswer};
+pub use condition::{Compare, Relation, Selection, Sort, SortBy, Target};
 pub use data::{Event, KeyValue, Span};
 pub use entry::{ClientId, Entry, FaultId, MemberState, OperationId, RevisionEvents, WatchId, WatchRequest};
 pub use lines::{LinesError, read_lines, write_lines};
 pub use recorder::{Recorder, RecorderError};
-pub use request::{Answer, Compare, Outcome, Request, Target};
+pub use request::{Answer, Outcome, Request};

@@ -2,28 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::condition::{Compare, Selection};
 use super::data::{KeyValue, Span};
-
-/// What of a key a transaction compares, and with what. Only equality is compared.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Target {
-    /// The value; false for a key that is not there.
-    Value(String),
-    /// The revision of its last change; 0 for a key that is not there.
-    ModRevision(i64),
-    /// The revision that created it; 0 for a key that is not there.
-    CreateRevision(i64),
-}
-
-/// One condition of a transaction.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Compare {
-    /// The key.
-    pub key: String,
-    /// What it must be.
-    pub target: Target,
-}
 
 /// A request of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -39,6 +19,9 @@ pub enum Request {
         revision: i64,
         /// Whether the member may answer from what it has.
         serializable: bool,
+        /// What of them is told.
+        #[serde(default, skip_serializing_if = "Selection::is_everything")]
+        selection: Selection,
     },
     /// A write of one key.
     Put {
@@ -91,7 +74,19 @@ impl Request {
     /// A linearizable read of one key.
     #[must_use]
     pub fn get(key: impl Into<String>) -> Self {
-        Self::Range { span: Span::one(key), limit: 0, revision: 0, serializable: false }
+        Self::range(Span::one(key))
+    }
+
+    /// A linearizable read of everything in a span.
+    #[must_use]
+    pub fn range(span: Span) -> Self {
+        Self::Range { span, limit: 0, revision: 0, serializable: false, selection: Selection::default() }
+    }
+
+    /// A read of everything in a span, from what the member has.
+    #[must_use]
+    pub fn serializable_range(span: Span) -> Self {
+        Self::Range { span, limit: 0, revision: 0, serializable: true, selection: Selection::default() }
     }
 
     /// A write without a lease.
@@ -123,7 +118,7 @@ impl Request {
             Self::Range { span, .. } | Self::Delete { span } => vec![span.clone()],
             Self::Put { key, .. } => vec![Span::one(key)],
             Self::Txn { compares, then, otherwise } => {
-                let compared = compares.iter().map(|compare| Span::one(&compare.key));
+                let compared = compares.iter().map(|compare| compare.span.clone());
                 let done = then.iter().chain(otherwise).flat_map(Self::spans);
                 compared.chain(done).collect()
             }

@@ -21,7 +21,7 @@ fn step(key: &str, known: Option<&KeyValue>) -> Request {
     let value = known.map_or(0, |kv| kv.value.parse::<i64>().unwrap_or(0)) + 1;
     let revision = known.map_or(0, |kv| kv.mod_revision);
     Request::Txn {
-        compares: vec![Compare { key: key.to_owned(), target: Target::ModRevision(revision) }],
+        compares: vec![Compare::equal(key, Target::ModRevision(revision))],
         then: vec![Request::put(key, value.to_string())],
         otherwise: vec![Request::get(key)],
     }

@@ -32,10 +32,8 @@ pub(super) async fn run(mut session: Session) {
                 ],
                 otherwise: vec![],
             },
-            number => {
-                let serializable = number == 8;
-                Request::Range { span: Span::prefix(KEYS), limit: 0, revision: 0, serializable }
-            }
+            8 => Request::serializable_range(Span::prefix(KEYS)),
+            _ => Request::range(Span::prefix(KEYS)),
         };
         session.call(request).await;
         session.pause().await;

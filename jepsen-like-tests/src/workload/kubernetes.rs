@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::session::{Session, Shared};
 use super::watcher::Watcher;
-use crate::history::{Answer, Compare, KeyValue, Request, Span, Target, WatchRequest};
+use crate::history::{Answer, Compare, KeyValue, Request, Selection, Span, Target, WatchRequest};
 
 const OBJECTS: &str = "registry/pods/";
 const NAMESPACES: u32 = 3;
@@ -42,7 +42,7 @@ async fn change(session: &mut Session) {
 fn guarded(key: &str, known: Option<&KeyValue>, then: Request) -> Request {
     let revision = known.map_or(0, |kv| kv.mod_revision);
     Request::Txn {
-        compares: vec![Compare { key: key.to_owned(), target: Target::ModRevision(revision) }],
+        compares: vec![Compare::equal(key, Target::ModRevision(revision))],
         then: vec![then],
         otherwise: vec![Request::get(key)],
     }
@@ -53,7 +53,13 @@ async fn list(session: &mut Session) -> Option<i64> {
     let mut span = Span::prefix(OBJECTS);
     let mut revision = 0;
     for _ in 0..PAGES {
-        let page = Request::Range { span: span.clone(), limit: PAGE, revision, serializable: false };
+        let page = Request::Range {
+            span: span.clone(),
+            limit: PAGE,
+            revision,
+            serializable: false,
+            selection: Selection::default(),
+        };
         let (at, answer) = session.call(page).await?;
         if revision == 0 {
             revision = at;

@@ -37,7 +37,7 @@ async fn one_lease(session: &mut Session) {
             return;
         }
         let span = Span::prefix(format!("{LEASED}{id}/"));
-        session.call(Request::Range { span, limit: 0, revision: 0, serializable: false }).await;
+        session.call(Request::range(span)).await;
     }
     match session.below(5) {
         0 => drop(session.call(Request::LeaseRevoke { id }).await),

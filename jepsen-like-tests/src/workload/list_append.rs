@@ -38,7 +38,7 @@ async fn append(session: &mut Session, keys: &[String]) {
             _ => None,
         };
         let revision = kv.map_or(0, |kv| kv.mod_revision);
-        compares.push(Compare { key: key.clone(), target: Target::ModRevision(revision) });
+        compares.push(Compare::equal(key.clone(), Target::ModRevision(revision)));
         let before = kv.map_or("", |kv| kv.value.as_str());
         then.push(Request::put(key, format!("{before}{element} ")));
     }

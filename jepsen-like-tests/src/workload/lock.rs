@@ -9,7 +9,7 @@ use crate::history::{Answer, Compare, Request, Span, Target};
 const NAME: &str = "a";
 
 fn condition(token: i64) -> Vec<Compare> {
-    vec![Compare { key: format!("{LOCKS}{NAME}"), target: Target::CreateRevision(token) }]
+    vec![Compare::equal(format!("{LOCKS}{NAME}"), Target::CreateRevision(token))]
 }
 
 pub(super) async fn run(mut session: Session) {

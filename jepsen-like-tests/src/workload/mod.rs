@@ -12,6 +12,7 @@ mod lock;
 mod register;
 mod session;
 mod set;
+mod transactions;
 mod watcher;
 mod wire;
 
@@ -21,8 +22,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub use session::{Endpoint, Session, Shared};
+#[cfg(test)]
+pub(crate) use transactions::Memory as TransactionMemory;
 pub use watcher::Watcher;
-pub(crate) use wire::key_value;
+pub(crate) use wire::{call, key_value, watch as watch_of};
 
 /// A kind of traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -43,6 +46,8 @@ pub enum Workload {
     Lock,
     /// Guarded updates, lists by page, informers
     Kubernetes,
+    /// Transactions of every form: all conditions, spans, leases, transactions within, sorted and bounded ranges
+    Transactions,
 }
 
 impl fmt::Display for Workload {
@@ -54,7 +59,7 @@ impl fmt::Display for Workload {
 
 impl Workload {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Register,
         Self::ListAppend,
         Self::Set,
@@ -63,6 +68,7 @@ impl Workload {
         Self::Lease,
         Self::Lock,
         Self::Kubernetes,
+        Self::Transactions,
     ];
 
     /// Keys that vanish by themselves when nobody renews their leases begin so.
@@ -71,6 +77,7 @@ impl Workload {
         match self {
             Self::Lease => Some(lease::LEASED),
             Self::Lock => Some(crate::checkers::lock::LOCKS),
+            Self::Transactions => Some(transactions::LEASED),
             _ => None,
         }
     }
@@ -115,6 +122,7 @@ impl Workload {
                     tasks.spawn(kubernetes::inform(session, shared.clone(), last.clone()))
                 }
                 Self::Kubernetes => tasks.spawn(kubernetes::run(session)),
+                Self::Transactions => tasks.spawn(transactions::run(session)),
             };
         }
         tasks

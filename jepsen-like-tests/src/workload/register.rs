@@ -4,7 +4,7 @@
 
 use super::session::Session;
 use crate::checkers::REGISTERS;
-use crate::history::{Answer, Compare, Request, Target};
+use crate::history::{Answer, Compare, Relation, Request, Span, Target};
 
 /// Requests of a client before it goes on to new keys.
 const REQUESTS_PER_KEY: u32 = 40;
@@ -33,6 +33,21 @@ pub(super) async fn run(mut session: Session) {
                 ],
                 otherwise: vec![],
             },
+            // Each of the keys, one of them if the others stand as they were seen.
+            (5, Some((seen, value_seen))) if seen.starts_with(&format!("{REGISTERS}{generation}/")) => {
+                Request::Txn {
+                    compares: vec![
+                        Compare {
+                            span: Span::one(seen),
+                            relation: Relation::NotEqual,
+                            target: Target::Value(value.clone()),
+                        },
+                        Compare::equal(seen, Target::Value(value_seen.clone())),
+                    ],
+                    then: (0..KEYS).map(|number| Request::put(key(number), value.clone())).collect(),
+                    otherwise: (0..KEYS).map(|number| Request::get(key(number))).collect(),
+                }
+            }
             _ => Request::get(key(number)),
         };
         if let Some((_, Answer::Range { kvs, .. })) = session.call(request).await {
@@ -46,7 +61,7 @@ pub(super) async fn run(mut session: Session) {
 /// Sets the key to `new` if it is `old`; tells what it is otherwise.
 fn swap(key: &str, old: &str, new: String) -> Request {
     Request::Txn {
-        compares: vec![Compare { key: key.to_owned(), target: Target::Value(old.to_owned()) }],
+        compares: vec![Compare::equal(key, Target::Value(old.to_owned()))],
         then: vec![Request::put(key, new)],
         otherwise: vec![Request::get(key)],
     }

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use barque_proto::etcdserverpb as pb;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
@@ -183,48 +182,9 @@ fn never_sent(status: &Status) -> bool {
     false
 }
 
-fn revision(header: Option<&pb::ResponseHeader>) -> i64 {
-    header.map_or(0, |header| header.revision)
-}
-
 async fn send(client: &Client, request: &Request) -> Result<(i64, Answer), Status> {
-    let (header, answer) = match request {
-        Request::Range { span, limit, revision, serializable } => {
-            let answer = client.range(wire::range(span, *limit, *revision, *serializable)).await?;
-            let told = wire::range_answer(&answer);
-            (answer.header, told)
-        }
-        Request::Put { key, value, lease } => {
-            let answer = client.kv.clone().put(wire::put(key, value, *lease)).await?.into_inner();
-            (answer.header, Answer::Put)
-        }
-        Request::Delete { span } => {
-            let answer = client.kv.clone().delete_range(wire::delete(span)).await?.into_inner();
-            (answer.header, Answer::Delete { deleted: answer.deleted })
-        }
-        Request::Txn { compares, then, otherwise } => {
-            let answer = client.txn(wire::txn(compares, then, otherwise)).await?;
-            let told = wire::txn_answer(&answer);
-            (answer.header, told)
-        }
-        Request::LeaseGrant { id, ttl_s } => {
-            let answer = client.lease_grant(*id, *ttl_s).await?;
-            (answer.header, Answer::Lease { ttl_s: answer.ttl })
-        }
-        Request::LeaseKeepAlive { id } => {
-            let answer = client.lease_keep_alive(*id).await?;
-            (answer.header, Answer::Lease { ttl_s: answer.ttl })
-        }
-        Request::LeaseRevoke { id } => {
-            let request = pb::LeaseRevokeRequest { id: *id };
-            (client.lease.clone().lease_revoke(request).await?.into_inner().header, Answer::Done)
-        }
-        Request::Compact { revision } => {
-            let request = pb::CompactionRequest { revision: *revision, physical: false };
-            (client.kv.clone().compact(request).await?.into_inner().header, Answer::Done)
-        }
-    };
-    Ok((revision(header.as_ref()), answer))
+    let reply = wire::call(request).send(client).await?;
+    Ok((reply.revision(), wire::answer(&reply)))
 }
 
 #[cfg(test)]

@@ -13,11 +13,11 @@ pub(super) async fn run(mut session: Session) {
         let prefix = format!("{ELEMENTS}{}/", sent / REQUESTS_PER_SET);
         let key = format!("{prefix}{}", session.unique());
         let request = match session.below(8) {
-            0 => Request::Range { span: Span::prefix(prefix), limit: 0, revision: 0, serializable: false },
-            1 => Request::Range { span: Span::prefix(prefix), limit: 0, revision: 0, serializable: true },
+            0 => Request::range(Span::prefix(prefix)),
+            1 => Request::serializable_range(Span::prefix(prefix)),
             // Once more, and only if it is new.
             2 => Request::Txn {
-                compares: vec![Compare { key: key.clone(), target: Target::CreateRevision(0) }],
+                compares: vec![Compare::equal(key.clone(), Target::CreateRevision(0))],
                 then: vec![Request::put(key, "element")],
                 otherwise: vec![],
             },

@@ -181,6 +181,10 @@ impl Watcher {
             let time_ns = self.shared.recorder.now_ns();
             let revision = answer.header.map_or(0, |header| header.revision);
             let events: Vec<Event> = answer.events.iter().map(wire::event).collect();
+            let Some((revision, events)) = before_the_end(*self.last.borrow(), revision, events) else {
+                self.close(watch, *self.last.borrow(), None, "complete");
+                return Next::Done;
+            };
             self.note(Entry::WatchAnswered { time_ns, watch, revision, events: events.clone() });
             let seen = events.last().map_or(revision, |event| event.kv.mod_revision);
             next_revision = next_revision.max(seen + 1);
@@ -194,6 +198,41 @@ impl Watcher {
                 self.close(watch, Some(next_revision - 1), None, "complete");
                 return Next::Done;
             }
+        }
+    }
+}
+
+/// An answer without what is later than the end of the record: a request that was never answered may still be done when
+/// all is over. `None` when nothing of it is left.
+fn before_the_end(last: Option<i64>, revision: i64, mut events: Vec<Event>) -> Option<(i64, Vec<Event>)> {
+    let Some(last) = last else { return Some((revision, events)) };
+    let is_progress = events.is_empty();
+    events.retain(|event| event.kv.mod_revision <= last);
+    (is_progress || !events.is_empty()).then(|| (revision.min(last), events))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::KeyValue;
+
+    #[test]
+    fn nothing_later_than_the_end_is_recorded() {
+        let event = |mod_revision| Event {
+            kv: KeyValue { mod_revision, ..KeyValue::default() },
+            deleted: false,
+            prev: None,
+        };
+        for (last, revision, events, left) in [
+            (None, 9, vec![8, 9], Some((9, vec![8, 9]))),
+            (Some(9), 9, vec![8, 9], Some((9, vec![8, 9]))),
+            (Some(8), 9, vec![8, 9], Some((8, vec![8]))),
+            (Some(7), 9, vec![8, 9], None),
+            (Some(7), 9, vec![], Some((7, vec![]))),
+        ] {
+            let of = |revisions: Vec<i64>| revisions.into_iter().map(event).collect::<Vec<_>>();
+            let left = left.map(|(revision, events)| (revision, of(events)));
+            assert_eq!(before_the_end(last, revision, of(events)), left, "{last:?}");
         }
     }
 }

@@ -5,36 +5,27 @@
 //!
 //! Users and roles have a page of their own, with differences of their own: `users`.
 //!
-//! Known differences between Debian's etcd 3.4.23 and the behaviour of etcd 3.6 that Barque has. Each is kept
-//! out of the comparison where it is named, and nothing else is:
-//!
-//! 1. A sort order or target outside its enumeration: 3.4 ignores the first and dies of the second, 3.6 answers
-//!    "invalid sort option". The generator makes none; `requests_that_only_newer_etcd_refuses` asks Barque.
-//! 2. A watch from a negative revision: 3.4 takes it for an old one, 3.6 refuses it at creation. As above.
-//! 3. Progress on request: 3.4.23 answers even when a watch of the stream is behind. Only asked for when none is.
-//! 4. The revision in the header of a cancellation is that of the moment; it is not compared.
-//! 5. A put that keeps the value or lease of a key which the same transaction deleted before: etcd passes its
-//!    check, then the process dies ("unexpected error during txn"). The generator makes none.
-//! 6. A watch from the compact revision itself: 3.4 has lost the deletions of that revision, 3.6 tells them. The
-//!    generator makes none; that Barque tells them is tested with the keyspace and the watches.
+//! What is known to differ is told in `jepsen_like_tests::replay::known`, and kept out of the comparison where it is named:
+//! the generator makes none of 1, 2, 5 and 6, and `requests_that_only_newer_etcd_refuses` asks Barque for 1 and 2; progress
+//! (3) is only asked for when no watch is behind; a cancellation's revision (4) is not compared.
 
 #![allow(clippy::unwrap_used, reason = "in a test a failure is the message")]
 
-mod answers;
 mod requests;
 mod users;
 mod watches;
 
 use std::time::Duration;
 
-use answers::{Answer, ask};
 use barque_proto::etcdserverpb as pb;
 use bytes::Bytes;
+use jepsen_like_tests::call::{Call, Reply};
 use jepsen_like_tests::client::Client;
 use jepsen_like_tests::cluster::{Cluster, Flavor, Options};
+use jepsen_like_tests::replay::{Answer, ask, without_ids};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use requests::{KEYS, Request, Requests};
+use requests::{KEYS, Requests};
 use tonic::Code;
 
 /// Requests of the failing sequence that are shown.
@@ -50,7 +41,7 @@ async fn compare(seed: u64, count: u64, reference: &Client, subject: &Client, se
     let count = number_from("DIFFERENTIAL_REQUESTS").unwrap_or(count);
     println!("DIFFERENTIAL_SEED={seed} DIFFERENTIAL_REQUESTS={count}");
     let mut requests = Requests::new(StdRng::seed_from_u64(seed), serializable);
-    let mut sent: Vec<Request> = Vec::new();
+    let mut sent: Vec<Call> = Vec::new();
     let (mut failures, mut texts) = (0, std::collections::BTreeSet::new());
     for _ in 0..count {
         let request = requests.next();
@@ -70,7 +61,9 @@ async fn compare(seed: u64, count: u64, reference: &Client, subject: &Client, se
             requests.revision = revision;
         }
         match (&request, &expected) {
-            (Request::Compact(compaction), Answer::Compact(_)) => requests.compacted = compaction.revision,
+            (Call::Compact(compaction), Answer::Reply(Reply::Compact(_))) => {
+                requests.compacted = compaction.revision;
+            }
             (_, Answer::Error(code, text)) => {
                 failures += 1;
                 texts.insert(format!("{code:?}: {text}"));
@@ -100,8 +93,8 @@ async fn replay_watches(requests: &mut Requests, reference: &Client, subject: &C
     };
     let all = Bytes::from_static(b"\0");
     let last_writes = [
-        Request::Txn(pb::TxnRequest { success: KEYS.iter().map(put).collect(), ..Default::default() }),
-        Request::Delete(pb::DeleteRangeRequest { key: all.clone(), range_end: all, prev_kv: true }),
+        Call::Txn(pb::TxnRequest { success: KEYS.iter().map(put).collect(), ..Default::default() }),
+        Call::Delete(pb::DeleteRangeRequest { key: all.clone(), range_end: all, prev_kv: true }),
     ];
     let mut revisions = Vec::new();
     for request in &last_writes {
@@ -205,7 +198,7 @@ async fn progress_on_request_is_answered_like_etcd_does() {
         }
         stream.progress().await.unwrap();
         let mut answer = stream.next(Duration::from_secs(5)).await.unwrap();
-        answers::without_ids(&mut answer.header);
+        without_ids(&mut answer.header);
         answers.push(answer);
     }
     assert_eq!(answers[0], answers[1]);

@@ -2,6 +2,7 @@
 
 use barque_proto::etcdserverpb as pb;
 use bytes::Bytes;
+use jepsen_like_tests::call::Call;
 use pb::compare::{CompareResult, CompareTarget, TargetUnion};
 use pb::range_request::{SortOrder, SortTarget};
 use pb::request_op::Request as Op;
@@ -15,21 +16,6 @@ pub(crate) const KEYS: [&[u8]; 12] =
 
 const LEASES: [i64; 5] = [1, 2, 3, 0x7fff_ffff_ffff_ffff, 77];
 const MAX_NESTING: u32 = 3;
-
-/// One unary request (or one keep-alive).
-#[derive(Clone, Debug)]
-pub(crate) enum Request {
-    Range(pb::RangeRequest),
-    Put(pb::PutRequest),
-    Delete(pb::DeleteRangeRequest),
-    Txn(pb::TxnRequest),
-    Compact(pb::CompactionRequest),
-    Grant(pb::LeaseGrantRequest),
-    Revoke(pb::LeaseRevokeRequest),
-    KeepAlive(pb::LeaseKeepAliveRequest),
-    TimeToLive(pb::LeaseTimeToLiveRequest),
-    Leases(pb::LeaseLeasesRequest),
-}
 
 /// Makes requests; knows as much of the store as a client would.
 pub(crate) struct Requests {
@@ -55,24 +41,24 @@ impl Requests {
         *from.choose(&mut self.random).expect("there is something to pick from")
     }
 
-    pub(crate) fn next(&mut self) -> Request {
+    pub(crate) fn next(&mut self) -> Call {
         match self.random.random_range(0..100) {
-            0..26 => Request::Range(self.range(false)),
-            26..52 => Request::Put(self.put()),
-            52..60 => Request::Delete(self.delete()),
-            60..84 => Request::Txn(self.survivable_txn()),
-            84..87 => Request::Compact(self.compaction()),
+            0..26 => Call::Range(self.range(false)),
+            26..52 => Call::Put(self.put()),
+            52..60 => Call::Delete(self.delete()),
+            60..84 => Call::Txn(self.survivable_txn()),
+            84..87 => Call::Compact(self.compaction()),
             87..91 => {
                 let ttl = if self.chance(8) { 9_000_000_001 } else { self.random.random_range(600..100_000) };
-                Request::Grant(pb::LeaseGrantRequest { id: self.pick(&LEASES), ttl })
+                Call::Grant(pb::LeaseGrantRequest { id: self.pick(&LEASES), ttl })
             }
-            91..93 => Request::Revoke(pb::LeaseRevokeRequest { id: self.lease() }),
-            93..95 => Request::KeepAlive(pb::LeaseKeepAliveRequest { id: self.lease() }),
+            91..93 => Call::Revoke(pb::LeaseRevokeRequest { id: self.lease() }),
+            93..95 => Call::KeepAlive(pb::LeaseKeepAliveRequest { id: self.lease() }),
             95..98 => {
                 let keys = self.chance(60);
-                Request::TimeToLive(pb::LeaseTimeToLiveRequest { id: self.lease(), keys })
+                Call::TimeToLive(pb::LeaseTimeToLiveRequest { id: self.lease(), keys })
             }
-            _ => Request::Leases(pb::LeaseLeasesRequest {}),
+            _ => Call::Leases(pb::LeaseLeasesRequest {}),
         }
     }
 

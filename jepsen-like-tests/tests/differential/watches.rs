@@ -6,8 +6,8 @@ use std::time::Duration;
 use barque_proto::etcdserverpb as pb;
 use barque_proto::mvccpb;
 use jepsen_like_tests::client::{Client, WatchStream};
+use jepsen_like_tests::replay::{known, without_ids};
 
-use crate::answers::without_ids;
 use crate::requests::{KEYS, Requests};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -27,8 +27,7 @@ pub(crate) type Plan = Vec<pb::WatchCreateRequest>;
 pub(crate) fn random(requests: &mut Requests) -> pb::WatchCreateRequest {
     let (key, range_end) = requests.key_range();
     let asked = requests.read_revision(15);
-    // At the compact revision and below zero: known differences, see `main.rs`.
-    let start_revision = if asked == requests.compacted { asked + 1 } else { asked }.max(0);
+    let start_revision = if known::of_watch(asked, requests.compacted) { (asked + 1).max(0) } else { asked };
     let mut filters = Vec::new();
     for filter in
         [pb::watch_create_request::FilterType::Noput, pb::watch_create_request::FilterType::Nodelete]

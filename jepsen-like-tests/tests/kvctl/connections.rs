@@ -2,7 +2,7 @@
 
 use jepsen_like_tests::certificates::Authority;
 use jepsen_like_tests::cluster::{Cluster, Flavor, Options, TlsFiles};
-use jepsen_like_tests::etcdctl::{Etcdctl, Printed};
+use jepsen_like_tests::etcdctl::{Etcdctl, Printed, json};
 
 /// One line on standard error, with these words, and the code.
 fn told(printed: &Printed, code: i32, words: &[&str]) {
@@ -51,7 +51,7 @@ async fn wrong_certificates_are_told() {
         let good = kvctl().authority(&authority.certificate).certificate(&client.certificate, &client.key);
         good.run(&["put", "k", "v"]).await.ok();
         assert_eq!(good.run(&["get", "k"]).await.ok(), "k\nv\n");
-        let status = super::json(&good.run(&["status", "-w", "json"]).await.ok());
+        let status = json(&good.run(&["status", "-w", "json"]).await.ok());
         assert!(status["members"][0]["certificate_days_left"].is_number(), "{status}");
 
         let distrusting =

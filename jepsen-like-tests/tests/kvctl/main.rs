@@ -10,9 +10,4 @@ mod members;
 mod migration;
 mod users;
 
-use serde_json::Value;
-
-/// A JSON answer.
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|why| panic!("{why}: {text}"))
-}
+use jepsen_like_tests::etcdctl::json;

@@ -17,14 +17,8 @@ use barque_proto::etcdserverpb as pb;
 use barque_proto::mvccpb::KeyValue;
 use jepsen_like_tests::client::Client;
 use jepsen_like_tests::cluster::Cluster;
-use jepsen_like_tests::etcdctl::Etcdctl;
-use serde_json::Value;
+use jepsen_like_tests::etcdctl::{Etcdctl, json};
 use sha2::{Digest as _, Sha256};
-
-/// A JSON answer.
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|why| panic!("{why}: {text}"))
-}
 
 /// Whether a file ends with the SHA-256 of everything before.
 fn digest_is_right(bytes: &[u8]) -> bool {

@@ -30,14 +30,14 @@ pub(crate) async fn longest_gap(peers: &mut Peers, signal: Signal) -> Result<Dur
         }
     }
     let gap = write_through(peers, leader, signal, &clients).await?;
-    peers.wait(leader)?;
+    peers.wait(leader).await?;
     peers.spawn(leader)?;
     peers.ready(leader).await?;
     Ok(gap)
 }
 
 async fn write_through(
-    peers: &Peers,
+    peers: &mut Peers,
     leader: usize,
     signal: Signal,
     clients: &[KvClient<Channel>],

@@ -13,7 +13,8 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use rustix::process::Signal;
 
-use peers::{Flavor, Peers, Program};
+use jepsen_like_tests::cluster::Flavor;
+use peers::{Peers, Program};
 use table::Results;
 
 const MIB: f64 = (1 << 20) as f64;
@@ -156,7 +157,7 @@ impl Comparison {
         {
             for member in &members {
                 peers.signal(*member, Signal::KILL)?;
-                peers.wait(*member)?;
+                peers.wait(*member).await?;
             }
             let begin = Instant::now();
             for member in &members {

@@ -10,7 +10,8 @@ use crate::checkers::counter::COUNTERS;
 use crate::checkers::list_append::LISTS;
 use crate::checkers::lock::{GUARDED, LOCKS};
 use crate::checkers::set::ELEMENTS;
-use crate::history::{Answer, Compare, KeyValue, Operation, Request, Span, Target};
+use crate::history::{Answer, Compare, KeyValue, Operation, Request, Selection, Span, Target};
+use crate::workload::TransactionMemory;
 
 /// What a client knows.
 pub(super) struct Mind {
@@ -19,11 +20,12 @@ pub(super) struct Mind {
     known: BTreeMap<String, KeyValue>,
     lease: Option<i64>,
     token: Option<i64>,
+    transactions: TransactionMemory,
 }
 
 fn guarded(key: &str, target: Target, value: String, lease: i64) -> Request {
     Request::Txn {
-        compares: vec![Compare { key: key.to_owned(), target }],
+        compares: vec![Compare::equal(key, target)],
         then: vec![Request::Put { key: key.to_owned(), value, lease }],
         otherwise: vec![Request::get(key)],
     }
@@ -31,26 +33,32 @@ fn guarded(key: &str, target: Target, value: String, lease: i64) -> Request {
 
 impl Mind {
     pub(super) fn new(client: u32) -> Self {
-        Self { client, number: 0, known: BTreeMap::new(), lease: None, token: None }
+        Self {
+            client,
+            number: 0,
+            known: BTreeMap::new(),
+            lease: None,
+            token: None,
+            transactions: TransactionMemory::default(),
+        }
     }
 
     pub(super) fn next(&mut self, rng: &mut StdRng) -> Request {
         self.number += 1;
         let unique = format!("{}-{}", self.client, self.number);
-        match rng.random_range(0..12) {
+        match rng.random_range(0..15) {
             0..=2 => self.register(rng, unique),
             3..=5 => self.keys(rng, unique),
             6 => self.counter(),
             7 => self.list(unique),
             8 => match rng.random_range(0..3) {
-                0 => Request::Range {
-                    span: Span::prefix(ELEMENTS),
-                    limit: 0,
-                    revision: 0,
-                    serializable: false,
-                },
+                0 => Request::range(Span::prefix(ELEMENTS)),
                 _ => Request::put(format!("{ELEMENTS}{unique}"), "x"),
             },
+            9..12 => {
+                self.transactions.lease = self.lease;
+                self.transactions.request(rng, &unique)
+            }
             _ => self.lock(rng, unique),
         }
     }
@@ -90,6 +98,7 @@ impl Mind {
                 limit: i64::from(number % 2) * 2,
                 revision: 0,
                 serializable: number == 5,
+                selection: Selection::default(),
             },
         }
     }
@@ -115,7 +124,7 @@ impl Mind {
             self.lease = Some(id);
             return Request::LeaseGrant { id, ttl_s: 2 };
         };
-        let held = |token| Compare { key: key.clone(), target: Target::CreateRevision(token) };
+        let held = |token| Compare::equal(key.clone(), Target::CreateRevision(token));
         match (rng.random_range(0..8), self.token) {
             (0..=1, _) => Request::LeaseKeepAlive { id: lease },
             (2, _) => {
@@ -146,6 +155,7 @@ impl Mind {
             return;
         };
         self.see(answer);
+        self.transactions.learn(revision, answer);
         let Request::Txn { then, .. } = &operation.request else { return };
         let succeeded = matches!(answer, Answer::Txn { succeeded: true, .. });
         match then.first() {

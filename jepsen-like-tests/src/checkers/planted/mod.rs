@@ -4,6 +4,7 @@
 //! store. Whatever a correct history holds, a checker must accept.
 
 mod clients;
+mod requests;
 mod watches;
 
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use std::collections::BTreeMap;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::execute::execute;
+use super::execute::{Executed, execute};
 use super::past::Past;
 use crate::history::{
     Answer, ClientId, History, MemberState, Operation, OperationId, Outcome, Request, RevisionEvents, Span,
@@ -49,6 +50,23 @@ pub(super) enum Fault {
     OtherHash,
     /// A fault of a watch.
     Watch(WatchFault),
+    /// A request that is misread.
+    Request(RequestFault),
+}
+
+/// What of a transaction or a range is misread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RequestFault {
+    /// Every condition is taken for one of equality.
+    RelationIgnored,
+    /// A condition over a span looks at one key.
+    FirstKeyOnly,
+    /// A range comes in the order of its keys.
+    OrderIgnored,
+    /// A range tells keys outside of its bounds.
+    BoundsIgnored,
+    /// A key does not hang on its lease.
+    LeaseForgotten,
 }
 
 /// What is wrong with a watch.
@@ -179,7 +197,7 @@ impl World {
         }
     }
 
-    fn has(&mut self, fault: Fault, late: bool) -> bool {
+    fn has(&self, fault: Fault, late: bool) -> bool {
         self.fault == Some(fault) && late && !self.applied
     }
 
@@ -249,6 +267,9 @@ impl World {
                     self.applied = true;
                     answer = older;
                 }
+                if let Some(executed) = self.misread(&operation.request, at, late) {
+                    answer = executed.answer;
+                }
                 Some((at, answer))
             }
             request => self.write(request, at_ns, late),
@@ -293,19 +314,24 @@ impl World {
         }
     }
 
+    /// What a store that misreads the request does, where that is something else.
+    fn misread(&mut self, request: &Request, at: i64, late: bool) -> Option<Executed> {
+        // Of serializable reads another checker judges.
+        let fault = self.fault.filter(|&fault| self.has(fault, late) && !request.is_serializable())?;
+        let misread = execute(&requests::misread(request, fault)?, &self.past, at);
+        self.applied = misread != execute(request, &self.past, at);
+        self.applied.then_some(misread)
+    }
+
     fn write(&mut self, request: &Request, at_ns: u64, late: bool) -> Option<(i64, Answer)> {
-        let lease = match request {
-            Request::Put { lease, .. } => *lease,
-            Request::Txn { then, .. } => match then.first() {
-                Some(Request::Put { lease, .. }) => *lease,
-                _ => 0,
-            },
-            _ => 0,
-        };
-        if lease != 0 && !self.leases.contains_key(&lease) {
+        let mut executed = execute(request, &self.past, self.past.newest());
+        let mut leases = executed.events.iter().map(|event| event.kv.lease);
+        if leases.any(|lease| lease != 0 && !self.leases.contains_key(&lease)) {
             return None;
         }
-        let mut executed = execute(request, &self.past, self.past.newest());
+        if let Some(misread) = self.misread(request, self.past.newest(), late) {
+            executed = misread;
+        }
         if let (Request::Txn { then, .. }, Answer::Txn { succeeded: false, .. }) = (request, &executed.answer)
             && self.has(Fault::ConditionIgnored, late)
             && then.iter().any(Request::may_write)

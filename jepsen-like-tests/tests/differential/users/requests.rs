@@ -6,12 +6,11 @@ use barque_proto::etcdserverpb as pb;
 use barque_proto::etcdserverpb::request_op::Request as Op;
 use bytes::Bytes;
 use jepsen_like_tests::client::{Client, with_token};
+use jepsen_like_tests::replay::without_ids;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use tonic::{Code, Response, Status};
-
-use crate::answers::without_ids;
 
 /// Users with passwords.
 pub(super) const USERS: [&str; 4] = ["root", "u", "v", "w"];
