@@ -7,8 +7,10 @@
 pub mod certificates;
 pub mod checkers;
 pub mod client;
+pub mod clocks;
 pub mod cluster;
 pub mod deadline;
+pub mod door;
 pub mod etcdctl;
 pub mod excerpt;
 pub mod history;
@@ -18,6 +20,7 @@ pub mod nemesis;
 pub mod network;
 pub mod report;
 pub mod run;
+pub mod secure;
 pub mod shrink;
 pub mod simulation;
 pub mod small_disk;

@@ -69,6 +69,9 @@ struct RunArguments {
     /// Milliseconds that a client rests between two requests
     #[arg(long, default_value_t = 10)]
     pace_ms: u64,
+    /// TLS for clients and members, users with passwords and roles; tokens that last four seconds
+    #[arg(long)]
+    secure: bool,
     /// Where history, logs and page go
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -106,6 +109,7 @@ fn carry_out(arguments: &RunArguments) -> anyhow::Result<bool> {
         seed,
         clients: arguments.clients,
         pace: Duration::from_millis(arguments.pace_ms),
+        secure: arguments.secure,
         flavor: Flavor::under_test(),
         out: Some(out.clone()),
     };
@@ -126,10 +130,21 @@ fn carry_out(arguments: &RunArguments) -> anyhow::Result<bool> {
         run.history.watches.len(),
         run.strikes
     );
+    if let Some(packets) = run.packets {
+        println!(
+            "{} packets: {} lost, {} late, {} duplicated, {} overtaken",
+            packets.sent, packets.lost, packets.late, packets.duplicated, packets.overtaken
+        );
+    }
     let again = format!(
         "cargo run -p jepsen-like-tests -- run --workload {} --nemesis {} --duration {} --seed {seed} --clients {} \
-         --pace-ms {}",
-        plan.workload, plan.nemesis, arguments.duration, arguments.clients, arguments.pace_ms
+         --pace-ms {}{}",
+        plan.workload,
+        plan.nemesis,
+        arguments.duration,
+        arguments.clients,
+        arguments.pace_ms,
+        if arguments.secure { " --secure" } else { "" }
     );
     let passed = tell(&run.history, &run.findings, Some(&out))?;
     let title = format!("{} under {}, seed {seed}", plan.workload, plan.nemesis);

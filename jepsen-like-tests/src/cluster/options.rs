@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clocks::Clocks;
 use crate::deadline::PATIENCE;
+use crate::door::Door;
 use crate::network::Network;
 
 /// The program behind the client API.
@@ -81,6 +83,8 @@ pub struct Options {
     pub(super) tls: Option<TlsFiles>,
     pub(super) data_roots: BTreeMap<usize, PathBuf>,
     pub(super) network: Option<Arc<Network>>,
+    pub(super) clocks: Option<Arc<Clocks>>,
+    pub(super) door: Door,
     patience: Option<Duration>,
 }
 
@@ -117,6 +121,20 @@ impl Options {
     #[must_use]
     pub fn network(mut self, network: Arc<Network>) -> Self {
         self.network = Some(network);
+        self
+    }
+
+    /// Each member has a clock of its own among these, instead of the machine's.
+    #[must_use]
+    pub fn clocks(mut self, clocks: Arc<Clocks>) -> Self {
+        self.clocks = Some(clocks);
+        self
+    }
+
+    /// Clients of the cluster come in so.
+    #[must_use]
+    pub fn door(mut self, door: Door) -> Self {
+        self.door = door;
         self
     }
 

@@ -5,12 +5,14 @@
 
 mod cuts;
 mod storm;
+mod troubles;
 
 use std::fmt;
 
 pub use cuts::Shape;
 pub(crate) use storm::SNAPSHOT_COUNT;
-pub use storm::{Storm, endpoints};
+pub use storm::{NewRights, Storm, WrongClock, endpoints};
+pub use troubles::Trouble;
 
 /// What is done to the members during a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -35,6 +37,12 @@ pub enum Nemesis {
     Mixed,
     /// Members that do not hear each other: two sides, one way, a ring, a bridge (needs root)
     Partition,
+    /// Delay, jitter, loss, disorder, a slow link, connections that say nothing any more (needs root)
+    Network,
+    /// Clocks that jump, run too fast or too slowly
+    Clock,
+    /// Rights revoked and given again, Auth turned off and on, tokens that end (with TLS and users)
+    Auth,
 }
 
 /// One kind of fault.
@@ -56,6 +64,12 @@ pub enum Kind {
     Replace,
     /// See [`Nemesis::Partition`].
     Partition(Shape),
+    /// See [`Nemesis::Network`].
+    Network(Trouble),
+    /// See [`Nemesis::Clock`].
+    Clock(WrongClock),
+    /// See [`Nemesis::Auth`].
+    Auth(NewRights),
 }
 
 impl fmt::Display for Nemesis {
@@ -67,7 +81,7 @@ impl fmt::Display for Nemesis {
 
 impl Nemesis {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::None,
         Self::Kill,
         Self::Pause,
@@ -78,6 +92,9 @@ impl Nemesis {
         Self::Replace,
         Self::Mixed,
         Self::Partition,
+        Self::Network,
+        Self::Clock,
+        Self::Auth,
     ];
 
     /// The kinds of faults it is made of.
@@ -107,12 +124,41 @@ impl Nemesis {
                 Kind::Partition(Shape::Ring),
                 Kind::Partition(Shape::Bridge),
             ],
+            Self::Network => &[
+                Kind::Network(Trouble::Delay),
+                Kind::Network(Trouble::Jitter),
+                Kind::Network(Trouble::Loss),
+                Kind::Network(Trouble::Disorder),
+                Kind::Network(Trouble::SlowLink),
+                Kind::Network(Trouble::HalfOpen),
+            ],
+            Self::Clock => &[
+                Kind::Clock(WrongClock::Step),
+                Kind::Clock(WrongClock::Fast),
+                Kind::Clock(WrongClock::Slow),
+                Kind::Clock(WrongClock::Strobe),
+            ],
+            Self::Auth => {
+                &[Kind::Auth(NewRights::Revoked), Kind::Auth(NewRights::Off), Kind::Auth(NewRights::Password)]
+            }
         }
     }
 
     /// Whether members must be hosts of a network of their own.
     #[must_use]
     pub fn needs_network(self) -> bool {
-        self == Self::Partition
+        matches!(self, Self::Partition | Self::Network)
+    }
+
+    /// Whether there must be users with rights.
+    #[must_use]
+    pub fn needs_users(self) -> bool {
+        self == Self::Auth
+    }
+
+    /// Whether what the program under test is told of time must be in our hands.
+    #[must_use]
+    pub fn needs_clocks(self) -> bool {
+        self == Self::Clock
     }
 }

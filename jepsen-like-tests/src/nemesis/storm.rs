@@ -1,5 +1,9 @@
 //! How each fault is done, and undone.
 
+mod auth;
+mod clock;
+mod network;
+
 use std::time::Duration;
 
 use barque_proto::etcdserverpb as pb;
@@ -8,6 +12,9 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
+
+pub use auth::NewRights;
+pub use clock::WrongClock;
 
 use super::Kind;
 use super::cuts::{Shape, cuts};
@@ -108,6 +115,9 @@ impl<'a> Storm<'a> {
             Kind::Snapshot => self.snapshot().await,
             Kind::Replace => self.replace().await,
             Kind::Partition(shape) => self.partition(shape).await,
+            Kind::Network(trouble) => self.trouble(trouble).await,
+            Kind::Auth(rights) => self.new_rights(rights).await,
+            Kind::Clock(wrong) => self.wrong_clock(wrong).await,
         }
     }
 
