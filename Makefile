@@ -4,8 +4,9 @@
 CARGO ?= cargo
 
 # cc is what Rust links with; protoc and its standard protos build the crate etcd-client, which only tests use; etcd
-# and etcdctl are the references that the tests compare with.
-PACKAGES := build-essential etcd-server etcd-client protobuf-compiler libprotobuf-dev
+# and etcdctl are the references that the tests compare with; with the last ones, root tries bad networks.
+PACKAGES := build-essential etcd-server etcd-client protobuf-compiler libprotobuf-dev \
+	iproute2 nftables util-linux
 
 .PHONY: up test bench chaos fmt verify packages lint binary programs
 
@@ -22,10 +23,10 @@ bench: packages
 	$(CARGO) build --locked --release --package barque --package kvctl
 	$(CARGO) run --locked --release --package jepsen-like-tests --bin versus
 
-# Every workload under every fault for half an hour, then simulated clusters. Partitions and sick disks need root.
+# Every workload under every fault for half an hour, then simulated clusters. Partitions, bad networks and sick disks
+# need root.
 CHAOS_MINUTES ?= 30
 CHAOS_SEEDS ?= 1000..1200
-chaos: PACKAGES += nftables iproute2 util-linux
 chaos: packages programs
 	$(CARGO) run --locked --package jepsen-like-tests -- chaos --minutes $(CHAOS_MINUTES)
 	$(CARGO) run --locked --package jepsen-like-tests -- simulate --seeds $(CHAOS_SEEDS) --jobs 2

@@ -218,7 +218,9 @@ const CONFINED: &[(&str, &[&str])] = &[
     // The tool would otherwise depend on what members are made of.
     ("barque_store::offline", &["kvctl/src/command/snapshot/", "kvctl/src/command/recover.rs", "store/"]),
     // How a command reaches the cluster is no command's business.
-    ("rustls::", &["store/src/tls/", "kvctl/src/connection/"]),
+    ("rustls::", &["store/src/tls/", "kvctl/src/connection/", "jepsen-like-tests/src/door.rs"]),
+    // Only a network of the tests' own carries packets.
+    ("tokio_tun::", &["jepsen-like-tests/src/network/"]),
 ];
 
 /// No file is longer.

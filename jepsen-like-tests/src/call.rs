@@ -30,6 +30,14 @@ pub enum Call {
     TimeToLive(pb::LeaseTimeToLiveRequest),
     /// All leases.
     Leases(pb::LeaseLeasesRequest),
+    /// A user gets a role.
+    GrantRole(pb::AuthUserGrantRoleRequest),
+    /// A user loses a role.
+    RevokeRole(pb::AuthUserRevokeRoleRequest),
+    /// Users and rights count from now on.
+    AuthEnable(pb::AuthEnableRequest),
+    /// Users and rights no longer count.
+    AuthDisable(pb::AuthDisableRequest),
 }
 
 /// What a store replied to a call of the same name.
@@ -46,6 +54,10 @@ pub enum Reply {
     KeepAlive(pb::LeaseKeepAliveResponse),
     TimeToLive(pb::LeaseTimeToLiveResponse),
     Leases(pb::LeaseLeasesResponse),
+    GrantRole(pb::AuthUserGrantRoleResponse),
+    RevokeRole(pb::AuthUserRevokeRoleResponse),
+    AuthEnable(pb::AuthEnableResponse),
+    AuthDisable(pb::AuthDisableResponse),
 }
 
 macro_rules! send {
@@ -60,7 +72,7 @@ impl Call {
     /// # Errors
     /// What the store, or the way to it, said.
     pub async fn send(&self, client: &Client) -> Result<Reply, Status> {
-        let Client { kv, lease, .. } = client;
+        let Client { kv, lease, auth, .. } = client;
         match self {
             Self::Range(request) => send!(kv, range, request, Range),
             Self::Put(request) => send!(kv, put, request, Put),
@@ -72,6 +84,10 @@ impl Call {
             Self::KeepAlive(request) => client.lease_keep_alive(request.id).await.map(Reply::KeepAlive),
             Self::TimeToLive(request) => send!(lease, lease_time_to_live, request, TimeToLive),
             Self::Leases(request) => send!(lease, lease_leases, request, Leases),
+            Self::GrantRole(request) => send!(auth, user_grant_role, request, GrantRole),
+            Self::RevokeRole(request) => send!(auth, user_revoke_role, request, RevokeRole),
+            Self::AuthEnable(request) => send!(auth, auth_enable, request, AuthEnable),
+            Self::AuthDisable(request) => send!(auth, auth_disable, request, AuthDisable),
         }
     }
 }
@@ -89,6 +105,10 @@ impl Reply {
             Self::KeepAlive(reply) => &reply.header,
             Self::TimeToLive(reply) => &reply.header,
             Self::Leases(reply) => &reply.header,
+            Self::GrantRole(reply) => &reply.header,
+            Self::RevokeRole(reply) => &reply.header,
+            Self::AuthEnable(reply) => &reply.header,
+            Self::AuthDisable(reply) => &reply.header,
         }
     }
 
@@ -105,6 +125,10 @@ impl Reply {
             Self::KeepAlive(reply) => &mut reply.header,
             Self::TimeToLive(reply) => &mut reply.header,
             Self::Leases(reply) => &mut reply.header,
+            Self::GrantRole(reply) => &mut reply.header,
+            Self::RevokeRole(reply) => &mut reply.header,
+            Self::AuthEnable(reply) => &mut reply.header,
+            Self::AuthDisable(reply) => &mut reply.header,
         }
     }
 

@@ -44,7 +44,13 @@ impl Authority {
     /// same name again replaces the files.
     #[must_use]
     pub fn sign(&self, name: &str) -> CertificateFiles {
-        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+        self.sign_for(name, &["127.0.0.1".to_owned(), "localhost".to_owned()])
+    }
+
+    /// As [`Self::sign`], for other addresses and host names.
+    #[must_use]
+    pub fn sign_for(&self, name: &str, names: &[String]) -> CertificateFiles {
+        let names = names.to_vec();
         let mut params = CertificateParams::new(names).expect("an address and a host name");
         params.distinguished_name.push(DnType::CommonName, name);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

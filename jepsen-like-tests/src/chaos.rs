@@ -42,7 +42,7 @@ fn pair(number: usize, nemeses: &[Nemesis]) -> (Workload, Nemesis) {
 pub(crate) fn chaos(arguments: &ChaosArguments) -> anyhow::Result<bool> {
     let root = rustix::process::geteuid().is_root();
     if !root {
-        println!("skipped without root: {}", Nemesis::Partition);
+        println!("skipped without root: {}, {}", Nemesis::Partition, Nemesis::Network);
     }
     let no_disks = sick_disk::missing();
     if let Some(what) = &no_disks {
@@ -62,7 +62,9 @@ pub(crate) fn chaos(arguments: &ChaosArguments) -> anyhow::Result<bool> {
         let (workload, nemesis) = pair(runs, &nemeses);
         let seed = first_seed.wrapping_add(runs as u64);
         let out = arguments.out.join(format!("{workload}-{nemesis}-{seed}"));
-        let output = run(workload, nemesis, seed, arguments.duration, &out)?;
+        // A fourth of all runs, so that every fault meets TLS and users in time.
+        let secure = seed.is_multiple_of(4);
+        let output = run(workload, nemesis, seed, arguments.duration, secure, &out)?;
         let text = String::from_utf8_lossy(&output.stdout);
         let amount = text.lines().find(|line| line.contains(" requests, ")).unwrap_or("no traffic");
         let passed = output.status.success();
@@ -72,8 +74,9 @@ pub(crate) fn chaos(arguments: &ChaosArguments) -> anyhow::Result<bool> {
         }
         runs += 1;
         println!(
-            "{runs:>4}  {workload:<14}{nemesis:<12}seed {seed:<12}{}  {amount}",
-            if passed { "ok    " } else { "FAILED" }
+            "{runs:>4}  {workload:<14}{nemesis:<12}seed {seed:<12}{}  {amount}{}",
+            if passed { "ok    " } else { "FAILED" },
+            if secure { ", secure" } else { "" }
         );
         if passed {
             // Only what failed is worth its space.
@@ -107,11 +110,19 @@ fn record(out: &Path) -> anyhow::Result<Option<History>> {
 }
 
 /// In a process of its own, which may put itself into a network of its own.
-fn run(workload: Workload, nemesis: Nemesis, seed: u64, duration: u64, out: &Path) -> anyhow::Result<Output> {
+fn run(
+    workload: Workload,
+    nemesis: Nemesis,
+    seed: u64,
+    duration: u64,
+    secure: bool,
+    out: &Path,
+) -> anyhow::Result<Output> {
     let program = std::env::current_exe().context("the path of this program")?;
     let output = Command::new(program)
         .args(["run", "--workload", &workload.to_string(), "--nemesis", &nemesis.to_string()])
         .args(["--seed", &seed.to_string(), "--duration", &duration.to_string()])
+        .args(secure.then_some("--secure"))
         .arg("--out")
         .arg(out)
         .output();

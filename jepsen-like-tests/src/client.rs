@@ -18,8 +18,14 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status, Streaming};
+
+use crate::door::{self, Bearer, Credentials, Door};
+
+/// A connection whose requests carry their user's token.
+pub type Line = InterceptedService<Channel, Bearer>;
 
 /// Requests that a watch stream may hold before sending waits.
 const WATCH_REQUESTS: usize = 64;
@@ -28,27 +34,42 @@ const WATCH_REQUESTS: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Client {
     /// KV calls.
-    pub kv: KvClient<Channel>,
+    pub kv: KvClient<Line>,
     /// Lease calls.
-    pub lease: LeaseClient<Channel>,
+    pub lease: LeaseClient<Line>,
     /// Watch streams.
-    pub watch: WatchClient<Channel>,
+    pub watch: WatchClient<Line>,
     /// Membership calls.
-    pub cluster: ClusterClient<Channel>,
+    pub cluster: ClusterClient<Line>,
     /// Maintenance calls.
-    pub maintenance: MaintenanceClient<Channel>,
+    pub maintenance: MaintenanceClient<Line>,
     /// Users and roles.
-    pub auth: AuthClient<Channel>,
+    pub auth: AuthClient<Line>,
     /// Barque's own calls.
-    pub admin: AdminClient<Channel>,
+    pub admin: AdminClient<Line>,
+    bearer: Bearer,
+    user: Option<Credentials>,
 }
 
 impl Client {
     /// A client of the member at `url`; it connects with the first request.
     #[must_use]
     pub fn to(url: &str) -> Self {
+        Self::through(url, &Door::default())
+    }
+
+    /// A client of the member at `url` that comes in so; it connects with the first request.
+    #[must_use]
+    pub fn through(url: &str, door: &Door) -> Self {
         let endpoint = Endpoint::from_shared(url.to_owned()).expect("the harness makes proper URLs");
-        let channel = endpoint.connect_timeout(Duration::from_secs(2)).tcp_nodelay(true).connect_lazy();
+        let endpoint = endpoint.connect_timeout(Duration::from_secs(2)).tcp_nodelay(true);
+        let channel = match door.tls.clone() {
+            None => endpoint.connect_lazy(),
+            Some(tls) => endpoint
+                .connect_with_connector_lazy(tower::service_fn(move |uri| door::open(uri, tls.clone()))),
+        };
+        let bearer = Bearer::default();
+        let channel = InterceptedService::new(channel, bearer.clone());
         Self {
             kv: KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
             lease: LeaseClient::new(channel.clone()),
@@ -57,6 +78,8 @@ impl Client {
             maintenance: MaintenanceClient::new(channel.clone()),
             auth: AuthClient::new(channel.clone()),
             admin: AdminClient::new(channel),
+            bearer,
+            user: door.user.clone(),
         }
     }
 
@@ -150,6 +173,21 @@ impl Client {
     pub async fn log_in(&self, name: &str, password: &str) -> Result<String, Status> {
         let request = pb::AuthenticateRequest { name: name.to_owned(), password: password.to_owned() };
         Ok(self.auth.clone().authenticate(request).await?.into_inner().token)
+    }
+
+    /// Logs in, if this client has a user and its last login is not good any more. Whether requests can be sent.
+    pub async fn enter(&self) -> bool {
+        match &self.user {
+            Some(user) if self.bearer.is_needed() => {
+                self.bearer.logged_in(self.log_in(&user.name, &user.password).await)
+            }
+            _ => true,
+        }
+    }
+
+    /// Looks at a refusal; if it was about the login, the next request needs another one.
+    pub fn refused(&self, status: &Status) {
+        self.bearer.refused(status);
     }
 
     /// Opens a stream with one watch on it.

@@ -244,6 +244,9 @@ pub fn request(request: &Request) -> String {
         Request::LeaseKeepAlive { id } => format!("keep lease {id} alive"),
         Request::LeaseRevoke { id } => format!("revoke lease {id}"),
         Request::Compact { revision } => format!("compact {revision}"),
+        Request::AuthGrant | Request::AuthRevoke | Request::AuthEnable | Request::AuthDisable => {
+            request.name().to_owned()
+        }
     }
 }
 

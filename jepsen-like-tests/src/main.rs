@@ -75,6 +75,9 @@ struct RunArguments {
     /// Members do not sync their logs; under power-cut the run must fail
     #[arg(long)]
     unsafe_no_fsync: bool,
+    /// TLS for clients and members, users with passwords and roles; tokens that last four seconds
+    #[arg(long)]
+    secure: bool,
     /// Where history, logs and page go
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -113,6 +116,7 @@ fn carry_out(arguments: &RunArguments) -> anyhow::Result<bool> {
         seed,
         clients: arguments.clients,
         pace: Duration::from_millis(arguments.pace_ms),
+        secure: arguments.secure,
         flavor: Flavor::under_test(),
         unsafe_no_fsync: arguments.unsafe_no_fsync,
         out: Some(out.clone()),
@@ -134,15 +138,22 @@ fn carry_out(arguments: &RunArguments) -> anyhow::Result<bool> {
         run.history.watches.len(),
         run.strikes
     );
+    if let Some(packets) = run.packets {
+        println!(
+            "{} packets: {} lost, {} late, {} duplicated, {} overtaken",
+            packets.sent, packets.lost, packets.late, packets.duplicated, packets.overtaken
+        );
+    }
     let again = format!(
         "cargo run -p jepsen-like-tests -- run --workload {} --nemesis {} --duration {} --seed {seed} --clients {} \
-         --pace-ms {}{}",
+         --pace-ms {}{}{}",
         plan.workload,
         plan.nemesis,
         arguments.duration,
         arguments.clients,
         arguments.pace_ms,
-        if arguments.unsafe_no_fsync { " --unsafe-no-fsync" } else { "" }
+        if arguments.unsafe_no_fsync { " --unsafe-no-fsync" } else { "" },
+        if arguments.secure { " --secure" } else { "" }
     );
     let passed = tell(&run.history, &run.findings, Some(&out))?;
     let title = format!("{} under {}, seed {seed}", plan.workload, plan.nemesis);

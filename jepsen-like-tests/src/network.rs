@@ -3,14 +3,23 @@
 //! The run enters namespaces of its own first, for the network and for mounts, so that whatever it builds ends with it,
 //! however it ends. Must never change the network of the machine: it builds nothing before it is inside.
 
+mod conditions;
+mod packet;
+mod router;
+
 use std::ffi::OsStr;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-/// The run's own address, and the network of all.
-const OWN_ADDRESS: &str = "10.77.0.1/24";
+pub use conditions::{Conditions, Delay, Passage, Rule};
+pub use router::Packets;
+use router::Router;
+
+/// The run's own address, in the network of all.
+const OWN_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 /// The last part of the first host's address.
 const FIRST_HOST: u8 = 11;
 /// Hosts that there are addresses for.
@@ -32,6 +41,16 @@ pub enum NetworkError {
     /// The run is not in namespaces of its own.
     #[error("the run is not in a network namespace of its own, without which nothing is built; run as root")]
     NotInside,
+    /// A device could not be made.
+    #[error(
+        "no device `{device}` for a host: {why}; packets are routed through /dev/net/tun, which needs root"
+    )]
+    Device {
+        /// Its name.
+        device: String,
+        /// What the kernel said.
+        why: io::Error,
+    },
     /// There are no more addresses.
     #[error("there are already {HOSTS} hosts")]
     Full,
@@ -72,29 +91,37 @@ pub fn enter() -> NetworkError {
     }
 }
 
-/// Hosts on a bridge; this process has an address there too.
+/// Hosts on a bridge or around a router; this process has an address there too.
 #[derive(Debug)]
 pub struct Network {
     hosts: Mutex<Vec<String>>,
+    /// Carries every packet; without one, a bridge does.
+    router: Option<Router>,
 }
 
 impl Network {
-    /// A network without hosts.
+    /// A network without hosts, whose packets a bridge in the kernel carries.
     ///
     /// # Errors
     /// When this is not inside, or not allowed.
     pub fn build() -> Result<Self, NetworkError> {
-        if !is_inside() {
-            return Err(NetworkError::NotInside);
-        }
-        // The names of namespaces are mounts; these are seen by nobody else.
-        run("mkdir", ["-p", "/run/netns"])?;
-        run("mount", ["-t", "tmpfs", "namespaces", "/run/netns"])?;
-        ip("link set lo up")?;
+        prepare()?;
         ip("link add fabric type bridge")?;
-        ip(&format!("addr add {OWN_ADDRESS} dev fabric"))?;
-        ip("link set fabric up")?;
-        Ok(Self { hosts: Mutex::new(Vec::new()) })
+        connect_this_process()?;
+        Ok(Self { hosts: Mutex::new(Vec::new()), router: None })
+    }
+
+    /// A network without hosts, whose packets this process carries, under [`Self::set_rules`]. The seed decides all chances.
+    /// Needs a runtime.
+    ///
+    /// # Errors
+    /// When this is not inside, or not allowed.
+    pub fn build_routed(seed: u64) -> Result<Self, NetworkError> {
+        prepare()?;
+        let router = Router::new(seed);
+        attach(&router, "fabric", OWN_ADDRESS)?;
+        connect_this_process()?;
+        Ok(Self { hosts: Mutex::new(Vec::new()), router: Some(router) })
     }
 
     /// Adds a host, and tells its address.
@@ -108,14 +135,50 @@ impl Network {
         }
         let address = address(hosts.len());
         ip(&format!("netns add {name}"))?;
-        ip(&format!("link add to-{name} type veth peer name eth0 netns {name}"))?;
-        ip(&format!("link set to-{name} master fabric up"))?;
+        match &self.router {
+            None => {
+                ip(&format!("link add to-{name} type veth peer name eth0 netns {name}"))?;
+                ip(&format!("link set to-{name} master fabric up"))?;
+            }
+            Some(router) => {
+                let device = format!("to-{name}");
+                attach(router, &device, address)?;
+                ip(&format!("link set {device} netns {name} name eth0"))?;
+            }
+        }
         ip(&format!("-n {name} addr add {address}/24 dev eth0"))?;
         ip(&format!("-n {name} link set eth0 up"))?;
         ip(&format!("-n {name} link set lo up"))?;
         nft(name, "add table inet cut; add chain inet cut hear { type filter hook input priority 0; }")?;
         hosts.push(name.to_owned());
-        Ok(address)
+        Ok(address.to_string())
+    }
+
+    /// The addresses of all hosts that there may be.
+    #[must_use]
+    pub fn addresses() -> Vec<String> {
+        (0..HOSTS).map(|number| address(number).to_string()).collect()
+    }
+
+    /// The address of a host.
+    #[must_use]
+    pub fn address_of(&self, name: &str) -> Option<Ipv4Addr> {
+        let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        hosts.iter().position(|host| host == name).map(address)
+    }
+
+    /// From now on these rules hold for packets, and no others; the first that is about a packet counts. They do nothing
+    /// without a router.
+    pub fn set_rules(&self, rules: Vec<Rule>) {
+        if let Some(router) = &self.router {
+            router.set_rules(rules);
+        }
+    }
+
+    /// What the router did to packets; `None` without one.
+    #[must_use]
+    pub fn packets(&self) -> Option<Packets> {
+        self.router.as_ref().map(Router::packets)
     }
 
     /// What stands before a program that shall run on a host.
@@ -146,8 +209,29 @@ impl Network {
     }
 }
 
-fn address(number: usize) -> String {
-    format!("10.77.0.{}", usize::from(FIRST_HOST) + number)
+/// Namespaces get a place for their names, which are mounts and seen by nobody else.
+fn prepare() -> Result<(), NetworkError> {
+    if !is_inside() {
+        return Err(NetworkError::NotInside);
+    }
+    run("mkdir", ["-p", "/run/netns"])?;
+    run("mount", ["-t", "tmpfs", "namespaces", "/run/netns"])?;
+    ip("link set lo up")
+}
+
+fn connect_this_process() -> Result<(), NetworkError> {
+    ip(&format!("addr add {OWN_ADDRESS}/24 dev fabric"))?;
+    ip("link set fabric up")
+}
+
+fn attach(router: &Router, device: &str, address: Ipv4Addr) -> Result<(), NetworkError> {
+    let failed = |why| NetworkError::Device { device: device.to_owned(), why };
+    router.add_host(device, address).map_err(failed)
+}
+
+fn address(number: usize) -> Ipv4Addr {
+    let last = u8::try_from(usize::from(FIRST_HOST) + number).unwrap_or(u8::MAX);
+    Ipv4Addr::new(10, 77, 0, last)
 }
 
 fn ip(words: &str) -> Result<(), NetworkError> {

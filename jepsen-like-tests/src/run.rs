@@ -13,15 +13,17 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, timeout};
 
 use crate::checkers::{Finding, Verdict, Violation, check_all};
+use crate::clocks::Clocks;
 use crate::cluster::{Cluster, Flavor, Options};
 use crate::deadline::{PATIENCE, eventually};
 use crate::history::{
     Entry, Event, History, MemberState, Recorder, Request, RevisionEvents, Span, WatchRequest,
 };
 use crate::nemesis::{Nemesis, Storm, endpoints};
-use crate::network::Network;
+use crate::network::{Network, Packets};
+use crate::secure::{Doors, Secure, TOKEN_TTL, guard};
 use crate::sick_disk;
-use crate::workload::{Endpoint, Session, Shared, Watcher, Workload, key_value};
+use crate::workload::{Endpoint, PREFIXES, Session, Shared, Watcher, Workload, key_value, start_guests};
 
 /// Members of a cluster at the start.
 const MEMBERS: usize = 3;
@@ -49,12 +51,20 @@ pub struct Plan {
     pub clients: u32,
     /// Pause of each client between two requests.
     pub pace: Duration,
+    /// Whether there are TLS and users; some faults need them anyway.
+    pub secure: bool,
     /// What is examined.
     pub flavor: Flavor,
     /// Members do not sync their logs: whoever loses power must be found out.
     pub unsafe_no_fsync: bool,
     /// Where the history and the logs of the members go.
     pub out: Option<PathBuf>,
+}
+
+impl Plan {
+    fn has_users(&self) -> bool {
+        self.secure || self.nemesis.needs_users()
+    }
 }
 
 /// What came of it.
@@ -66,6 +76,8 @@ pub struct Run {
     pub findings: Vec<Finding>,
     /// Faults that struck.
     pub strikes: usize,
+    /// What happened to packets, where this process carried them.
+    pub packets: Option<Packets>,
 }
 
 impl Run {
@@ -90,9 +102,24 @@ struct Reins {
 pub async fn run(plan: &Plan, tell: impl Fn(&str)) -> anyhow::Result<Run> {
     let options =
         Options::default().fast_elections().flag("--snapshot-count", crate::nemesis::SNAPSHOT_COUNT);
-    let (options, count) = match plan.nemesis.needs_network() {
-        true => (options.network(Arc::new(Network::build()?)), NETWORK_MEMBERS),
-        false => (options, MEMBERS),
+    let (options, count) = match plan.nemesis {
+        Nemesis::Partition => (options.network(Arc::new(Network::build()?)), NETWORK_MEMBERS),
+        Nemesis::Network => (options.network(Arc::new(Network::build_routed(plan.seed)?)), MEMBERS),
+        _ => (options, MEMBERS),
+    };
+    let options = if plan.nemesis.needs_clocks() {
+        anyhow::ensure!(
+            plan.flavor.is_barque(),
+            "etcd asks the kernel for the time and not the C library, so its clocks cannot be made wrong"
+        );
+        options.clocks(Arc::new(Clocks::build()?))
+    } else {
+        options
+    };
+    let secure = plan.has_users().then(build_secure).transpose()?;
+    let options = match &secure {
+        Some(secure) => secured(plan, options, secure),
+        None => options,
     };
     let options = match plan.nemesis.needs_disks() {
         true => match sick_disk::missing() {
@@ -108,15 +135,21 @@ pub async fn run(plan: &Plan, tell: impl Fn(&str)) -> anyhow::Result<Run> {
         // etcd never syncs the names of its directories either.
         (0..cluster.len()).filter_map(|index| cluster.disk(index)).for_each(|disk| disk.write_back());
     }
+    if secure.is_some() {
+        let leader = cluster.leader().await?;
+        guard(&cluster.client(leader), &PREFIXES).await.context("making users and roles")?;
+    }
+    let doors = secure.as_ref().map(|secure| &secure.doors);
     let path = plan.out.as_ref().map(|out| out.join("history.jsonl"));
     let recorder = Arc::new(Recorder::begin(path)?);
-    let outcome = drive(plan, &mut cluster, &recorder, &tell).await;
+    let outcome = drive(plan, &mut cluster, &recorder, doors, &tell).await;
     keep_logs(plan, &cluster)?;
     let entries = recorder.finish()?;
     let (strikes, trouble) = match outcome {
         Ok(strikes) => (strikes, None),
         Err(why) => (0, Some(format!("{why:#}"))),
     };
+    let packets = cluster.network().and_then(Network::packets);
     drop(cluster);
     let history = History::of(entries)?;
     tell("checking what was seen");
@@ -125,7 +158,22 @@ pub async fn run(plan: &Plan, tell: impl Fn(&str)) -> anyhow::Result<Run> {
         Some(why) => vec![failed("liveness", why)],
         None => judge(plan, &history),
     };
-    Ok(Run { history, findings, strikes })
+    Ok(Run { history, findings, strikes, packets })
+}
+
+fn build_secure() -> anyhow::Result<Secure> {
+    let mut addresses = Network::addresses();
+    addresses.push("127.0.0.1".to_owned());
+    Secure::build(&addresses).context("making certificates")
+}
+
+fn secured(plan: &Plan, options: Options, secure: &Secure) -> Options {
+    let options = options.tls(secure.files.clone()).door(secure.doors.root().clone());
+    match plan.flavor {
+        Flavor::Barque => options.flag("--auth-token-ttl", TOKEN_TTL.as_secs()),
+        // Debian's knows no such flag.
+        Flavor::Etcd => options,
+    }
 }
 
 fn failed(checker: &'static str, why: String) -> Finding {
@@ -136,8 +184,12 @@ fn judge(plan: &Plan, history: &History) -> Vec<Finding> {
     let mut findings = check_all(history);
     let ours = |operation: &&crate::history::Operation| operation.client.0 < plan.clients;
     let done = history.operations.iter().filter(ours).filter(|operation| operation.ok().is_some()).count();
-    let wanted =
-        plan.workload.least_per_client_second() * f64::from(plan.clients) * plan.duration.as_secs_f64();
+    // Logins cost time on purpose, and more of it on a busy machine.
+    let share = if plan.has_users() { 0.25 } else { 1.0 };
+    let wanted = share
+        * plan.workload.least_per_client_second()
+        * f64::from(plan.clients)
+        * plan.duration.as_secs_f64();
     findings.push(if (done as f64) < wanted {
         failed("traffic", format!("{done} requests were acknowledged; less than {wanted:.0} are no test"))
     } else {
@@ -159,6 +211,7 @@ async fn drive(
     plan: &Plan,
     cluster: &mut Cluster,
     recorder: &Arc<Recorder>,
+    doors: Option<&Doors>,
     tell: &impl Fn(&str),
 ) -> anyhow::Result<usize> {
     let all: Vec<usize> = (0..cluster.len()).collect();
@@ -170,6 +223,7 @@ async fn drive(
         stop: stop.subscribe(),
         seed: plan.seed,
         pace: plan.pace,
+        doors: doors.cloned().unwrap_or_default(),
     };
     let told = watch::Sender::new(1);
     let reins = Reins { stop, last, newest: told.subscribe() };
@@ -181,7 +235,10 @@ async fn drive(
         let watcher = Watcher::new(&shared, id, reins.last.subscribe()).beginning_at(number);
         followers.spawn(watcher.run(WatchRequest { prev_kv: number == 0, ..everything() }));
     }
-    let clients = plan.workload.start(&shared, plan.clients, &reins.last.subscribe(), &reins.newest);
+    let mut clients = plan.workload.start(&shared, plan.clients, &reins.last.subscribe(), &reins.newest);
+    if doors.is_some() {
+        start_guests(&shared, &mut clients);
+    }
     let mut storm = Storm::over(cluster, &shared, members, reins.newest.clone());
     let until = Instant::now() + plan.duration;
     let kinds = if plan.unsafe_no_fsync { plan.nemesis.kinds_without_syncs() } else { plan.nemesis.kinds() };

@@ -32,6 +32,7 @@ async fn passes(workload: Workload, nemesis: Nemesis, checker: &str) {
         seed: rand::random(),
         clients: 6,
         pace: Duration::from_millis(10),
+        secure: false,
         flavor: Flavor::under_test(),
         unsafe_no_fsync: false,
         out: Some(out.path().to_owned()),
@@ -159,6 +160,45 @@ async fn watches_under_partitions() {
     let history = History::of(read_lines(std::io::BufReader::new(file)).unwrap()).unwrap();
     assert!(history.faults.iter().any(|fault| fault.kind.starts_with("partition: ")), "{told}");
     assert_eq!(history.members.len(), 5, "members whose state was compared");
+}
+
+/// In a process of its own, which puts itself into a network of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_on_bad_networks() {
+    let tools = ["ip", "nft", "unshare"].iter().all(|tool| spawn::command(Path::new(tool)).is_ok());
+    if !rustix::process::geteuid().is_root() || !tools || !Path::new("/dev/net/tun").exists() {
+        println!("skipped: bad networks need root, /dev/net/tun, iproute2, nftables and util-linux");
+        return;
+    }
+    let out = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_jepsen-like-tests"))
+        .args(["run", "--workload", "list-append", "--nemesis", "network", "--duration", "4", "--out"])
+        .arg(out.path())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
+    let packets = told.lines().find(|line| line.contains(" packets: ")).unwrap();
+    assert!(
+        packets.split(": ").nth(1).unwrap().contains(['1', '2', '3', '4', '5', '6', '7', '8', '9']),
+        "{packets}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_under_wrong_clocks() {
+    if Flavor::under_test() == Flavor::Etcd {
+        println!("skipped: etcd asks the kernel for the time and not the C library");
+        return;
+    }
+    passes(Workload::Lease, Nemesis::Clock, "lease").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sets_under_changing_rights() {
+    passes(Workload::Set, Nemesis::Auth, "auth").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -105,6 +105,7 @@ async fn members_that_do_not_sync_are_found_out() {
             pace: Duration::from_millis(1),
             flavor: Flavor::under_test(),
             unsafe_no_fsync: true,
+            secure: false,
             out: None,
         };
         let run = run(&plan, |_| ()).await.unwrap();

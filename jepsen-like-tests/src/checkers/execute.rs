@@ -103,7 +103,11 @@ impl State<'_> {
             Request::LeaseGrant { .. }
             | Request::LeaseKeepAlive { .. }
             | Request::LeaseRevoke { .. }
-            | Request::Compact { .. } => Answer::Done,
+            | Request::Compact { .. }
+            | Request::AuthGrant
+            | Request::AuthRevoke
+            | Request::AuthEnable
+            | Request::AuthDisable => Answer::Done,
         }
     }
 }

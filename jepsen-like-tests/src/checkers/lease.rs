@@ -1,10 +1,11 @@
 //! Leases never end early: what hangs on one is there for at least the time that its last renewal promised.
 //!
 //! A promise counts from when the renewal was sent, which is the earliest that the store can have counted from; an end
-//! counts from when the first client saw it, which is the latest that it can have been. So a verdict of "early" is certain.
+//! counts from when the first client saw it, which is the latest that it can have been. So a verdict of "early" is certain. [`super::clocks`] says what fast clocks excuse.
 
 use std::collections::HashMap;
 
+use super::clocks::surely_until;
 use super::execute::execute;
 use super::past::Past;
 use super::verdict::{Verdict, Violation};
@@ -75,7 +76,7 @@ pub fn check(history: &History, past: &Past) -> Verdict {
             continue;
         }
         for (sent_ns, ttl_s, operation) in promised.get(&lease).into_iter().flatten() {
-            let until_ns = sent_ns.saturating_add(u64::try_from(*ttl_s).unwrap_or(0) * 1_000_000_000);
+            let until_ns = surely_until(&history.faults, *sent_ns, *ttl_s);
             if *sent_ns <= gone_ns && gone_ns < until_ns {
                 let what = format!(
                     "lease {lease} was promised for {ttl_s} s by operation {}, but its keys were seen deleted (revision \

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use super::clocks;
 use super::past::Past;
 use super::verdict::{Verdict, Violation};
 use crate::history::{Answer, ClientId, Compare, History, Operation, Request, Target};
@@ -106,8 +107,8 @@ fn surely_until(history: &History, taken: &Operation, key: &str, lease: i64) -> 
         match &operation.request {
             Request::LeaseGrant { id, .. } | Request::LeaseKeepAlive { id } if *id == lease => {
                 if let Some((_, Answer::Lease { ttl_s: ttl_s @ 1.. })) = operation.ok() {
-                    let ttl_ns = u64::try_from(*ttl_s).unwrap_or(0) * 1_000_000_000;
-                    until_ns = until_ns.max(operation.invoked_ns.saturating_add(ttl_ns));
+                    until_ns =
+                        until_ns.max(clocks::surely_until(&history.faults, operation.invoked_ns, *ttl_s));
                 }
             }
             Request::LeaseRevoke { id } if *id == lease => {

@@ -3,6 +3,8 @@
 //! A checker must never need more than the history, and never say "wrong" of what a correct store can do. Each is
 //! tested on correct histories, which it must pass, and with planted faults, which it must find.
 
+pub mod auth;
+pub mod clocks;
 pub mod counter;
 pub mod end;
 mod execute;
@@ -64,6 +66,7 @@ pub fn check_all(history: &History) -> Vec<Finding> {
         finding("watch", watch::check(history, &past)),
         finding("lease", lease::check(history, &past)),
         finding("lock", lock::check(history, &past)),
+        finding("auth", auth::check(history)),
         finding("set", set::check(history)),
         finding("counter", counter::check(history, &past)),
         finding("list-append", list_append::check(history, &past)),

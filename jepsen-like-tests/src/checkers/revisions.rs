@@ -59,7 +59,13 @@ fn explain(history: &History, past: &Past) -> Result<Explained, Violation> {
     for (index, operation) in history.operations.iter().enumerate() {
         let Some((revision, answer)) = operation.ok() else { continue };
         let place = match &operation.request {
-            Request::LeaseGrant { .. } | Request::LeaseKeepAlive { .. } | Request::Compact { .. } => {
+            Request::LeaseGrant { .. }
+            | Request::LeaseKeepAlive { .. }
+            | Request::Compact { .. }
+            | Request::AuthGrant
+            | Request::AuthRevoke
+            | Request::AuthEnable
+            | Request::AuthDisable => {
                 // The header tells how far the member was, not where the request stands.
                 continue;
             }

@@ -67,7 +67,8 @@ proptest! {
 #[test]
 fn correct_histories_hold_something_for_every_checker() {
     let planted = run(1, 4 * REQUESTS, None);
-    for finding in check_all(&planted.history) {
+    // The model knows no users; rights are judged on histories written by hand.
+    for finding in check_all(&planted.history).into_iter().filter(|finding| finding.checker != "auth") {
         assert!(
             matches!(finding.verdict, Verdict::Passed { checked: 5.. }),
             "{}: {}",

@@ -21,6 +21,7 @@ pub use health::{HttpAnswer, http_get};
 pub use options::{Flavor, Options, TlsFiles, barque_binary, built_binary};
 
 use crate::client::Client;
+use crate::clocks::{ClockError, Clocks};
 use crate::deadline::{TooLate, eventually};
 use crate::network::{Network, NetworkError};
 use crate::sick_disk::SickDisk;
@@ -77,6 +78,9 @@ pub enum ClusterError {
         /// The last lines it wrote.
         log: String,
     },
+    /// The members' clocks.
+    #[error(transparent)]
+    Clocks(#[from] ClockError),
     /// A state was not reached in time.
     #[error(transparent)]
     TooLate(#[from] TooLate),
@@ -251,6 +255,14 @@ impl Cluster {
         let mut arguments: Vec<OsString> = leading.iter().map(OsString::from).collect();
         arguments.extend(flags.iter().map(|(flag, value)| OsString::from(format!("{flag}={value}"))));
         let member = &mut self.members[index];
+        let (program, arguments) = match &self.options.clocks {
+            Some(clocks) => {
+                let [env, settings @ ..] = clocks.before_program(&member.name)?;
+                let words = settings.into_iter().map(OsString::from).chain([program.into_os_string()]);
+                (PathBuf::from(env), words.chain(arguments).collect())
+            }
+            None => (program, arguments),
+        };
         let on_host = self.options.network.as_ref().map(|_| Network::on_host(&member.name));
         let (program, arguments) = match on_host {
             Some([ip, words @ ..]) => {
@@ -380,16 +392,22 @@ impl Cluster {
         self.options.disks.as_ref().and_then(|disks| disks.of(self.name(index)))
     }
 
+    /// The members' clocks, if they have their own.
+    #[must_use]
+    pub fn clocks(&self) -> Option<&Clocks> {
+        self.options.clocks.as_deref()
+    }
+
     /// A directory of this cluster for a test's own files.
     #[must_use]
     pub fn scratch(&self) -> &Path {
         self.root.path()
     }
 
-    /// A client that speaks with member `index` and no other (without TLS).
+    /// A client that speaks with member `index` and no other.
     #[must_use]
     pub fn client(&self, index: usize) -> Client {
-        Client::to(&self.endpoint(index))
+        Client::through(&self.endpoint(index), &self.options.door)
     }
 
     /// The members that run.

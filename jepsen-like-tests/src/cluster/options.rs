@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clocks::Clocks;
 use crate::deadline::PATIENCE;
+use crate::door::Door;
 use crate::network::Network;
 use crate::sick_disk::Disks;
 
@@ -91,6 +93,8 @@ pub struct Options {
     pub(super) data_roots: BTreeMap<usize, PathBuf>,
     pub(super) network: Option<Arc<Network>>,
     pub(super) disks: Option<Arc<Disks>>,
+    pub(super) clocks: Option<Arc<Clocks>>,
+    pub(super) door: Door,
     patience: Option<Duration>,
     program: Option<PathBuf>,
     pub(super) root: Option<PathBuf>,
@@ -136,6 +140,20 @@ impl Options {
     #[must_use]
     pub fn disks(mut self, disks: Arc<Disks>) -> Self {
         self.disks = Some(disks);
+        self
+    }
+
+    /// Each member has a clock of its own among these, instead of the machine's.
+    #[must_use]
+    pub fn clocks(mut self, clocks: Arc<Clocks>) -> Self {
+        self.clocks = Some(clocks);
+        self
+    }
+
+    /// Clients of the cluster come in so.
+    #[must_use]
+    pub fn door(mut self, door: Door) -> Self {
+        self.door = door;
         self
     }
 

@@ -68,6 +68,14 @@ pub enum Request {
         /// Up to where.
         revision: i64,
     },
+    /// Guests get their role.
+    AuthGrant,
+    /// Guests lose their role.
+    AuthRevoke,
+    /// Rights are asked for from now on.
+    AuthEnable,
+    /// Everybody may do everything.
+    AuthDisable,
 }
 
 impl Request {
@@ -139,6 +147,10 @@ impl Request {
             Self::LeaseKeepAlive { .. } => "lease keep-alive",
             Self::LeaseRevoke { .. } => "lease revoke",
             Self::Compact { .. } => "compact",
+            Self::AuthGrant => "grant role",
+            Self::AuthRevoke => "revoke role",
+            Self::AuthEnable => "auth enable",
+            Self::AuthDisable => "auth disable",
         }
     }
 }

@@ -5,12 +5,14 @@
 
 mod cuts;
 mod storm;
+mod troubles;
 
 use std::fmt;
 
 pub use cuts::Shape;
 pub(crate) use storm::SNAPSHOT_COUNT;
-pub use storm::{Storm, endpoints};
+pub use storm::{NewRights, Storm, WrongClock, endpoints};
+pub use troubles::Trouble;
 
 /// What is done to the members during a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -41,6 +43,12 @@ pub enum Nemesis {
     SickDisk,
     /// Bits flip in the files of a member that is down; it is replaced if it says so
     BitFlip,
+    /// Delay, jitter, loss, disorder, a slow link, connections that say nothing any more (needs root)
+    Network,
+    /// Clocks that jump, run too fast or too slowly
+    Clock,
+    /// Rights revoked and given again, Auth turned off and on, tokens that end (with TLS and users)
+    Auth,
 }
 
 /// One kind of fault.
@@ -70,6 +78,12 @@ pub enum Kind {
     SickDisk,
     /// See [`Nemesis::BitFlip`].
     BitFlip,
+    /// See [`Nemesis::Network`].
+    Network(Trouble),
+    /// See [`Nemesis::Clock`].
+    Clock(WrongClock),
+    /// See [`Nemesis::Auth`].
+    Auth(NewRights),
 }
 
 impl fmt::Display for Nemesis {
@@ -81,7 +95,7 @@ impl fmt::Display for Nemesis {
 
 impl Nemesis {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::None,
         Self::Kill,
         Self::Pause,
@@ -95,6 +109,9 @@ impl Nemesis {
         Self::PowerCut,
         Self::SickDisk,
         Self::BitFlip,
+        Self::Network,
+        Self::Clock,
+        Self::Auth,
     ];
 
     /// The kinds of faults it is made of.
@@ -127,6 +144,23 @@ impl Nemesis {
             Self::PowerCut => &[Kind::PowerCut, Kind::PowerCut, Kind::Blackout],
             Self::SickDisk => &[Kind::SickDisk],
             Self::BitFlip => &[Kind::BitFlip],
+            Self::Network => &[
+                Kind::Network(Trouble::Delay),
+                Kind::Network(Trouble::Jitter),
+                Kind::Network(Trouble::Loss),
+                Kind::Network(Trouble::Disorder),
+                Kind::Network(Trouble::SlowLink),
+                Kind::Network(Trouble::HalfOpen),
+            ],
+            Self::Clock => &[
+                Kind::Clock(WrongClock::Step),
+                Kind::Clock(WrongClock::Fast),
+                Kind::Clock(WrongClock::Slow),
+                Kind::Clock(WrongClock::Strobe),
+            ],
+            Self::Auth => {
+                &[Kind::Auth(NewRights::Revoked), Kind::Auth(NewRights::Off), Kind::Auth(NewRights::Password)]
+            }
         }
     }
 
@@ -139,7 +173,19 @@ impl Nemesis {
     /// Whether members must be hosts of a network of their own.
     #[must_use]
     pub fn needs_network(self) -> bool {
-        self == Self::Partition
+        matches!(self, Self::Partition | Self::Network)
+    }
+
+    /// Whether there must be users with rights.
+    #[must_use]
+    pub fn needs_users(self) -> bool {
+        self == Self::Auth
+    }
+
+    /// Whether what the program under test is told of time must be in our hands.
+    #[must_use]
+    pub fn needs_clocks(self) -> bool {
+        self == Self::Clock
     }
 
     /// Whether members must have disks of their own.

@@ -1,6 +1,9 @@
 //! How each fault is done, and undone.
 
+mod auth;
+mod clock;
 mod disks;
+mod network;
 
 use std::time::Duration;
 
@@ -10,6 +13,9 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
+
+pub use auth::NewRights;
+pub use clock::WrongClock;
 
 use super::Kind;
 use super::cuts::{Shape, cuts};
@@ -114,6 +120,9 @@ impl<'a> Storm<'a> {
             Kind::Blackout => self.blackout().await,
             Kind::SickDisk => self.sick_disk().await,
             Kind::BitFlip => self.bit_flip().await,
+            Kind::Network(trouble) => self.trouble(trouble).await,
+            Kind::Auth(rights) => self.new_rights(rights).await,
+            Kind::Clock(wrong) => self.wrong_clock(wrong).await,
         }
     }
 

@@ -8,7 +8,7 @@ use super::session::{Session, Shared};
 use super::watcher::Watcher;
 use crate::history::{Answer, Compare, KeyValue, Request, Selection, Span, Target, WatchRequest};
 
-const OBJECTS: &str = "registry/pods/";
+pub(super) const OBJECTS: &str = "registry/pods/";
 const NAMESPACES: u32 = 3;
 const NAMES: u32 = 8;
 /// Objects in one page of a list.

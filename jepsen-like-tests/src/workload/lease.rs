@@ -7,6 +7,8 @@ use crate::history::{Answer, Request, Span};
 
 /// Keys that hang on leases begin so.
 pub(super) const LEASED: &str = "leased/";
+/// Keys that were taken off a lease begin so.
+pub(super) const KEPT: &str = "kept/";
 
 pub(super) async fn run(mut session: Session) {
     while session.goes_on() {
@@ -43,7 +45,7 @@ async fn one_lease(session: &mut Session) {
         0 => drop(session.call(Request::LeaseRevoke { id }).await),
         1 => drop(session.call(Request::Delete { span: Span::one(key(0)) }).await),
         // One key is taken off the lease and stays.
-        2 => drop(session.call(Request::put(format!("kept/{id}"), "no lease")).await),
+        2 => drop(session.call(Request::put(format!("{KEPT}{id}"), "no lease")).await),
         // It runs out by itself.
         _ => {}
     }

@@ -4,6 +4,7 @@
 //! and in what they keep.
 
 mod counter;
+mod guest;
 mod keys;
 mod kubernetes;
 mod lease;
@@ -26,6 +27,27 @@ pub use session::{Endpoint, Session, Shared};
 pub(crate) use transactions::Memory as TransactionMemory;
 pub use watcher::Watcher;
 pub(crate) use wire::{call, key_value, watch as watch_of};
+
+/// What the keys of all workloads begin with.
+pub(crate) const PREFIXES: [&str; 10] = [
+    crate::checkers::REGISTERS,
+    crate::checkers::list_append::LISTS,
+    crate::checkers::set::ELEMENTS,
+    crate::checkers::counter::COUNTERS,
+    keys::KEYS,
+    lease::LEASED,
+    lease::KEPT,
+    crate::checkers::lock::LOCKS,
+    crate::checkers::lock::GUARDED,
+    kubernetes::OBJECTS,
+];
+
+/// Clients whose rights come and go, beside those of a workload.
+pub(crate) fn start_guests(shared: &Shared, into: &mut JoinSet<()>) {
+    for id in crate::secure::GUESTS {
+        into.spawn(guest::run(Session::new(shared, id)));
+    }
+}
 
 /// A kind of traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

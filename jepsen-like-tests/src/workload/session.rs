@@ -14,9 +14,13 @@ use tonic::{Code, Status};
 use super::wire;
 use crate::client::Client;
 use crate::history::{Answer, ClientId, Outcome, Recorder, Request};
+use crate::secure::Doors;
 
 /// A request that takes longer counts as unanswered.
 pub(super) const REQUEST_PATIENCE: Duration = Duration::from_secs(3);
+
+/// A login that takes longer is given up. Comparing passwords is slow on purpose, and given up it was for nothing.
+pub(super) const LOGIN_PATIENCE: Duration = Duration::from_secs(6);
 
 /// Pause after a failure, so that clients of a dead cluster do not spin.
 const BACK_OFF: Duration = Duration::from_millis(50);
@@ -43,6 +47,8 @@ pub struct Shared {
     pub seed: u64,
     /// Pause between two requests of a client.
     pub pace: Duration,
+    /// How clients come in.
+    pub doors: Doors,
 }
 
 /// One client.
@@ -69,7 +75,8 @@ impl Session {
         let Endpoint { name, url } = first[member].clone();
         drop(first);
         let rng = StdRng::seed_from_u64(shared.seed ^ (u64::from(id) << 32));
-        let (shared, id, client) = (shared.clone(), ClientId(id), Client::to(&url));
+        let (shared, id) = (shared.clone(), ClientId(id));
+        let client = Client::through(&url, shared.doors.of(id));
         Self { shared, id, endpoints, member, name, client, numbers: 0, rng }
     }
 
@@ -118,21 +125,32 @@ impl Session {
         if self.endpoints.has_changed().unwrap_or(false) {
             self.turn_to(self.member);
         }
+        if !matches!(timeout(LOGIN_PATIENCE, self.client.enter()).await, Ok(true)) {
+            self.go_elsewhere().await;
+            return None;
+        }
         let operation = self.shared.recorder.invoked(self.id, &self.name, request.clone());
         let outcome = match timeout(REQUEST_PATIENCE, send(&self.client, &request)).await {
             Ok(Ok((revision, answer))) => Outcome::Ok { revision, answer },
-            Ok(Err(status)) => judge(&status),
+            Ok(Err(status)) => {
+                self.client.refused(&status);
+                judge(&status)
+            }
             Err(_) => Outcome::Unknown { error: format!("no answer within {REQUEST_PATIENCE:?}") },
         };
         self.shared.recorder.completed(operation, outcome.clone());
         match outcome {
             Outcome::Ok { revision, answer } => Some((revision, answer)),
             Outcome::Failed { .. } | Outcome::Unknown { .. } => {
-                self.turn_to(self.member + 1);
-                sleep(BACK_OFF).await;
+                self.go_elsewhere().await;
                 None
             }
         }
+    }
+
+    async fn go_elsewhere(&mut self) {
+        self.turn_to(self.member + 1);
+        sleep(BACK_OFF).await;
     }
 
     fn turn_to(&mut self, member: usize) {
@@ -141,7 +159,7 @@ impl Session {
         let Endpoint { name, url } = endpoints[self.member].clone();
         drop(endpoints);
         if name != self.name {
-            self.client = Client::to(&url);
+            self.client = Client::through(&url, self.shared.doors.of(self.id));
             self.name = name;
         }
     }

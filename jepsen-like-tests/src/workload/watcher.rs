@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::session::{Endpoint, REQUEST_PATIENCE, Shared};
+use super::session::{Endpoint, LOGIN_PATIENCE, REQUEST_PATIENCE, Shared};
 use super::wire;
 use crate::client::{Client, WatchStream};
 use crate::history::{ClientId, Entry, Event, WatchId, WatchRequest};
@@ -118,8 +118,14 @@ impl Watcher {
         };
         self.member += 1;
         let watch = self.shared.recorder.watch_opened(self.id, &name, request.clone());
-        let client = Client::to(&url);
-        match timeout(REQUEST_PATIENCE, client.watch(wire::watch(request))).await {
+        let client = Client::through(&url, self.shared.doors.of(self.id));
+        let opening = async {
+            match timeout(LOGIN_PATIENCE, client.enter()).await {
+                Ok(true) => timeout(REQUEST_PATIENCE, client.watch(wire::watch(request))).await,
+                _ => Ok(Err(tonic::Status::unauthenticated("no login"))),
+            }
+        };
+        match opening.await {
             Ok(Ok(stream)) => (Some(watch), self.follow(watch, stream, start).await),
             other => {
                 let why = match other {

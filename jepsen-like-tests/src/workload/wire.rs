@@ -10,6 +10,7 @@ use crate::call::{Call, Reply};
 use crate::history::{
     Answer, Compare, Event, KeyValue, Relation, Request, Selection, Sort, SortBy, Span, Target, WatchRequest,
 };
+use crate::secure::{GUEST, GUEST_ROLE};
 
 fn text(bytes: &Bytes) -> String {
     // Clients write text only; anything else is damage, which a checker must see as a difference.
@@ -52,6 +53,16 @@ pub(crate) fn call(request: &Request) -> Call {
         Request::Compact { revision } => {
             Call::Compact(pb::CompactionRequest { revision: *revision, physical: false })
         }
+        Request::AuthGrant => Call::GrantRole(pb::AuthUserGrantRoleRequest {
+            user: GUEST.to_owned(),
+            role: GUEST_ROLE.to_owned(),
+        }),
+        Request::AuthRevoke => Call::RevokeRole(pb::AuthUserRevokeRoleRequest {
+            name: GUEST.to_owned(),
+            role: GUEST_ROLE.to_owned(),
+        }),
+        Request::AuthEnable => Call::AuthEnable(pb::AuthEnableRequest {}),
+        Request::AuthDisable => Call::AuthDisable(pb::AuthDisableRequest {}),
     }
 }
 
@@ -172,7 +183,14 @@ pub(super) fn answer(reply: &Reply) -> Answer {
         Reply::Txn(txn) => txn_answer(txn),
         Reply::Grant(grant) => Answer::Lease { ttl_s: grant.ttl },
         Reply::KeepAlive(renewal) => Answer::Lease { ttl_s: renewal.ttl },
-        Reply::Compact(_) | Reply::Revoke(_) | Reply::TimeToLive(_) | Reply::Leases(_) => Answer::Done,
+        Reply::Compact(_)
+        | Reply::Revoke(_)
+        | Reply::TimeToLive(_)
+        | Reply::Leases(_)
+        | Reply::GrantRole(_)
+        | Reply::RevokeRole(_)
+        | Reply::AuthEnable(_)
+        | Reply::AuthDisable(_) => Answer::Done,
     }
 }
 

@@ -7,7 +7,8 @@
 //!
 //! A process that was paused has missed renewals that its clients did send. So after a gap between two
 //! looks at the clock nothing is due until the caller has made sure that it still leads
-//! ([`Lessor::confirm`]), and then clients get the time to renew.
+//! ([`Lessor::confirm`]), and then clients get the time to renew. A machine that is always late looks as if it
+//! were paused again and again, so a lease gets that time only so often before it ends all the same.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -46,11 +47,13 @@ pub struct LessorConfig {
     pub pause_ms: u64,
     /// What leases that ran out in a pause still get.
     pub grace_ms: u64,
+    /// A lease that is not renewed gets it so often.
+    pub most_graces: u8,
 }
 
 impl Default for LessorConfig {
     fn default() -> Self {
-        Self { retry_ms: 3000, max_expiries_per_s: 750, pause_ms: 1000, grace_ms: 2000 }
+        Self { retry_ms: 3000, max_expiries_per_s: 750, pause_ms: 1000, grace_ms: 2000, most_graces: 3 }
     }
 }
 
@@ -96,6 +99,8 @@ struct Lease {
     checkpointed: bool,
     /// Its place in `checkpoints`.
     checkpoint_ms: Option<u64>,
+    /// How often it got a grace since it was renewed.
+    graces: u8,
 }
 
 /// The deadlines of all leases, on the leader; empty elsewhere.
@@ -220,6 +225,9 @@ impl Lessor {
             return Renewal::ResetFirst;
         }
         self.set_due(id, now_ms + ms(lease.ttl_s), true);
+        if let Some(lease) = self.leases.get_mut(&id) {
+            lease.graces = 0;
+        }
         self.schedule_checkpoint(id, now_ms);
         Renewal::Renewed { ttl_s: lease.ttl_s }
     }
@@ -298,9 +306,15 @@ impl Lessor {
             .expiries
             .range(..(until, LeaseId(i64::MIN)))
             .map(|(_, id)| *id)
-            .filter(|id| self.leases.get(id).is_some_and(|lease| !lease.ending))
+            .filter(|id| {
+                let most = self.config.most_graces;
+                self.leases.get(id).is_some_and(|lease| !lease.ending && lease.graces < most)
+            })
             .collect();
         for id in late {
+            if let Some(lease) = self.leases.get_mut(&id) {
+                lease.graces += 1;
+            }
             self.set_due(id, until, true);
         }
     }
@@ -315,7 +329,15 @@ impl Lessor {
     fn insert(&mut self, now_ms: u64, id: LeaseId, ttl_s: i64, expires_ms: u64, checkpointed: bool) {
         self.leases.insert(
             id,
-            Lease { ttl_s, expires_ms, due_ms: expires_ms, ending: false, checkpointed, checkpoint_ms: None },
+            Lease {
+                ttl_s,
+                expires_ms,
+                due_ms: expires_ms,
+                ending: false,
+                checkpointed,
+                checkpoint_ms: None,
+                graces: 0,
+            },
         );
         self.expiries.insert((expires_ms, id));
         self.schedule_checkpoint(id, now_ms);
@@ -413,6 +435,31 @@ mod tests {
         assert_eq!(lessor.renew(LeaseId(1), 7500), Renewal::NotLeader);
         lessor.granted(LeaseId(2), 2, 7500);
         assert!(lessor.is_empty());
+    }
+
+    /// Each look at the clock comes later than a pause is long.
+    #[test]
+    fn a_lease_ends_also_where_everything_is_always_late() {
+        let mut lessor = lessor();
+        lessor.granted(LeaseId(1), 2, 0);
+        let mut named_ms = None;
+        for now_ms in (0..60_000).step_by(1100) {
+            let due = lessor.due(now_ms, 10);
+            if lessor.is_paused() {
+                lessor.confirm(now_ms);
+            }
+            if !due.is_empty() || !lessor.due(now_ms, 10).is_empty() {
+                named_ms = Some(now_ms);
+                break;
+            }
+            // From then on it counts anew.
+            if now_ms == 3300 {
+                assert_eq!(lessor.renew(LeaseId(1), now_ms), Renewal::Renewed { ttl_s: 2 });
+            }
+        }
+        let LessorConfig { grace_ms, most_graces, .. } = LessorConfig::default();
+        let most_ms = 5300 + (u64::from(most_graces) + 1) * (grace_ms + 1100);
+        assert!(named_ms.is_some_and(|ms| (5300 + grace_ms..most_ms).contains(&ms)), "{named_ms:?}");
     }
 
     #[test]
