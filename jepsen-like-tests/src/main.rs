@@ -5,6 +5,7 @@
 mod chaos;
 mod randomness;
 mod simulate;
+mod syncs;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
