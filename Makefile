@@ -29,7 +29,7 @@ CHAOS_MINUTES ?= 30
 CHAOS_SEEDS ?= 1000..1200
 chaos: packages programs
 	$(CARGO) run --locked --package jepsen-like-tests -- chaos --minutes $(CHAOS_MINUTES)
-	$(CARGO) run --locked --package jepsen-like-tests -- simulate --seeds $(CHAOS_SEEDS) --jobs 2
+	$(CARGO) run --locked --profile simulation --package jepsen-like-tests -- simulate --seeds $(CHAOS_SEEDS) --jobs 2
 
 fmt:
 	$(CARGO) fmt --all

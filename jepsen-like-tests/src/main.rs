@@ -6,6 +6,7 @@ mod chaos;
 mod randomness;
 mod replay_history;
 mod simulate;
+mod syncs;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -10,11 +10,17 @@ use anyhow::{Context as _, bail};
 use jepsen_like_tests::simulation::plan::Plan;
 use jepsen_like_tests::simulation::planted::Planted;
 use jepsen_like_tests::simulation::run::run;
+use jepsen_like_tests::simulation::tally::Tally;
 
 use crate::randomness;
 
+/// Before what one process counted, for the one that started it.
+const TALLY: &str = "tally ";
+/// So many runs must exercise everything; fewer are not asked for it.
+const ENOUGH: u64 = 100;
+
 /// A simulation that takes longer hangs: something in it goes round and round while no time passes.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(180);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct SimulateArguments {
@@ -36,6 +42,9 @@ pub(crate) struct SimulateArguments {
     /// Stops at the first seed that finds something
     #[arg(long)]
     fail_fast: bool,
+    /// Prints what happened as one line
+    #[arg(long, hide = true)]
+    tally: bool,
 }
 
 fn seeds(text: &str) -> anyhow::Result<Range<u64>> {
@@ -59,6 +68,11 @@ pub(crate) fn simulate(arguments: &SimulateArguments) -> anyhow::Result<bool> {
 /// Runs a seed here.
 fn one(seed: u64, arguments: &SimulateArguments) -> anyhow::Result<bool> {
     let dir = tempfile::tempdir().context("a place for the members' files")?;
+    // What members say, as with RUST_LOG=barque_store=info.
+    if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_default_env() {
+        let told = tracing_subscriber::fmt().with_env_filter(filter).without_time();
+        told.with_writer(std::io::stderr).with_ansi(false).init();
+    }
     randomness::seed(seed);
     // On a thread of its own, whose state nothing has touched.
     let (plan, plant, lines) = (Plan::of(seed), arguments.plant, arguments.lines);
@@ -72,6 +86,11 @@ fn one(seed: u64, arguments: &SimulateArguments) -> anyhow::Result<bool> {
         }
     }
     writeln!(out, "{verdict}")?;
+    if arguments.tally {
+        writeln!(out, "{TALLY}{}", serde_json::to_string(&verdict.tally)?)?;
+    } else {
+        write!(out, "{}", verdict.tally)?;
+    }
     Ok(verdict.violation.is_none())
 }
 
@@ -104,7 +123,7 @@ fn outcome(watched: Watched) -> anyhow::Result<Output> {
 fn all(seeds: Range<u64>, arguments: &SimulateArguments) -> anyhow::Result<bool> {
     let program = std::env::current_exe().context("the path of this program")?;
     let began = std::time::Instant::now();
-    let (mut done, mut bad) = (0_u64, Vec::new());
+    let (mut done, mut bad, mut tally) = (0_u64, Vec::new(), Tally::default());
     let mut next = seeds.clone();
     let mut running = std::collections::VecDeque::new();
     loop {
@@ -118,7 +137,8 @@ fn all(seeds: Range<u64>, arguments: &SimulateArguments) -> anyhow::Result<bool>
                 .arg("--seed")
                 .arg(seed.to_string())
                 .arg("--lines")
-                .arg(arguments.lines.to_string());
+                .arg(arguments.lines.to_string())
+                .arg("--tally");
             if let Some(plant) = arguments.plant.as_ref().and_then(clap::ValueEnum::to_possible_value) {
                 command.arg("--plant").arg(plant.get_name());
             }
@@ -129,7 +149,12 @@ fn all(seeds: Range<u64>, arguments: &SimulateArguments) -> anyhow::Result<bool>
         let output = outcome(child)?;
         done += 1;
         let text = String::from_utf8_lossy(&output.stdout);
-        print!("{text}");
+        for line in text.lines() {
+            match line.strip_prefix(TALLY) {
+                Some(counted) => tally.merge(&serde_json::from_str(counted)?),
+                None => println!("{line}"),
+            }
+        }
         if !output.status.success() {
             if output.status.code().is_none() {
                 println!("seed {seed}: ended after {} s without a verdict", LONGEST.as_secs());
@@ -143,6 +168,13 @@ fn all(seeds: Range<u64>, arguments: &SimulateArguments) -> anyhow::Result<bool>
         std::io::stdout().flush()?;
     }
     let seconds = began.elapsed().as_secs_f64();
+    print!("{tally}");
+    let never: Vec<&str> = tally.never().collect();
+    if done >= ENOUGH && !never.is_empty() {
+        println!("never happened in {done} seeds: {}", never.join("; "));
+    }
+    let hours = tally.of("simulated seconds") as f64 / 3600.0;
+    println!("{hours:.1} simulated hours, {:.0} seeds an hour", done as f64 * 3600.0 / seconds);
     println!(
         "{done} seeds of {}..{} in {seconds:.0} s, {} with violations {bad:?}",
         seeds.start,

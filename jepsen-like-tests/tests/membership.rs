@@ -137,3 +137,33 @@ async fn members_that_are_removed_while_they_hang_end_by_themselves() {
     }
     cluster.client(leader).put("a", "1").await.unwrap();
 }
+
+/// It greets the member that took the other's place by the name of the one that is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_was_away_while_another_was_replaced_at_its_address_comes_back() {
+    let options = Options::default().fast_elections();
+    let mut cluster = Cluster::start(Flavor::under_test(), 5, options).await.unwrap();
+    let (replaced, away) = (3, 4);
+    cluster.client(0).put("a", "1").await.unwrap();
+    let id = cluster.member_id(replaced).await.unwrap();
+    cluster.kill9(away).unwrap();
+    cluster.kill9(replaced).unwrap();
+    let through = cluster.leader_among(&[0, 1, 2]).await.unwrap();
+    cluster.remove_member(id, through).await.unwrap();
+    cluster.wipe(replaced).unwrap();
+    let mut flags = cluster.flags(replaced);
+    let url = flags["--initial-advertise-peer-urls"].clone();
+    let client = cluster.client(through);
+    let added = eventually("a new member", PATIENCE, || async {
+        client.member_add(&url, false).await.map_err(|status| status.message().to_owned())
+    });
+    added.await.unwrap();
+    flags.insert("--initial-cluster-state".to_owned(), "existing".to_owned());
+    cluster.spawn_with(replaced, &flags).unwrap();
+    cluster.ready(replaced).await.unwrap();
+    cluster.restart(away).await.unwrap();
+    all_vote(&mut cluster).await;
+    for index in cluster.running() {
+        cluster.client(index).put("a", "2").await.unwrap();
+    }
+}

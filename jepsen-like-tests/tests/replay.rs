@@ -53,7 +53,9 @@ async fn recorded(workload: Workload) -> Plan {
         seed: rand::random(),
         clients: 6,
         pace: Duration::from_millis(10),
+        secure: false,
         flavor: Flavor::under_test(),
+        unsafe_no_fsync: false,
         out: None,
     };
     let run = run(&traffic, |_| ()).await.unwrap();

@@ -56,12 +56,24 @@ fn planted_bugs_are_found() {
         (
             "lying-disk",
             "0..6",
-            &["election safety", "committed is durable", "state machine safety", "leader completeness"][..],
+            &[
+                "election safety",
+                "committed is durable",
+                "state machine safety",
+                "leader completeness",
+                "only damage is damage",
+            ][..],
         ),
+        ("ack-before-store", "0..2", &["committed is on a quorum"]),
         ("stale-read", "0..3", &["the revision never goes back"]),
+        ("lease-read", "0..6", &["the revision never goes back"]),
         ("double-apply", "0..2", &["a write is executed once"]),
         ("lost-event", "0..4", &["watch guarantees"]),
+        ("duplicate-event", "0..2", &["watch guarantees"]),
+        ("back-in-time", "0..2", &["watch guarantees"]),
+        ("lost-delete", "0..2", &["watch guarantees"]),
         ("early-lease", "0..4", &["no lease ends early"]),
+        ("stale-revoke", "0..2", &["no lease ends early"]),
     ] {
         let output = simulate(&["--seeds", seeds, "--plant", bug, "--lines", "0", "--fail-fast"]);
         let text = text(&output);

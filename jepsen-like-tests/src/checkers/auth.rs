@@ -144,12 +144,7 @@ mod tests {
         let other =
             |from_ns, outcome| operation(GUEST, Request::get("secret/1"), from_ns, from_ns + 10, outcome);
         let stale = |from_ns| {
-            let request = Request::Range {
-                span: crate::history::Span::one("guest/1"),
-                limit: 0,
-                revision: 0,
-                serializable: true,
-            };
+            let request = Request::serializable_range(crate::history::Span::one("guest/1"));
             operation(GUEST, request, from_ns, from_ns + 10, done())
         };
         use Request::{AuthDisable, AuthEnable, AuthGrant, AuthRevoke};

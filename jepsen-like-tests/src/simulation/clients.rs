@@ -13,7 +13,7 @@ use super::look::Look;
 use super::network::Place;
 use super::operation::{Access, Answer, Direct, Operation, Request, ask, lease_key};
 use super::plan::Plan;
-use super::planted::{DoubleWrites, Planted, StaleReads};
+use super::planted::{DoubleWrites, LeaseReads, Planted, StaleReads};
 
 /// Compaction leaves so many revisions.
 const KEPT_REVISIONS: i64 = 200;
@@ -46,7 +46,10 @@ pub struct Clients {
     known: BTreeMap<Bytes, i64>,
     /// Places where a last write has still to succeed.
     probes: Vec<Place>,
+    /// Places where the last write was refused: there is no room.
+    full: Vec<Place>,
     asked: u64,
+    refused: u64,
 }
 
 impl Clients {
@@ -55,6 +58,7 @@ impl Clients {
     pub fn new(plan: &Plan, planted: Option<Planted>, seed: u64) -> Self {
         let access: Arc<dyn Access> = match planted {
             Some(Planted::StaleRead) => Arc::new(StaleReads),
+            Some(Planted::LeaseRead) => Arc::new(LeaseReads),
             Some(Planted::DoubleApply) => Arc::new(DoubleWrites),
             _ => Arc::new(Direct),
         };
@@ -71,8 +75,16 @@ impl Clients {
             leases: Vec::new(),
             known: BTreeMap::new(),
             probes: Vec::new(),
+            full: Vec::new(),
             asked: 0,
+            refused: 0,
         }
+    }
+
+    /// How many requests were executed and refused.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// How many requests were made.
@@ -151,9 +163,19 @@ impl Clients {
             (Request::Grant { id, .. }, Answer::Written { .. }) => self.leases.push(*id),
             _ => {}
         }
+        let is_refused = matches!(operation.answer, Answer::Refused(_));
+        self.refused += u64::from(is_refused);
         // The last write of a place has an id of no client.
-        if operation.client == usize::MAX && matches!(operation.answer, Answer::Written { .. }) {
-            self.probes.retain(|place| *place != operation.place);
+        if operation.client == usize::MAX {
+            let place = operation.place;
+            let is_put = matches!(operation.request, Request::Put { .. });
+            if is_put && matches!(operation.answer, Answer::Written { .. }) {
+                self.probes.retain(|probe| *probe != place);
+            }
+            self.full.retain(|full| *full != place);
+            if is_put && is_refused {
+                self.full.push(place);
+            }
         }
     }
 
@@ -167,8 +189,12 @@ impl Clients {
             for place in self.probes.clone() {
                 let asked = self.open.values().any(|(operation, _)| operation.place == place);
                 if !asked && places.contains(&place) {
-                    let value = self.value();
-                    let request = Request::Put { key: Bytes::from_static(b"last"), value, lease: None };
+                    let value = format!("last{}", self.next_id).into();
+                    let request = if self.full.contains(&place) {
+                        Request::Delete { key: format!("k{}", self.chance.random_range(0..self.keys)).into() }
+                    } else {
+                        Request::Put { key: Bytes::from_static(b"last"), value, lease: None }
+                    };
                     self.ask(usize::MAX, place, now_ms, floor, request, hosts);
                 }
             }

@@ -6,7 +6,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use barque_store::command::AlarmKind;
+use barque_store::config::AutoCompaction;
 use barque_store::ids::{MemberId, Revision};
 use barque_store::member::Member;
 use barque_store::member::snapshots::SnapshotRule;
@@ -18,9 +21,13 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 
+use super::admin::{self, Admin};
 use super::clients::Clients;
+use super::disk::Honesty;
+use super::durable::DurableLog;
 use super::host::{Founding, Host, first_member};
 use super::invariants::committed_is_durable::CommittedIsDurable;
+use super::invariants::committed_on_quorum::CommittedOnQuorum;
 use super::invariants::election_safety::ElectionSafety;
 use super::invariants::leader_completeness::LeaderCompleteness;
 use super::invariants::lease_not_early::LeaseNotEarly;
@@ -29,10 +36,11 @@ use super::invariants::revision_never_goes_back::RevisionNeverGoesBack;
 use super::invariants::state_machine_safety::Chronicle;
 use super::invariants::watch_guarantees::{Told, WatchGuarantees};
 use super::look::{Look, log_from};
-use super::network::{Network, Place, url_of};
+use super::network::{Network, Place};
 use super::operation::{Answer, Operation};
 use super::plan::{DRIFT, Plan};
-use super::planted::Planted;
+use super::planted::{Planted, revoke_by_own_clock};
+use super::tally::Tally;
 use super::trace::Trace;
 use super::violation::Violation;
 use super::watcher;
@@ -43,38 +51,39 @@ pub const STEP_MS: u64 = 2;
 const COMPARE_MS: u64 = 400;
 /// A process that ended is started again after at most so long.
 const RESTART_MS: u64 = 800;
-/// A machine whose process ended so often before it took part is given up.
-const FUTILE_STARTS: u32 = 8;
+/// A machine whose process said so often that its data is damaged is given to the administrator.
+const FUTILE_STARTS: u32 = 3;
 
 /// So long after the last fault nobody is left who leads without knowing that another one does.
 const SETTLED_MS: u64 = 3000;
-/// No more machines.
-const MOST_HOSTS: usize = 8;
-/// So many members stay.
-const FEWEST_MEMBERS: usize = 3;
-
 /// Clocks with a planted bug.
 const TOO_FAST: f64 = 1.5;
 
 /// What watches told: machine, process, answer.
 pub type WatchLog = Arc<Mutex<VecDeque<(Place, u64, Told)>>>;
 
-/// Changes of the membership that leaders have made: which machine, and the id of its new member, or `None` when its member
-/// was removed.
-type Changed = Arc<Mutex<VecDeque<(Place, Option<MemberId>)>>>;
-
 /// What is known of one machine beside itself.
 #[derive(Clone, Debug, Default)]
 struct Care {
     boot_at_ms: Option<u64>,
-    futile_starts: u32,
-    given_up: Option<String>,
+    damaged_starts: u32,
     /// The process that was seen last, and the revision up to which its history was read.
     seen: Option<(u64, i64)>,
     applied_index: u64,
     watched_boot: u64,
-    /// Its member is none any more.
+    /// It has no member, or none any more.
     removed: bool,
+    /// What is synced of its log.
+    durable: DurableLog,
+}
+
+/// What the cluster as a whole went through, by the newest state that was seen.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    applied_index: u64,
+    has_auth: bool,
+    is_full: bool,
+    compact_revision: i64,
 }
 
 /// The invariants.
@@ -85,6 +94,8 @@ pub struct Invariants {
     pub leader_completeness: LeaderCompleteness,
     /// See there.
     pub chronicle: Chronicle,
+    /// See there.
+    pub on_quorum: CommittedOnQuorum,
     /// See there.
     pub durable: CommittedIsDurable,
     /// See there.
@@ -119,10 +130,33 @@ pub struct Cluster {
     compare_at_ms: u64,
     /// When faults ended.
     healed_at_ms: Option<u64>,
-    changed: Changed,
     dir: PathBuf,
-    /// A machine that is about to get a member.
-    coming: Option<Place>,
+    /// Who changes the membership.
+    pub admin: Admin,
+    /// What happened, by kind.
+    pub tally: Tally,
+    seen: Seen,
+}
+
+/// Puts a bug into a machine.
+fn plant(planted: Option<Planted>, host: &mut Host) {
+    match planted {
+        Some(Planted::LyingDisk) => host.disk.set_honesty(Honesty::Lies),
+        Some(Planted::AckBeforeStore) => host.disk.set_honesty(Honesty::Late),
+        Some(Planted::EarlyLease) => host.set_rate(TOO_FAST),
+        _ => {}
+    }
+}
+
+/// Why a process ended by itself.
+fn kind_of_end(reason: &str) -> &'static str {
+    match reason {
+        _ if reason.contains("another data directory") => "ends: wiped, refused by the others",
+        _ if reason.contains("was removed") => "ends: removed",
+        _ if reason.contains("damaged") => "ends: damaged",
+        _ if reason.contains("does not start") => "ends: does not start",
+        _ => "ends: the disk, or others",
+    }
 }
 
 impl Cluster {
@@ -133,16 +167,18 @@ impl Cluster {
         let network = Network::new(chance.random());
         let snapshot_rule =
             SnapshotRule { entries: plan.snapshot_entries, keep_log_bytes: plan.keep_log_bytes };
-        let founding = Founding { members: (0..plan.members).map(first_member).collect(), snapshot_rule };
-        let mut hosts: Vec<Host> = (0..plan.members)
-            .map(|place| Host::new(place, dir, &network, chance.random(), &founding))
-            .collect();
-        if planted == Some(Planted::LyingDisk) {
-            hosts.iter().for_each(|host| host.disk.lie_about_syncs());
-        }
-        if planted == Some(Planted::EarlyLease) {
-            hosts.iter_mut().for_each(|host| host.set_rate(TOO_FAST));
-        }
+        let auto_compaction = plan
+            .auto_compaction_ms
+            .map_or(AutoCompaction::Off, |kept_ms| AutoCompaction::Periodic(Duration::from_millis(kept_ms)));
+        let founding = Founding {
+            members: (0..plan.members).map(first_member).collect(),
+            snapshot_rule,
+            quota_bytes: plan.quota_bytes,
+            auto_compaction,
+        };
+        let mut hosts: Vec<Host> =
+            (0..plan.members).map(|place| Host::new(place, dir, &network, chance.random())).collect();
+        hosts.iter_mut().for_each(|host| plant(planted, host));
         let care = hosts.iter().map(|_| Care { boot_at_ms: Some(0), ..Care::default() }).collect();
         let clients = Clients::new(&plan, planted, chance.random());
         Self {
@@ -153,6 +189,7 @@ impl Cluster {
                 election_safety: ElectionSafety::default(),
                 leader_completeness: LeaderCompleteness::default(),
                 chronicle: Chronicle::default(),
+                on_quorum: CommittedOnQuorum::default(),
                 durable: CommittedIsDurable::default(),
                 revisions: RevisionNeverGoesBack::default(),
                 leases: LeaseNotEarly::new(1.0 + DRIFT),
@@ -167,9 +204,10 @@ impl Cluster {
             watch_log: WatchLog::default(),
             compare_at_ms: COMPARE_MS,
             healed_at_ms: None,
-            changed: Changed::default(),
             dir: dir.to_owned(),
-            coming: None,
+            admin: Admin::default(),
+            tally: Tally::default(),
+            seen: Seen::default(),
             plan,
         }
     }
@@ -191,9 +229,10 @@ impl Cluster {
         for place in order {
             self.boot_if_due(place)?;
             self.hosts[place].run(STEP_MS);
-            self.end_what_ended(place);
+            self.end_what_ended(place)?;
         }
-        self.take_changes();
+        admin::go_on(self);
+        self.reconcile();
         let looks = self.look()?;
         self.take_answers()?;
         self.take_watches()?;
@@ -210,35 +249,45 @@ impl Cluster {
             return Ok(());
         }
         self.care[place].boot_at_ms = None;
+        let known = self.expected();
         self.hosts[place]
-            .boot(&self.founding)
+            .boot(&self.founding, &known)
             .map_err(|error| Violation::of("the simulation works", error.to_string()))?;
         self.trace.note(self.now_ms, format_args!("m{place} is started"));
         Ok(())
     }
 
-    fn end_what_ended(&mut self, place: Place) {
+    fn end_what_ended(&mut self, place: Place) -> Result<(), Violation> {
         let host = &mut self.hosts[place];
         if host.disk.is_off() {
             self.trace.note(self.now_ms, format_args!("m{place} loses its power in a write"));
             host.lose_power();
+            self.tally.add("losses of power in a write", 1);
             self.start_later(place);
         } else if let Some(reason) = host.failure() {
             self.trace.note(self.now_ms, format_args!("the process at m{place} ends: {reason}"));
             let took_part = host.member().is_some();
             host.kill();
-            let care = &mut self.care[place];
-            care.futile_starts = if took_part { 0 } else { care.futile_starts + 1 };
-            if care.removed {
-                self.clients.ended(place);
-            } else if care.futile_starts >= FUTILE_STARTS {
-                care.given_up = Some(reason);
-                self.clients.ended(place);
-                self.clients.give_up(place);
-            } else {
-                self.start_later(place);
+            self.tally.add(kind_of_end(&reason), 1);
+            let is_damaged = reason.contains("damaged");
+            let is_rotten = self.is_rotten(place);
+            if is_damaged && !is_rotten {
+                return Err(Violation::of("only damage is damage", format!("m{place}: {reason}")));
             }
+            let care = &mut self.care[place];
+            // A bit in an identity makes it another one, which is not called damage.
+            care.damaged_starts = if took_part || !is_rotten { 0 } else { care.damaged_starts + 1 };
+            if care.damaged_starts >= FUTILE_STARTS {
+                care.damaged_starts = 0;
+                self.admin.repair(place, self.now_ms);
+            }
+            self.start_later(place);
         }
+        Ok(())
+    }
+
+    fn is_rotten(&self, place: Place) -> bool {
+        self.hosts[place].bits_flipped() > 0
     }
 
     fn start_later(&mut self, place: Place) {
@@ -254,6 +303,7 @@ impl Cluster {
     pub fn kill(&mut self, place: Place) {
         if self.hosts[place].is_running() {
             self.trace.note(self.now_ms, format_args!("m{place} is killed"));
+            self.tally.add("processes killed", 1);
             self.hosts[place].kill();
             self.start_later(place);
         }
@@ -263,22 +313,16 @@ impl Cluster {
     pub fn lose_power(&mut self, place: Place) {
         if self.hosts[place].is_running() {
             self.trace.note(self.now_ms, format_args!("m{place} loses its power"));
+            self.tally.add("losses of power", 1);
             self.hosts[place].lose_power();
             self.start_later(place);
         }
     }
 
-    /// Why a machine was given up, if it was.
-    #[must_use]
-    pub fn given_up(&self, place: Place) -> Option<&str> {
-        self.care[place].given_up.as_deref()
-    }
-
     /// The machines whose members are expected to work in the end.
     #[must_use]
     pub fn expected(&self) -> Vec<Place> {
-        let works = |place: &Place| self.care[*place].given_up.is_none() && !self.care[*place].removed;
-        (0..self.hosts.len()).filter(works).collect()
+        (0..self.hosts.len()).filter(|place| !self.care[*place].removed).collect()
     }
 
     /// Members that take part now.
@@ -288,74 +332,63 @@ impl Cluster {
         self.hosts.iter().filter_map(member).collect()
     }
 
-    /// Has the leader add a member on a machine that is new; whether it was asked.
-    pub fn add_member(&mut self) -> bool {
+    /// A new machine without a member.
+    pub fn new_machine(&mut self) -> Place {
         let place = self.hosts.len();
-        let Some((at, leader)) = self.leader() else { return false };
-        if self.coming.is_some() || place >= MOST_HOSTS {
-            return false;
-        }
-        self.coming = Some(place);
-        let changed = Arc::clone(&self.changed);
-        self.hosts[at].spawn(|_| async move {
-            // One that is refused, or whose leader goes, is never started.
-            if let Ok((member, _)) = leader.add_member(vec![url_of(place)], false).await {
-                changed.lock().unwrap_or_else(PoisonError::into_inner).push_back((place, Some(member.id)));
-            }
-        })
+        let mut host = Host::new(place, &self.dir, &self.network, self.chance.random());
+        host.id = MemberId(0);
+        plant(self.planted, &mut host);
+        self.hosts.push(host);
+        self.care.push(Care { removed: true, ..Care::default() });
+        place
     }
 
-    /// Has the leader remove a member, if enough others are left; whether it was asked.
-    pub fn remove_member(&mut self, place: Place) -> bool {
-        let Some((at, leader)) = self.leader() else { return false };
-        let id = self.hosts[place].id;
-        if self.expected().len() <= FEWEST_MEMBERS || self.care[place].removed || self.coming == Some(place) {
-            return false;
-        }
-        let changed = Arc::clone(&self.changed);
-        self.hosts[at].spawn(|_| async move {
-            if leader.remove_member(id).await.is_ok() {
-                changed.lock().unwrap_or_else(PoisonError::into_inner).push_back((place, None));
-            }
-        })
+    /// The machine loses what is on its disk, and is started again as if nothing had happened.
+    pub fn lose_disk(&mut self, place: Place) {
+        self.trace.note(self.now_ms, format_args!("m{place} loses its disk"));
+        self.tally.add("disks lost", 1);
+        self.hosts[place].lose_power();
+        self.hosts[place].wipe(&self.founding);
+        self.start_later(place);
     }
 
-    fn take_changes(&mut self) {
-        let changes: Vec<_> = self.changed.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
-        for (place, id) in changes {
-            self.trace.note(self.now_ms, format_args!("m{place} is now {id:?}"));
-            match id {
-                Some(id) if place == self.hosts.len() => {
-                    let (network, seed) = (self.network.clone(), self.chance.random());
-                    let mut host = Host::new(place, &self.dir, &network, seed, &self.founding);
-                    host.id = id;
-                    self.hosts.push(host);
-                    self.care.push(Care { boot_at_ms: Some(self.now_ms), ..Care::default() });
-                    self.coming = None;
-                }
-                Some(_) => {}
-                None => self.removed(place),
-            }
-        }
-        self.find_removed();
+    /// Nothing runs on the machine any more, and nothing is on its disk.
+    pub fn clear(&mut self, place: Place) {
+        self.hosts[place].kill();
+        self.hosts[place].wipe(&self.founding);
+        self.clients.ended(place);
+        self.removed(place);
     }
 
-    /// A removal of which nobody was told is seen in the membership, once there is one leader alone.
-    fn find_removed(&mut self) {
-        if self.healed_at_ms.is_none_or(|at| self.now_ms < at + SETTLED_MS) {
+    /// A member was added and is started, under an id that it will find.
+    pub fn start_member(&mut self, place: Place, id: MemberId) {
+        self.hosts[place].id = id;
+        let watched_boot = self.care[place].watched_boot;
+        self.care[place] = Care { boot_at_ms: Some(self.now_ms), watched_boot, ..Care::default() };
+    }
+
+    /// A member that was started takes part.
+    pub fn joined(&mut self, place: Place, id: MemberId) {
+        self.hosts[place].id = id;
+    }
+
+    /// In the end, when there is one leader alone, the membership says what became of changes of which nobody was told.
+    fn reconcile(&mut self) {
+        if self.healed_at_ms.is_none_or(|at| self.now_ms < at + SETTLED_MS) || !self.admin.is_idle() {
             return;
         }
         let Some((_, leader)) = self.leader() else { return };
         let members = observe::nodes(leader.raft());
         for place in 0..self.hosts.len() {
-            if !members.iter().any(|node| node.id == self.hosts[place].id) {
+            let is_member = members.iter().any(|node| node.id == self.hosts[place].id);
+            if !is_member {
                 self.removed(place);
             }
         }
     }
 
     /// Nothing is expected of a place any more, and nothing starts there.
-    fn removed(&mut self, place: Place) {
+    pub fn removed(&mut self, place: Place) {
         self.care[place].removed = true;
         self.care[place].boot_at_ms = None;
         self.clients.give_up(place);
@@ -379,7 +412,83 @@ impl Cluster {
             looks.insert(place, look);
             self.watch(place, boot, &member);
         }
+        // Who was added is known by its id at last when it says so itself.
+        for look in looks.values() {
+            self.hosts[look.place].id = look.member;
+        }
+        for look in looks.values() {
+            let Some((member, _)) = self.hosts[look.place].member() else { continue };
+            self.judge_commit(look, &member)?;
+            self.follow(look, &member);
+        }
         Ok(looks)
+    }
+
+    /// What is said to be committed is on disks.
+    fn judge_commit(&mut self, look: &Look, member: &Member) -> Result<(), Violation> {
+        // On disks that keep nothing everything else must be found.
+        if self.planted == Some(Planted::LyingDisk) {
+            return Ok(());
+        }
+        let (from, sets) = observe::voter_sets(member.raft());
+        let on_quorum = &mut self.invariants.on_quorum;
+        // What Raft shows of its members may be a moment behind what it shows of its log.
+        if sets.is_empty() {
+            return Ok(());
+        }
+        on_quorum.votes(from, sets);
+        if !on_quorum.asks(look.committed_index) {
+            return Ok(());
+        }
+        let committed = if look.applied.index == look.committed_index {
+            look.applied
+        } else {
+            let log = log_from(member, look.committed_index);
+            let Some(entry) = log.first().filter(|entry| entry.position.index == look.committed_index) else {
+                return Ok(());
+            };
+            entry.position
+        };
+        for (host, care) in self.hosts.iter().zip(&mut self.care) {
+            care.durable.follow(&host.disk);
+        }
+        let holds = |id: MemberId| {
+            let of_member = self.hosts.iter().zip(&self.care).filter(|(host, _)| host.id == id);
+            of_member.into_iter().any(|(_, care)| care.durable.holds(committed))
+        };
+        on_quorum.see(look.place, committed, from, holds)
+    }
+
+    /// Counts what the cluster goes through.
+    fn follow(&mut self, look: &Look, member: &Member) {
+        if look.applied.index <= self.seen.applied_index {
+            return;
+        }
+        let (has_auth, is_full) = {
+            let picture = member.published().peek();
+            let is_full = picture.alarms.iter().any(|(_, kind)| *kind == AlarmKind::NoSpace);
+            (picture.auth.is_enabled(), is_full)
+        };
+        let now = Seen {
+            applied_index: look.applied.index,
+            has_auth,
+            is_full,
+            compact_revision: look.compact_revision,
+        };
+        let before = std::mem::replace(&mut self.seen, now);
+        for (what, happened) in [
+            ("rights asked for", has_auth && !before.has_auth),
+            ("rights not asked for any more", !has_auth && before.has_auth),
+            ("space alarms", is_full && !before.is_full),
+            ("space alarms cleared", !is_full && before.is_full),
+            ("compactions", look.compact_revision > before.compact_revision),
+        ] {
+            self.tally.add(what, u64::from(happened));
+        }
+        if self.plan.auto_compaction_ms.is_some() {
+            let compacted = look.compact_revision > before.compact_revision;
+            self.tally.add("compactions where members compact by themselves", u64::from(compacted));
+        }
     }
 
     fn judge(&mut self, look: &Look, member: &Member) -> Result<(), Violation> {
@@ -389,7 +498,7 @@ impl Cluster {
         invariants.revisions.see(look)?;
         let care = &mut self.care[place];
         if care.seen.is_none_or(|(boot, _)| boot != look.boot) {
-            care.futile_starts = 0;
+            care.damaged_starts = 0;
             care.seen = Some((look.boot, 1));
             care.applied_index = 0;
             self.trace.note(self.now_ms, format_args!("m{place} takes part from {:?}", look.applied));
@@ -426,6 +535,10 @@ impl Cluster {
         }
         self.care[place].watched_boot = boot;
         let from = self.invariants.watches.resume(place);
+        if self.planted == Some(Planted::StaleRevoke) {
+            let member = member.clone();
+            self.hosts[place].spawn(|_| revoke_by_own_clock(member));
+        }
         let (log, member, planted) = (Arc::clone(&self.watch_log), member.clone(), self.planted);
         self.hosts[place].spawn(|state| {
             watcher::run(member, from, planted, move |told| {
@@ -480,6 +593,7 @@ impl Cluster {
     /// All faults end, and everything that is down comes back.
     pub fn heal(&mut self) {
         self.trace.note(self.now_ms, format_args!("all faults end"));
+        self.admin.stop();
         self.network.heal();
         self.healed_at_ms = Some(self.now_ms);
         for place in 0..self.hosts.len() {
@@ -506,6 +620,9 @@ impl Cluster {
             .filter(|(place, ..)| expected.contains(place))
             .filter_map(|(place, boot, member)| Look::at(*place, *boot, member))
             .collect();
+        if !self.admin.is_idle() {
+            return Ok(false);
+        }
         let Some(first) = looks.first() else { return Ok(false) };
         let same = |look: &Look| {
             look.applied == first.applied
@@ -525,19 +642,28 @@ impl Cluster {
 
     fn compare_hashes(&self, members: &[(Place, u64, Member)]) -> Result<(), Violation> {
         use futures::FutureExt as _;
-        let hash = |member: &Member| {
-            let hashed = member.hash_kv(Revision(0)).now_or_never()?.ok()?;
-            Some((hashed.hash_revision.0, hashed.compact_revision.0, hashed.hash))
-        };
-        let hashes: Vec<_> = members.iter().map(|(place, _, member)| (*place, hash(member))).collect();
         let expected = self.expected();
-        let compared = hashes.iter().filter(|(place, _)| expected.contains(place));
-        let mut compared = compared.map(|(_, hash)| hash);
-        let first = compared.next();
-        if compared.all(|hash| Some(hash) == first && hash.is_some()) {
-            return Ok(());
+        let mut first: Option<(Place, _)> = None;
+        for (place, _, member) in members.iter().filter(|(place, ..)| expected.contains(place)) {
+            let differ = |what: String| Err(Violation::of("members hold the same", what));
+            let Some(Ok(hashed)) = member.hash_kv(Revision(0)).now_or_never() else {
+                return differ(format!("in the end m{place} has no hash"));
+            };
+            let picture = member.published().picture();
+            if picture.alarms.iter().any(|(_, kind)| *kind == AlarmKind::Corrupt) {
+                return differ(format!("in the end there is an alarm: {:?}", picture.alarms));
+            }
+            // Leases, users and roles, members, alarms, marks of time.
+            let held = (hashed.hash_revision, hashed.compact_revision, hashed.hash, picture.meta());
+            match &first {
+                None => first = Some((*place, held)),
+                Some((_, same)) if *same == held => {}
+                Some((other, same)) => {
+                    return differ(format!("in the end m{other} holds {same:?}, and m{place} {held:?}"));
+                }
+            }
         }
-        Err(Violation::of("members hold the same", format!("in the end their hashes are {hashes:?}")))
+        Ok(())
     }
 
     /// Where everybody stands.
@@ -548,7 +674,9 @@ impl Cluster {
             .into_iter()
             .map(|(place, boot, member)| format!("m{place}: {:?}", Look::at(place, boot, &member)));
         let waits = if self.clients.waits() { "; clients wait" } else { "" };
-        looks.collect::<Vec<_>>().join("; ") + waits
+        let admin = if self.admin.is_idle() { String::new() } else { format!("; {:?}", self.admin) };
+        let expected = self.expected();
+        format!("{}{waits}{admin}; {expected:?} are expected", looks.collect::<Vec<_>>().join("; "))
     }
 
     /// The member at a place.

@@ -21,6 +21,22 @@ struct Inode {
     /// Written since the last sync, successful or not: what a failed one left is never written unless it is written again,
     /// though readers find it in memory.
     dirty: Vec<Range<usize>>,
+    /// Said to be synced, and written with the next sync.
+    late: Vec<Range<usize>>,
+    /// Bits that turned over since they were written: where, and which.
+    rot: Vec<(usize, u8)>,
+}
+
+/// What a disk makes of a sync.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Honesty {
+    /// What it says.
+    #[default]
+    Honest,
+    /// It says that it is done, and does nothing.
+    Lies,
+    /// It says that it is done, and does it with the next sync of the file.
+    Late,
 }
 
 #[derive(Clone, Debug)]
@@ -75,7 +91,9 @@ struct Content {
     sync_fails_at: Option<u64>,
     off: bool,
     capacity_bytes: Option<usize>,
-    lies: bool,
+    honesty: Honesty,
+    /// Counts the times at which something durable became another thing.
+    upheavals: u64,
     sync_ms: Range<u64>,
     chance: StdRng,
 }
@@ -104,7 +122,8 @@ impl SimDisk {
             sync_fails_at: None,
             off: false,
             capacity_bytes: None,
-            lies: false,
+            honesty: Honesty::Honest,
+            upheavals: 0,
             sync_ms: 0..2,
             chance: StdRng::seed_from_u64(seed),
         })))
@@ -138,9 +157,58 @@ impl SimDisk {
         content.capacity_bytes = bytes.map(|bytes| content.used() + bytes);
     }
 
-    /// A disk that says of every sync that it is done, and does none: the control that shows that somebody notices.
-    pub fn lie_about_syncs(&self) {
-        self.content().lies = true;
+    /// What it makes of syncs from now on; all but the first are controls that show that somebody notices.
+    pub fn set_honesty(&self, honesty: Honesty) {
+        self.content().honesty = honesty;
+    }
+
+    /// A new, empty disk in the place of this one.
+    pub fn replace(&self) {
+        let mut content = self.content();
+        content.inodes.clear();
+        content.names.clear();
+        content.durable_names.clear();
+        content.pending.clear();
+        content.upheavals += 1;
+    }
+
+    /// What would be there for certain if the power failed now: shows each file to `look`, in the order of their names.
+    /// Bits that turned over are shown as they were written. Whether something changed that was shown before, other than by
+    /// getting longer, is seen from the number.
+    pub fn look_at_durable(&self, mut look: impl FnMut(&str, &[u8])) -> u64 {
+        let content = self.content();
+        for (name, id) in &content.durable_names {
+            match content.inodes.get(id) {
+                Some(inode) if inode.rot.is_empty() => look(name, &inode.durable),
+                Some(inode) => {
+                    let mut written = inode.durable.clone();
+                    inode.rot.iter().for_each(|(at, bit)| written[*at] ^= bit);
+                    look(name, &written);
+                }
+                None => {}
+            }
+        }
+        content.upheavals
+    }
+
+    /// A sync of a file that is on this disk beside the log: whether it is really done.
+    ///
+    /// # Errors
+    /// When the power is off or fails in it, or the sync fails.
+    pub fn sync_elsewhere(&self) -> io::Result<bool> {
+        let mut content = self.content();
+        content.counts.syncs += 1;
+        content.step().1?;
+        if content.sync_fails_at == Some(content.counts.syncs) {
+            return Err(io::Error::other("input/output error"));
+        }
+        Ok(content.honesty == Honesty::Honest)
+    }
+
+    /// See [`SimDisk::look_at_durable`].
+    #[must_use]
+    pub fn upheavals(&self) -> u64 {
+        self.content().upheavals
     }
 
     /// How long syncs take from now on.
@@ -174,8 +242,11 @@ impl SimDisk {
     pub fn power_lost(&self) {
         let mut content = self.content();
         let content = &mut *content;
+        content.upheavals += 1;
         for inode in content.inodes.values_mut() {
-            let written = std::mem::take(&mut inode.dirty);
+            let rot = std::mem::take(&mut inode.rot);
+            let mut written = std::mem::take(&mut inode.late);
+            written.append(&mut inode.dirty);
             let mut found = inode.durable.clone();
             let longest = written.iter().map(|range| range.end).max().unwrap_or(0);
             if longest > found.len() && content.chance.random_bool(0.5) {
@@ -192,7 +263,7 @@ impl SimDisk {
                     }
                 }
             }
-            *inode = Inode { durable: found.clone(), current: found, dirty: Vec::new() };
+            *inode = Inode { durable: found.clone(), current: found, rot, ..Inode::default() };
         }
         // Creations and renames become durable in order, removals in any.
         let mut names = content.durable_names.clone();
@@ -230,6 +301,7 @@ impl SimDisk {
         if let Some(byte) = inode.current.get_mut(at) {
             *byte ^= bit;
         }
+        inode.rot.push((at, bit));
         content.counts.bits_flipped += 1;
         true
     }
@@ -297,7 +369,7 @@ impl Disk for SimDisk {
     fn sync_directory(&self) -> io::Result<()> {
         let mut content = self.content();
         let (_, result) = content.step();
-        if result.is_ok() && !content.lies {
+        if result.is_ok() && content.honesty != Honesty::Lies {
             content.pending.clear();
             content.durable_names = content.names.clone();
         }
@@ -363,18 +435,30 @@ impl DiskFile for SimFile {
         content.counts.syncs += 1;
         let (_, mut result) = content.step();
         let fails = content.sync_fails_at == Some(content.counts.syncs);
-        let (lies, off) = (content.lies, content.off);
+        let (honesty, off) = (content.honesty, content.off);
+        let content = &mut *content;
         let inode = content.inodes.get_mut(&self.inode).ok_or(io::ErrorKind::NotFound)?;
         if fails && !off {
             inode.dirty.clear();
             result = Err(io::Error::other("input/output error"));
         }
-        if result.is_ok() && !lies {
-            for range in std::mem::take(&mut inode.dirty) {
+        if result.is_ok() && honesty != Honesty::Lies {
+            let mut due = std::mem::take(&mut inode.dirty);
+            if honesty == Honesty::Late {
+                due = std::mem::replace(&mut inode.late, due);
+            }
+            for range in due {
                 if inode.durable.len() < range.end {
                     inode.durable.resize(range.end, 0);
                 }
-                inode.durable[range.clone()].copy_from_slice(&inode.current[range]);
+                inode.rot.retain(|(at, _)| !range.contains(at));
+                let durable = &mut inode.durable[range.clone()];
+                let written = &inode.current[range];
+                // Files of a log are full of zeros before they are written.
+                if durable.iter().zip(written).any(|(before, now)| *before != 0 && before != now) {
+                    content.upheavals += 1;
+                }
+                durable.copy_from_slice(written);
             }
         }
         result
@@ -419,6 +503,31 @@ mod tests {
         });
         let there: Vec<bool> = outcomes.collect();
         assert!(there.contains(&true) && there.contains(&false));
+    }
+
+    #[test]
+    fn what_is_durable_is_what_was_synced_and_late_disks_are_one_sync_behind() {
+        let durable = |disk: &SimDisk| {
+            let mut found = Vec::new();
+            disk.look_at_durable(|name, bytes| found.push((name.to_owned(), bytes.to_vec())));
+            found
+        };
+        for (honesty, first, second) in
+            [(Honesty::Honest, &[7][..], &[7, 8][..]), (Honesty::Late, &[], &[7]), (Honesty::Lies, &[], &[])]
+        {
+            let disk = SimDisk::new(1);
+            let file = disk.create("a").unwrap();
+            disk.sync_directory().unwrap();
+            disk.set_honesty(honesty);
+            for (offset, value, expected) in [(0, 7, first), (1, 8, second)] {
+                file.write_at(&[value], offset).unwrap();
+                file.sync().unwrap();
+                assert_eq!(durable(&disk), [("a".to_owned(), expected.to_vec())], "{honesty:?}");
+            }
+            let before = disk.upheavals();
+            disk.replace();
+            assert!(durable(&disk).is_empty() && disk.upheavals() > before);
+        }
     }
 
     #[test]

@@ -3,11 +3,16 @@
 
 use std::collections::BTreeMap;
 
+use barque_store::command::Command;
+use barque_store::command::auth::{AuthCommand, Password, PasswordHash, TokenKey};
+use barque_store::rpc::backend::Backend as _;
 use rand::Rng as _;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 
+use super::admin;
 use super::cluster::Cluster;
 use super::network::{LinkQuality, Place};
+use super::operation::{USER, propose};
 use super::plan::{DRIFT, Fault};
 
 /// The longest that a fault lasts.
@@ -102,13 +107,19 @@ impl Faults {
                 self.undo.push((until_ms, Undo::Disk(place)));
             }
             Fault::BitFlip => {
+                // While the one is replaced, the others are needed.
                 let rotten = *self.rotten.get_or_insert(place);
-                return cluster.hosts[rotten].disk.flip_a_bit();
+                if cluster.admin.works_on(rotten) || !cluster.expected().contains(&rotten) {
+                    return false;
+                }
+                let in_files = cluster.chance().random_bool(0.3);
+                let host = &cluster.hosts[rotten];
+                return if in_files { host.files.flip_a_bit() } else { host.disk.flip_a_bit() };
             }
             Fault::Partition => {
                 let mut places: Vec<Place> = (0..hosts).collect();
                 places.shuffle(cluster.chance());
-                let size = cluster.chance().random_range(1..hosts);
+                let size = cluster.chance().random_range(1..hosts.max(2));
                 let (one, other) = places.split_at(size);
                 for &a in one {
                     for &b in other {
@@ -151,7 +162,7 @@ impl Faults {
                 self.undo.push((until_ms, Undo::Links));
             }
             Fault::BrokenConnections => {
-                let other = (place + cluster.chance().random_range(1..hosts)) % hosts;
+                let other = (place + cluster.chance().random_range(1..hosts.max(2))) % hosts;
                 cluster.network.break_connections(place, other);
             }
             Fault::Pause => {
@@ -167,10 +178,20 @@ impl Faults {
                 cluster.hosts[place].step_wall_clock(by_ms);
             }
             Fault::LeaderTransfer => return hand_over(cluster, place),
-            Fault::Membership => {
-                let comes = cluster.chance().random_bool(0.6);
-                return if comes { cluster.add_member() } else { cluster.remove_member(place) };
+            Fault::Isolation => {
+                for other in (0..hosts).filter(|other| *other != place) {
+                    cut(cluster, place, other);
+                    cut(cluster, other, place);
+                }
+                self.undo.push((now_ms + LONGEST_MS, Undo::Links));
             }
+            Fault::Auth => return change_users(cluster, place),
+            Fault::AddMember
+            | Fault::AddLearner
+            | Fault::RemoveMember
+            | Fault::RemoveLeader
+            | Fault::ReplaceMember
+            | Fault::WipedMember => return admin::begin(cluster, fault, place),
         }
         true
     }
@@ -187,9 +208,40 @@ fn cut(cluster: &Cluster, from: Place, to: Place) {
     cluster.network.set_link(from, to, LinkQuality { cut: true, ..quality });
 }
 
+/// Has rights asked for, or not any more, or adds a user meanwhile; whether somebody was asked.
+fn change_users(cluster: &mut Cluster, place: Place) -> bool {
+    let Some((member, _)) = cluster.hosts[place].member() else { return false };
+    let name = format!("u{}", cluster.chance().random_range(0..5));
+    let hash = PasswordHash::new(format!("$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$c2ltdWxhdGVk{name}"));
+    let token_key = TokenKey(cluster.chance().random());
+    let (user, role) = (USER.to_owned(), "root".to_owned());
+    let enable = vec![
+        AuthCommand::UserAdd { name: user.clone(), password: Password::Unset },
+        AuthCommand::RoleAdd { name: role.clone() },
+        AuthCommand::UserGrantRole { user, role },
+        AuthCommand::Enable { token_key },
+    ];
+    let add = vec![
+        AuthCommand::UserAdd { name: name.clone(), password: Password::Hash(hash) },
+        AuthCommand::RoleAdd { name: name.clone() },
+        AuthCommand::UserGrantRole { user: name.clone(), role: name },
+    ];
+    let is_enabled = member.auth_enabled();
+    let commands = match (is_enabled, cluster.chance().random_bool(0.5)) {
+        (_, true) => add,
+        (false, _) => enable,
+        (true, _) => vec![AuthCommand::Disable],
+    };
+    cluster.hosts[place].spawn(|_| async move {
+        for command in commands {
+            // What exists already is refused, and what is lost is lost.
+            let _ = propose(&member, Command::Auth(command)).await;
+        }
+    })
+}
+
 /// Asks the leader to hand over to the member at a place.
 fn hand_over(cluster: &Cluster, to: Place) -> bool {
-    use barque_store::rpc::backend::Backend as _;
     let Some((place, leader)) = cluster.leader() else { return false };
     let to = cluster.id_of(to);
     if leader.identity().member == to {

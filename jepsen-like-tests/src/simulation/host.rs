@@ -23,7 +23,8 @@ use barque_store::wall_clock::WallClock;
 use tokio::runtime::Runtime;
 
 use super::disk::SimDisk;
-use super::machine::SimMachine;
+use super::files::Files;
+use super::machine::{SimMachine, Tasks};
 use super::network::{Network, Place, url_of};
 
 /// Raft's times in simulated clusters.
@@ -36,6 +37,8 @@ const WALL_EPOCH_MS: u64 = 1_767_225_600_000;
 /// What a process shows to those who look from outside.
 pub struct Process {
     runtime: Option<Runtime>,
+    tasks: Tasks,
+    metrics: Arc<Metrics>,
     /// Counts the processes of a machine.
     pub boot: u64,
     state: Arc<ProcessState>,
@@ -65,6 +68,8 @@ pub struct Host {
     pub id: MemberId,
     /// Under the log.
     pub disk: SimDisk,
+    /// Identity and snapshots.
+    pub files: Files,
     dir: PathBuf,
     network: Network,
     process: Option<Process>,
@@ -76,7 +81,10 @@ pub struct Host {
     paused: bool,
     /// Since 1970; steps now and then.
     wall_ms: Arc<AtomicU64>,
-    snapshot_rule: SnapshotRule,
+    /// Its member founded a cluster alone, and may not do so again.
+    has_founded: bool,
+    /// Snapshots that processes which ended had received and installed.
+    installed: u64,
 }
 
 /// What all hosts of a cluster have in common.
@@ -86,6 +94,10 @@ pub struct Founding {
     pub members: Vec<(MemberId, Named)>,
     /// When members write snapshots.
     pub snapshot_rule: SnapshotRule,
+    /// How much may be live; negative for no limit.
+    pub quota_bytes: i64,
+    /// What history is kept.
+    pub auto_compaction: AutoCompaction,
 }
 
 /// The first member at a place.
@@ -97,12 +109,15 @@ pub fn first_member(place: Place) -> (MemberId, Named) {
 impl Host {
     /// A machine with an empty disk, off.
     #[must_use]
-    pub fn new(place: Place, dir: &Path, network: &Network, disk_seed: u64, founding: &Founding) -> Self {
+    pub fn new(place: Place, dir: &Path, network: &Network, disk_seed: u64) -> Self {
+        let dir = dir.join(format!("m{place}"));
+        let disk = SimDisk::new(disk_seed);
         Self {
             place,
             id: first_member(place).0,
-            disk: SimDisk::new(disk_seed),
-            dir: dir.join(format!("m{place}")),
+            files: Files::new(&dir, &disk, disk_seed),
+            disk,
+            dir,
             network: network.clone(),
             process: None,
             boots: 0,
@@ -110,75 +125,76 @@ impl Host {
             owed_ms: 0.0,
             paused: false,
             wall_ms: Arc::new(AtomicU64::new(WALL_EPOCH_MS)),
-            snapshot_rule: founding.snapshot_rule,
+            has_founded: false,
+            installed: 0,
         }
     }
 
-    /// Starts a process.
+    /// Starts a process, which is told of the machines `known` if its member is none of the first.
     ///
     /// # Errors
     /// When the operating system gives no runtime.
-    pub fn boot(&mut self, founding: &Founding) -> std::io::Result<()> {
+    pub fn boot(&mut self, founding: &Founding, known: &[Place]) -> std::io::Result<()> {
         self.network.power_on(self.place);
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
         let state = Arc::<ProcessState>::default();
         let wall_ms = Arc::clone(&self.wall_ms);
+        let (tasks, metrics) = (Tasks::default(), Arc::new(Metrics::new()));
         let machine = SimMachine {
+            tasks: Arc::clone(&tasks),
             disk: self.disk.clone(),
             dial: self.network.dial_from(self.place),
             wall_clock: WallClock::told_by(move || Duration::from_millis(wall_ms.load(Ordering::Relaxed))),
         };
         let (id, named) = first_member(self.place);
+        let is_first = founding.members.iter().any(|(member, _)| *member == self.id) && !self.has_founded;
+        let others = known.iter().filter(|place| **place != self.place).copied();
         let settings = MemberSettings {
             name: named.name,
             data_dir: self.dir.clone(),
             peer_urls: named.peer_urls,
             client_urls: vec![format!("http://m{}:2379", self.place)],
-            initial_cluster: self.known(founding),
+            initial_cluster: if is_first {
+                founding.members.clone()
+            } else {
+                others.map(first_member).chain([first_member(self.place)]).collect()
+            },
             cluster_id: CLUSTER,
             member_id: id,
             token: "simulated".to_owned(),
-            new_cluster: founding.members.iter().any(|(member, _)| *member == self.id),
+            new_cluster: is_first,
             timing: TIMING,
             limits: Limits { max_request_bytes: 1 << 20, max_txn_ops: 128, min_lease_ttl_s: 1 },
             logins: LoginSettings { token_ttl: Duration::from_secs(300), client_cert_auth: false },
-            quota_bytes: -1,
-            auto_compaction: AutoCompaction::Off,
+            quota_bytes: founding.quota_bytes,
+            auto_compaction: founding.auto_compaction,
             corrupt_check: Some(Duration::from_secs(2)),
-            snapshots: self.snapshot_rule,
+            snapshots: founding.snapshot_rule,
             backups: None,
             unsafe_no_fsync: false,
-            metrics: Arc::new(Metrics::new()),
+            metrics: Arc::clone(&metrics),
             machine: Arc::new(machine),
         };
         let incoming = self.network.listen(self.place);
         let shown = Arc::clone(&state);
-        runtime.spawn(async move {
+        let life = async move {
             let ended = Box::pin(live(settings, incoming, &shown)).await;
             *shown.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
-        });
+        };
+        tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn_on(life, runtime.handle());
         self.boots += 1;
         self.owed_ms = 0.0;
-        self.process = Some(Process { runtime: Some(runtime), boot: self.boots, state });
+        self.process = Some(Process { runtime: Some(runtime), tasks, metrics, boot: self.boots, state });
         Ok(())
-    }
-
-    /// The members that it is told of at its start: the first ones, and itself.
-    fn known(&self, founding: &Founding) -> Vec<(MemberId, Named)> {
-        let mut known = founding.members.clone();
-        if !known.iter().any(|(id, _)| *id == self.id) {
-            known.push(first_member(self.place));
-        }
-        known
     }
 
     /// Lets the machine go on for some milliseconds of the world's time.
     pub fn run(&mut self, world_ms: u64) {
         self.wall_ms.fetch_add(world_ms, Ordering::Relaxed);
-        let Some(runtime) = self.process.as_ref().and_then(|process| process.runtime.as_ref()) else {
-            return;
-        };
+        let Some(process) = &self.process else { return };
+        let Some(runtime) = &process.runtime else { return };
+        while process.tasks.lock().unwrap_or_else(PoisonError::into_inner).try_join_next().is_some() {}
         self.owed_ms += world_ms as f64 * self.rate;
         if self.paused {
             return;
@@ -230,6 +246,28 @@ impl Host {
         self.network.lose_power(self.place);
         self.end();
         self.disk.power_lost();
+        self.files.power_lost();
+    }
+
+    /// Gives the machine an empty disk, as an administrator does who deletes a data directory. No process may run.
+    pub fn wipe(&mut self, founding: &Founding) {
+        // Nobody could tell a member that was told of no others that there was a cluster: it would form another one.
+        self.has_founded |= founding.members.len() == 1;
+        self.disk.replace();
+        self.files.wipe();
+    }
+
+    /// Bits of this machine's disk that were turned over.
+    #[must_use]
+    pub fn bits_flipped(&self) -> u64 {
+        self.disk.counts().bits_flipped + self.files.bits_flipped()
+    }
+
+    /// Snapshots that this machine's processes received and installed.
+    #[must_use]
+    pub fn snapshots_installed(&self) -> u64 {
+        let running = self.process.as_ref().map_or(0, |process| received(&process.metrics));
+        self.installed + running
     }
 
     fn end(&mut self) {
@@ -237,6 +275,7 @@ impl Host {
         process.state.ended.store(true, Ordering::Relaxed);
         // First of all its tasks, so that nothing of it runs on.
         drop(process.runtime.take());
+        self.installed += received(&process.metrics);
         drop(process.state.member.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.paused = false;
     }
@@ -269,9 +308,14 @@ impl Host {
     {
         let Some(process) = &self.process else { return false };
         let Some(runtime) = &process.runtime else { return false };
-        runtime.spawn(task(Arc::clone(&process.state)));
+        let task = task(Arc::clone(&process.state));
+        process.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn_on(task, runtime.handle());
         true
     }
+}
+
+fn received(metrics: &Metrics) -> u64 {
+    metrics.disk.snap_db_save_total_duration_seconds.get_sample_count()
 }
 
 /// A member from its start to the reason of its end.

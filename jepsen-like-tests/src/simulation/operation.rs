@@ -2,14 +2,15 @@
 
 use std::fmt;
 
+use barque_store::command::auth::Caller;
 use barque_store::command::{
-    Command, CommandError, Compare, CompareResult, CompareTarget, DeleteRange, KeyRange, Outcome, Put, Txn,
-    TxnOp,
+    AlarmKind, Command, CommandError, Compare, CompareResult, CompareTarget, DeleteRange, KeyRange, Outcome,
+    Put, Txn, TxnOp,
 };
 use barque_store::error::StoreError;
 use barque_store::ids::{LeaseId, Revision};
 use barque_store::member::Member;
-use barque_store::rpc::backend::{Applied, Backend as _};
+use barque_store::rpc::backend::{ActiveAlarm, Applied, Backend as _};
 use bytes::Bytes;
 
 /// Keys of leases begin with this; clients never delete them.
@@ -141,9 +142,44 @@ pub trait Access: Send + Sync {
     fn read_barrier(&self, member: Member) -> futures::future::BoxFuture<'static, Result<(), StoreError>>;
 }
 
-/// As the gRPC services do it.
+/// As the gRPC services do it: in the name of a user while rights are asked for, and not beyond the quota.
 #[derive(Clone, Copy, Debug)]
 pub struct Direct;
+
+/// Who clients are.
+pub const USER: &str = "root";
+
+/// About what a command adds.
+fn cost_bytes(command: &Command) -> u64 {
+    let put = |put: &Put| (put.key.len() + put.value.len()) as u64;
+    match command {
+        Command::Put(one) => put(one),
+        Command::Txn(txn) => barque_store::state::txn_puts(txn).map(put).sum(),
+        _ => 0,
+    }
+}
+
+/// Has a command executed in the name of [`USER`], if the member asks for names.
+///
+/// # Errors
+/// What the member says.
+pub async fn propose(member: &Member, command: Command) -> Result<Applied, StoreError> {
+    let auth = std::sync::Arc::clone(&member.published().peek().auth);
+    let caller = Caller { user: USER.to_owned(), revision: auth.revision() };
+    member.propose(command.by(auth.is_enabled().then_some(caller))).await
+}
+
+async fn write(member: Member, command: Command) -> Result<Applied, StoreError> {
+    if !member.has_space_for(cost_bytes(&command)) {
+        let own = ActiveAlarm { member: member.identity().member, kind: AlarmKind::NoSpace };
+        if !member.alarms().contains(&own) {
+            // By the member itself, whoever asks.
+            member.propose(Command::Alarm { raise: true, member: own.member, kind: own.kind }).await?;
+        }
+        return Err(CommandError::NoSpace.into());
+    }
+    propose(&member, command).await
+}
 
 impl Access for Direct {
     fn write(
@@ -151,7 +187,7 @@ impl Access for Direct {
         member: Member,
         command: Command,
     ) -> futures::future::BoxFuture<'static, Result<Applied, StoreError>> {
-        Box::pin(async move { member.propose(command).await })
+        Box::pin(write(member, command))
     }
 
     fn read_barrier(&self, member: Member) -> futures::future::BoxFuture<'static, Result<(), StoreError>> {

@@ -43,13 +43,27 @@ pub enum Fault {
     ClockStep,
     /// A leader hands over.
     LeaderTransfer,
-    /// Members come and go.
-    Membership,
+    /// One machine is cut off for long, so that it needs a snapshot afterwards.
+    Isolation,
+    /// Users are added, and rights asked for or not any more.
+    Auth,
+    /// A member is added, and gets its vote by itself.
+    AddMember,
+    /// A member is added as a learner, and promoted.
+    AddLearner,
+    /// A member is removed.
+    RemoveMember,
+    /// The leader is removed.
+    RemoveLeader,
+    /// A member is removed, and another one takes its place on an empty disk.
+    ReplaceMember,
+    /// A member loses its disk and is started again under its old id; then it is replaced.
+    WipedMember,
 }
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 25] = [
         Self::Kill,
         Self::PowerLoss,
         Self::PowerLossInAWrite,
@@ -67,7 +81,24 @@ impl Fault {
         Self::Drift,
         Self::ClockStep,
         Self::LeaderTransfer,
-        Self::Membership,
+        Self::Isolation,
+        Self::Auth,
+        Self::AddMember,
+        Self::AddLearner,
+        Self::RemoveMember,
+        Self::RemoveLeader,
+        Self::ReplaceMember,
+        Self::WipedMember,
+    ];
+
+    /// Those that an administrator does to the membership.
+    pub const MEMBERSHIP: [Self; 6] = [
+        Self::AddMember,
+        Self::AddLearner,
+        Self::RemoveMember,
+        Self::RemoveLeader,
+        Self::ReplaceMember,
+        Self::WipedMember,
     ];
 }
 
@@ -97,6 +128,10 @@ pub struct Plan {
     pub snapshot_entries: u64,
     /// Bytes of log that are kept behind it.
     pub keep_log_bytes: u64,
+    /// How much may be live; negative for no limit.
+    pub quota_bytes: i64,
+    /// History older than this is forgotten by the members themselves.
+    pub auto_compaction_ms: Option<u64>,
 }
 
 impl Plan {
@@ -107,21 +142,37 @@ impl Plan {
         let part = chance.random_range(0.1..0.7);
         let mut faults: BTreeSet<Fault> =
             Fault::ALL.into_iter().filter(|_| chance.random_bool(part)).collect();
-        // A damaged member counts as one that may fail; whether the others can do without it must not change.
-        if faults.contains(&Fault::BitFlip) {
-            faults.remove(&Fault::Membership);
+        let members = [1, 3, 3, 3, 5][chance.random_range(0..5)];
+        // Half of the clusters keep their members, the others change them all the time.
+        let changes_members = chance.random_bool(0.5);
+        for fault in Fault::MEMBERSHIP {
+            faults.remove(&fault);
+            if changes_members && chance.random_bool(0.6) {
+                faults.insert(fault);
+            }
         }
+        // A damaged member counts as one that may fail; whether the others can do without it must not change.
+        if changes_members || members == 1 {
+            faults.remove(&Fault::BitFlip);
+        }
+        let (snapshot_entries, keep_log_bytes) = if faults.contains(&Fault::Isolation) {
+            (20, 0)
+        } else {
+            ([20, 60, 100_000][chance.random_range(0..3)], [0, 4 << 10][chance.random_range(0..2)])
+        };
         Self {
             seed,
-            members: if chance.random_bool(0.25) { 5 } else { 3 },
+            members,
             clients: chance.random_range(2..7),
             keys: chance.random_range(1..8),
             think_ms: [5, 20, 100][chance.random_range(0..3)],
             faults,
             calm_ms: [300, 1000, 3000][chance.random_range(0..3)],
             duration_ms: chance.random_range(6_000..12_000),
-            snapshot_entries: [20, 60, 100_000][chance.random_range(0..3)],
-            keep_log_bytes: [0, 4 << 10][chance.random_range(0..2)],
+            snapshot_entries,
+            keep_log_bytes,
+            quota_bytes: if chance.random_bool(0.2) { chance.random_range(600..1600) } else { -1 },
+            auto_compaction_ms: chance.random_bool(0.3).then(|| chance.random_range(1500..4000)),
         }
     }
 }
@@ -141,7 +192,7 @@ mod tests {
     fn every_kind_of_fault_is_on_in_some_seed_and_off_in_another() {
         for fault in Fault::ALL {
             let on = (0..60).filter(|seed| Plan::of(*seed).faults.contains(&fault)).count();
-            assert!((5..55).contains(&on), "{fault:?}: {on}");
+            assert!((4..55).contains(&on), "{fault:?}: {on}");
         }
     }
 }

@@ -1,14 +1,16 @@
 //! One seed from its start to its verdict: first faults, under which nothing wrong may be said; then none, after which
 //! everybody must agree and serve again within a bounded time.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
+use super::admin;
 use super::cluster::Cluster;
 use super::faults::Faults;
+use super::host::Host;
 use super::plan::{Fault, Plan};
 use super::planted::Planted;
+use super::tally::Tally;
 use super::violation::Violation;
 
 /// After the last fault everything must be well within so long: some elections, the longest pause between two calls of a
@@ -44,10 +46,8 @@ pub struct Verdict {
     pub syncs: u64,
     /// Sectors that were lost with the power.
     pub sectors_lost: u64,
-    /// Faults by kind.
-    pub faults: BTreeMap<Fault, u64>,
-    /// Machines that were given up, and why: only those with a rotten disk may be.
-    pub given_up: Vec<String>,
+    /// Everything that happened, by kind.
+    pub tally: Tally,
     /// The same for the same seed.
     pub trace_hash: u64,
     /// What happened last.
@@ -62,9 +62,7 @@ pub fn run(plan: Plan, planted: Option<Planted>, dir: &Path, keep_lines: usize) 
     let mut healed_ms = 0;
     let violation = live(&mut cluster, &mut faults, &mut healed_ms).err();
     let violation = violation.map(|violation| (cluster.now_ms, violation));
-    let given_up = (0..cluster.hosts.len())
-        .filter_map(|place| cluster.given_up(place).map(|why| format!("m{place}: {why}")))
-        .collect();
+    let tally = tally(&cluster, &faults);
     let disks = || cluster.hosts.iter().map(|host| host.disk.counts());
     Verdict {
         violation,
@@ -79,12 +77,60 @@ pub fn run(plan: Plan, planted: Option<Planted>, dir: &Path, keep_lines: usize) 
         packets: cluster.network.delivered(),
         syncs: disks().map(|counts| counts.syncs).sum(),
         sectors_lost: disks().map(|counts| counts.sectors_lost).sum(),
-        faults: faults.happened().clone(),
-        given_up,
+        tally,
         trace_hash: cluster.trace.hash(),
         last_lines: cluster.trace.lines().map(str::to_owned).collect(),
         plan: cluster.plan.clone(),
     }
+}
+
+/// All kinds of things that can happen, and how often each did.
+fn tally(cluster: &Cluster, faults: &Faults) -> Tally {
+    let mut tally = Tally::default();
+    for what in [
+        "rights asked for",
+        "rights not asked for any more",
+        "space alarms",
+        "space alarms cleared",
+        "compactions",
+        "compactions where members compact by themselves",
+        "processes killed",
+        "losses of power",
+        "losses of power in a write",
+        "ends: damaged",
+        "ends: wiped, refused by the others",
+        "ends: removed",
+    ] {
+        tally.expect(what);
+    }
+    admin::expect_all(&mut tally);
+    for fault in Fault::ALL {
+        tally.add(&format!("fault: {fault:?}"), faults.happened().get(&fault).copied().unwrap_or(0));
+    }
+    tally.merge(&cluster.tally);
+    tally.merge(cluster.admin.done());
+    let invariants = &cluster.invariants;
+    let machines = || cluster.hosts.iter();
+    for (what, times) in [
+        ("clusters", 1),
+        ("simulated seconds", cluster.now_ms / 1000),
+        ("requests", cluster.clients.asked()),
+        ("writes promised", invariants.durable.promises()),
+        ("requests refused", cluster.clients.refused()),
+        ("leaders", invariants.election_safety.leaders() as u64),
+        ("leases ended", invariants.leases.ended()),
+        ("changes told by watches", invariants.watches.told()),
+        ("commits judged by what is on disks", invariants.on_quorum.judged()),
+        ("packets", cluster.network.delivered()),
+        ("syncs", machines().map(|host| host.disk.counts().syncs).sum()),
+        ("sectors lost", machines().map(|host| host.disk.counts().sectors_lost).sum()),
+        ("bits turned over", machines().map(Host::bits_flipped).sum()),
+        ("snapshots installed", machines().map(Host::snapshots_installed).sum()),
+        ("files lost or torn", machines().map(|host| host.files.losses()).sum()),
+    ] {
+        tally.add(what, times);
+    }
+    tally
 }
 
 fn live(cluster: &mut Cluster, faults: &mut Faults, healed_ms: &mut u64) -> Result<(), Violation> {
@@ -128,12 +174,6 @@ impl fmt::Display for Verdict {
             self.healed_ms,
             self.trace_hash
         )?;
-        for (fault, times) in &self.faults {
-            write!(f, ", {fault:?} {times}")?;
-        }
-        for why in &self.given_up {
-            write!(f, "\n  given up: {why}")?;
-        }
         if let Some((at_ms, violation)) = &self.violation {
             write!(f, "\n  VIOLATION at {at_ms} ms: {violation}")?;
         }

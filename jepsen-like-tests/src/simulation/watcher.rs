@@ -35,6 +35,7 @@ pub async fn run(member: Member, from: i64, planted: Option<Planted>, tell: impl
             })),
         });
         let mut answers = 0_u64;
+        let mut is_first = true;
         loop {
             let Some(answer) = stream.next().await else { return };
             answers += 1;
@@ -46,10 +47,25 @@ pub async fn run(member: Member, from: i64, planted: Option<Planted>, tell: impl
             if planted == Some(Planted::LostEvent) && answers % 50 == 49 {
                 continue;
             }
-            let changes: Vec<(i64, Change)> = answer.events.iter().filter_map(change).collect();
-            if let Some((last, _)) = changes.last() {
-                start = last + 1;
-                tell(Told::Changes(changes));
+            let mut changes: Vec<(i64, Change)> = answer.events.iter().filter_map(change).collect();
+            let Some((last, _)) = changes.last() else { continue };
+            let last = *last;
+            if planted == Some(Planted::LostDelete) && is_first {
+                let deletions = changes.iter().take_while(|(_, change)| change.value.is_none()).count();
+                changes.drain(..deletions);
+            }
+            is_first = false;
+            start = last + 1;
+            if planted == Some(Planted::DuplicateEvent) && answers % 50 == 49 {
+                tell(Told::Changes(changes.clone()));
+            }
+            tell(Told::Changes(changes));
+            if planted == Some(Planted::BackInTime) && answers % 50 == 49 {
+                start = (last - 2).max(2);
+                break;
+            }
+            if planted == Some(Planted::LostDelete) && answers % 10 == 9 {
+                break;
             }
         }
     }

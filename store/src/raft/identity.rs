@@ -118,6 +118,17 @@ pub enum Refusal {
         /// What the leader counted on.
         acknowledged: u64,
     },
+    /// Somebody else is at its address.
+    #[error(
+        "at an address of member {expected} is member {found}: it took the other's place, and this member has not heard of \
+         it yet; if it never does, check the peer URLs of the members"
+    )]
+    OtherMember {
+        /// Who was meant.
+        expected: MemberId,
+        /// Who answered.
+        found: MemberId,
+    },
     /// The call carries no identity.
     #[error("the peer does not say who it is; is it a client on the peer port?")]
     Nameless,

@@ -37,7 +37,19 @@ pub fn nodes(raft: &RaftHandle) -> Vec<Node> {
 /// Those who vote.
 #[must_use]
 pub fn voters(raft: &RaftHandle) -> BTreeSet<MemberId> {
-    raft.server_metrics().borrow_watched().membership_config.voter_ids().map(MemberId).collect()
+    let (_, sets) = voter_sets(raft);
+    sets.into_iter().flatten().collect()
+}
+
+/// Those who vote, as the log entry with this term and index has it: one set, or two while voters change. More than half
+/// of each set must agree.
+#[must_use]
+pub fn voter_sets(raft: &RaftHandle) -> ((u64, u64), Vec<BTreeSet<MemberId>>) {
+    let server = raft.server_metrics();
+    let server = server.borrow_watched();
+    let from = server.membership_config.log_id().as_ref().map_or((0, 0), |id| (id.leader_id.term, id.index));
+    let sets = server.membership_config.get_joint_config().iter();
+    (from, sets.map(|set| set.iter().copied().map(MemberId).collect()).collect())
 }
 
 /// The term that this member is in; may lag behind the log's, never run ahead of it.

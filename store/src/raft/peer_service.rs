@@ -363,11 +363,9 @@ impl PeerRpc for PeerService {
 }
 
 impl PeerService {
-    /// Whether a member that (re)starts may take part.
+    /// Whether a member that (re)starts may take part. Whom it expected here (`to`) says nothing of it: who was away while
+    /// a member was replaced knows the one that was at this address before.
     fn judge(&self, peer: &Identity, greeting: &wire::Greeting) -> Result<(), Refusal> {
-        if MemberId(greeting.to) != self.peers.own().member {
-            return Err(Refusal::OtherCluster { own: self.peers.own().cluster, peer: peer.cluster });
-        }
         let claim = Claim {
             last_index: greeting.last_log_id.as_ref().map_or(0, |id| id.index),
             term: greeting.vote.as_ref().map_or(0, |vote| vote.term),

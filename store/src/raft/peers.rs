@@ -221,7 +221,7 @@ impl Peers {
         let peer = identity_from(response.metadata())?;
         self.roster.check(&self.own, &peer)?;
         if peer.member != expected {
-            return Err(Refusal::OtherCluster { own: self.own.cluster, peer: peer.cluster }.into());
+            return Err(Refusal::OtherMember { expected, found: peer.member }.into());
         }
         Ok(response.into_inner())
     }

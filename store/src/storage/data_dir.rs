@@ -10,7 +10,7 @@
 //! ```
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -178,15 +178,14 @@ impl DataDir {
     /// # Errors
     /// When it is damaged or newer than this version.
     pub fn identity(&self) -> Result<Option<DiskIdentity>, DataDirError> {
-        let mut text = String::new();
-        match File::open(self.path.join("identity")).and_then(|mut file| file.read_to_string(&mut text)) {
+        let bytes = match std::fs::read(self.path.join("identity")) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(source) => {
                 return Err(DataDirError::Io { dir: self.path.clone(), what: "read the identity", source });
             }
-            Ok(_) => {}
-        }
-        let identity: DiskIdentity = serde_json::from_str(&text)
+            Ok(bytes) => bytes,
+        };
+        let identity: DiskIdentity = serde_json::from_slice(&bytes)
             .map_err(|e| DataDirError::Identity { dir: self.path.clone(), why: e.to_string() })?;
         if identity.format != FORMAT {
             return Err(DataDirError::Format { dir: self.path.clone(), format: identity.format });
@@ -242,8 +241,11 @@ mod tests {
         drop(owner);
         let owner = DataDir::open_existing(dir.path()).unwrap();
         assert!(matches!(DataDir::open(dir.path()), Err(DataDirError::Locked(_))));
-        std::fs::write(dir.path().join("identity"), "{").unwrap();
-        assert!(owner.identity().unwrap_err().to_string().contains("identity file is damaged"));
+        for damaged in [&b"{"[..], b"", b"{\"format\":1,\"clus\xf4er\":1}"] {
+            std::fs::write(dir.path().join("identity"), damaged).unwrap();
+            let error = owner.identity().unwrap_err().to_string();
+            assert!(error.contains("identity file is damaged"), "{error}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! being right.
 
 pub mod committed_is_durable;
+pub mod committed_on_quorum;
 pub mod election_safety;
 pub mod leader_completeness;
 pub mod lease_not_early;
