@@ -100,8 +100,13 @@ struct Reins {
 /// # Errors
 /// When the cluster cannot be started or the record not be kept. What the cluster does wrong is no error but a finding.
 pub async fn run(plan: &Plan, tell: impl Fn(&str)) -> anyhow::Result<Run> {
-    let options =
-        Options::default().fast_elections().flag("--snapshot-count", crate::nemesis::SNAPSHOT_COUNT);
+    let options = Options::default().fast_elections();
+    // Snapshots are synced all the same, and would give back some of what the log lost.
+    let options = if plan.unsafe_no_fsync {
+        options.flag("--unsafe-no-fsync", true)
+    } else {
+        options.flag("--snapshot-count", crate::nemesis::SNAPSHOT_COUNT)
+    };
     let (options, count) = match plan.nemesis {
         Nemesis::Partition => (options.network(Arc::new(Network::build()?)), NETWORK_MEMBERS),
         Nemesis::Network => (options.network(Arc::new(Network::build_routed(plan.seed)?)), MEMBERS),
@@ -128,7 +133,6 @@ pub async fn run(plan: &Plan, tell: impl Fn(&str)) -> anyhow::Result<Run> {
         },
         false => options,
     };
-    let options = if plan.unsafe_no_fsync { options.flag("--unsafe-no-fsync", true) } else { options };
     let mut cluster = Cluster::start(plan.flavor, count, options).await?;
     if plan.unsafe_no_fsync || !plan.flavor.is_barque() {
         // As machines do it by themselves after a while. Without it a power cut leaves nothing that could be started, as

@@ -182,9 +182,9 @@ fn a_sync_hangs_until_the_disk_is_well_or_without_power() {
         let waited = outcome.recv_timeout(Duration::from_millis(50));
         assert_eq!(waited, Err(RecvTimeoutError::Timeout));
         if well {
-            disk.set(Sickness::NONE)
+            disk.set(Sickness::NONE);
         } else {
-            disk.power_off()
+            disk.power_off();
         }
         let expected = if well { Ok(()) } else { Err(Errno::IO) };
         assert_eq!(outcome.recv().unwrap(), expected);
