@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 const CRATES: &[(&str, &str, &[&str])] = &[
     ("proto", "barque-proto", &[]),
     ("store", "barque-store", &["barque-proto"]),
+    ("api", "barque-api", &[]),
     // The administrator's tool speaks the public protocol; of the store it knows `offline`, for files, alone.
     ("kvctl", "kvctl", &["barque-proto", "barque-store"]),
     ("barque", "barque", &["barque-proto", "barque-store"]),
@@ -156,6 +157,7 @@ const PURE: &[(&str, &str)] = &[
     ("store/src/snapshot/format.rs", "bytes only"),
     ("store/src/records/value.rs", "bytes only"),
     ("store/src/records/rewrite_rule.rs", "a decision; time is handed in"),
+    ("api/src/", "the object model"),
     ("kvctl/src/output/go_quote.rs", "text only"),
     ("kvctl/src/output/grid.rs", "text only"),
     ("kvctl/src/output/json.rs", "from answers to text"),
