@@ -1,0 +1,3 @@
+//! The API server: Kubernetes' REST interface over the cluster's store.
+
+pub mod http;
