@@ -1,12 +1,13 @@
 //! Which collections there are and what may be done with each: the table of the built-in ones, and the shape of a row,
 //! which custom ones share. Must never know how a verb is carried out.
 
+pub mod priority;
 mod table;
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-use crate::kind::{GroupVersion, GroupVersionKind, GroupVersionResource};
+use crate::kind::{GroupVersionKind, GroupVersionResource};
 
 pub use table::TableError;
 
@@ -166,22 +167,6 @@ impl Builtin {
         self.by_kind.get(kind)
     }
 
-    /// Groups with their versions, the preferred version first, in the order of the table.
-    #[must_use]
-    pub fn groups(&self) -> Vec<(Arc<str>, Vec<GroupVersion>)> {
-        let mut groups: Vec<(Arc<str>, Vec<GroupVersion>)> = Vec::new();
-        for resource in &self.resources {
-            let version = resource.name.group_version();
-            match groups.iter_mut().find(|(group, _)| *group == version.group) {
-                Some((_, versions)) if versions.contains(&version) => {}
-                // Later versions are newer: they are preferred.
-                Some((_, versions)) => versions.insert(0, version),
-                None => groups.push((version.group.clone(), vec![version])),
-            }
-        }
-        groups
-    }
-
     /// Under which version objects of a collection are stored: collections in several versions share their objects, and
     /// `events` in two groups are the same objects too.
     #[must_use]
@@ -213,15 +198,6 @@ mod tests {
         assert_eq!(eviction.kind, GroupVersionKind::new("policy", "v1", "Eviction"));
         let deployment = GroupVersionKind::new("apps", "v1", "Deployment");
         assert_eq!(&*table.of_kind(&deployment).unwrap().name.resource, "deployments");
-    }
-
-    #[test]
-    fn newer_versions_of_a_group_are_preferred() {
-        let groups = Builtin::table().groups();
-        let autoscaling = groups.iter().find(|(group, _)| &**group == "autoscaling").unwrap();
-        let versions: Vec<_> = autoscaling.1.iter().map(ToString::to_string).collect();
-        assert_eq!(versions, ["autoscaling/v2", "autoscaling/v1"]);
-        assert_eq!(groups[0].0.len(), 0, "core stands first");
     }
 
     #[test]
