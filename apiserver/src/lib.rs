@@ -1,4 +1,5 @@
 //! The API server: Kubernetes' REST interface over the cluster's store.
 
+pub mod authorization;
 pub mod discovery;
 pub mod http;
