@@ -3,3 +3,4 @@
 pub mod authorization;
 pub mod discovery;
 pub mod http;
+pub mod table;
