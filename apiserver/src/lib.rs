@@ -4,4 +4,5 @@ pub mod authorization;
 pub mod defaults;
 pub mod discovery;
 pub mod http;
+pub mod registry;
 pub mod table;
