@@ -5,7 +5,13 @@
 //! [`resources`] and a [`schema`].
 
 pub mod field;
+pub mod int_or_string;
+pub mod ip;
 pub mod kind;
+pub mod names;
+pub mod quantity;
+pub mod resource_version;
 pub mod resources;
 pub mod schema;
 pub mod status;
+pub mod time;
