@@ -5,9 +5,12 @@
 //! [`resources`] and a [`schema`].
 
 pub mod field;
+pub mod field_selector;
 pub mod int_or_string;
 pub mod ip;
 pub mod kind;
+pub mod labels;
+pub mod metadata;
 pub mod names;
 pub mod quantity;
 pub mod resource_version;
