@@ -76,12 +76,15 @@ impl FromStr for FieldSelector {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut terms = split_terms(text);
         terms.sort_unstable();
-        terms
-            .into_iter()
-            .filter(|term| !term.is_empty())
-            .map(|term| read_term(term, text))
-            .collect::<Result<_, _>>()
-            .map(Self)
+        let mut read = Vec::with_capacity(terms.len());
+        for term in terms.into_iter().filter(|term| !term.is_empty()) {
+            let term = read_term(term, text)?;
+            // A term that names nothing asks nothing.
+            if !term.field.is_empty() || !term.value.is_empty() {
+                read.push(term);
+            }
+        }
+        Ok(Self(read))
     }
 }
 

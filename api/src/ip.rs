@@ -1,7 +1,7 @@
 //! Addresses and networks of IP, in Kubernetes' strict sense: one address has one text. Texts that it once let pass are
 //! known too, for fields that are as old. Must never resolve a name.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::IpAddr;
 use std::fmt;
 
 use crate::field::{FieldError, FieldPath};
@@ -79,7 +79,10 @@ pub fn validate_interface_address(value: &str, path: &FieldPath) -> Vec<FieldErr
         return vec![FieldError::invalid(path, value, detail)];
     };
     if is_mapped(cidr.address) {
-        cidr = Cidr { address: cidr.address.to_canonical(), prefix: cidr.prefix.saturating_sub(96) };
+        cidr = Cidr {
+            address: cidr.address.to_canonical(),
+            prefix: if cidr.prefix > 32 { cidr.prefix.saturating_sub(96) } else { cidr.prefix },
+        };
     }
     if cidr.to_string() == value {
         return Vec::new();
@@ -87,28 +90,20 @@ pub fn validate_interface_address(value: &str, path: &FieldPath) -> Vec<FieldErr
     vec![FieldError::invalid(path, value, format!("must be in canonical form (\"{cidr}\")"))]
 }
 
-/// An address, also with zeros before the numbers of IPv4.
+/// An address, also with zeros before its numbers.
 #[must_use]
 pub fn parse_ip(text: &str) -> Option<IpAddr> {
     if let Ok(ip) = text.parse() {
         return Some(ip);
     }
-    let (before, v4) =
-        text.rsplit_once(':').map_or(("", text), |(before, _)| text.split_at(before.len() + 1));
-    let mut octets = Vec::with_capacity(4);
-    for octet in v4.split('.') {
-        if octet.is_empty() || !octet.bytes().all(|byte| byte.is_ascii_digit()) {
-            return None;
-        }
-        let significant = octet.trim_start_matches('0');
-        octets.push(if significant.is_empty() { "0" } else { significant });
+    let mut plain = String::with_capacity(text.len());
+    for part in text.split_inclusive([':', '.']) {
+        let end = part.trim_end_matches([':', '.']).len();
+        let significant = part[..end].trim_start_matches('0');
+        plain.push_str(if significant.is_empty() && end > 0 { "0" } else { significant });
+        plain.push_str(&part[end..]);
     }
-    let v4 = octets.join(".");
-    if before.is_empty() {
-        v4.parse::<Ipv4Addr>().ok().map(IpAddr::V4)
-    } else {
-        format!("{before}{v4}").parse::<Ipv6Addr>().ok().map(IpAddr::V6)
-    }
+    plain.parse().ok()
 }
 
 /// An address and a length, also with zeros before numbers.

@@ -101,7 +101,7 @@ pub fn no_match(words: &str, expression: &str, examples: &[&str]) -> String {
         return format!("{words} (regex used for validation is '{expression}')");
     }
     let examples: Vec<_> = examples.iter().map(|example| format!("'{example}', ")).collect();
-    format!("{words} (e.g. {}regex used for validation is '{expression}')", examples.join("or "))
+    format!("{words} (e.g. {}regex used for validation is '{expression}')", examples.join(" or "))
 }
 
 fn max_bytes(bytes: usize) -> String {
@@ -517,21 +517,21 @@ mod tests {
     fn sentences_are_those_of_kubernetes() {
         let long = "a".repeat(64);
         let label = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must \
-                     start and end with an alphanumeric character (e.g. 'my-name', or '123-abc', regex used for \
+                     start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for \
                      validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
         let subdomain = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or \
                          '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used \
                          for validation is \
                          '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
         let name = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with \
-                    an alphanumeric character (e.g. 'MyName', or 'my.name', or '123-abc', regex used for validation \
+                    an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation \
                     is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
         let key = "a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end \
-                   with an alphanumeric character (e.g. 'MyName', or 'my.name', or '123-abc', regex used for \
+                   with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for \
                    validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix \
                    and '/' (e.g. 'example.com/MyName')";
         let value = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', \
-                     and must start and end with an alphanumeric character (e.g. 'MyValue', or 'my_value', or \
+                     and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value', or \
                      '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
         let prefix = format!("prefix part {subdomain}");
         let table: &[(Check, &str, &[&str])] = &[

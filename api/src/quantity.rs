@@ -601,7 +601,7 @@ mod tests {
             suffix in "(n|u|m||k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|e3|e-3|E12)",
         ) {
             let read = quantity(&format!("{number}.{fraction}{suffix}"));
-            let again = quantity(&Quantity { text: None, ..read.clone() }.to_string());
+            let again = quantity(&read.negated().negated().to_string());
             prop_assert_eq!(&again, &read);
             prop_assert_eq!(read.minus(&again).sign(), 0);
         }

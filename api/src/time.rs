@@ -23,10 +23,27 @@ pub struct MicroTime(i64);
 
 /// A text that is no moment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("parsing time {text:?}{why}")]
+#[error("parsing time {}{why}", Quoted(.text))]
 pub struct TimeError {
     text: String,
     why: String,
+}
+
+/// A text between quotes, as Go's package of time tells it.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"")?;
+        for byte in self.0.bytes() {
+            match byte {
+                b'"' | b'\\' => write!(f, "\\{}", char::from(byte))?,
+                b' '..=0x7f => write!(f, "{}", char::from(byte))?,
+                _ => write!(f, "\\x{byte:02x}")?,
+            }
+        }
+        f.write_str("\"")
+    }
 }
 
 impl Time {
@@ -161,7 +178,7 @@ impl<'a> Reader<'a> {
     }
 
     fn expected(&self, element: &str) -> TimeError {
-        self.error(format!(" as {:?}: cannot parse {:?} as {element:?}", self.layout, self.rest))
+        self.error(format!(" as {:?}: cannot parse {} as {element:?}", self.layout, Quoted(self.rest)))
     }
 
     fn out_of_range(&self, what: &str) -> TimeError {
@@ -211,7 +228,7 @@ impl<'a> Reader<'a> {
         let micros = self.fraction(fraction)?;
         let offset = self.zone()?;
         if !self.rest.is_empty() {
-            return Err(self.error(format!(": extra text: {:?}", self.rest)));
+            return Err(self.error(format!(": extra text: {}", Quoted(self.rest))));
         }
         if day < 1 || day > days_of_month(year, month) {
             return Err(self.out_of_range("day"));

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::Quoted;
+
 const UNITS: &[(&str, u64)] = &[
     ("ns", 1),
     ("us", 1_000),
@@ -21,13 +23,13 @@ pub struct GoDuration(i64);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GoDurationError {
     /// It does not look like one, or is too long.
-    #[error("time: invalid duration {0:?}")]
+    #[error("time: invalid duration {}", Quoted(.0))]
     Invalid(String),
     /// A number has no unit.
-    #[error("time: missing unit in duration {0:?}")]
+    #[error("time: missing unit in duration {}", Quoted(.0))]
     NoUnit(String),
     /// There is no such unit.
-    #[error("time: unknown unit {unit:?} in duration {text:?}")]
+    #[error("time: unknown unit {} in duration {}", Quoted(.unit), Quoted(.text))]
     UnknownUnit {
         /// The unit.
         unit: String,
