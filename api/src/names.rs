@@ -531,7 +531,7 @@ mod tests {
                    validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix \
                    and '/' (e.g. 'example.com/MyName')";
         let value = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', \
-                     and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value', or \
+                     and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or \
                      '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
         let prefix = format!("prefix part {subdomain}");
         let table: &[(Check, &str, &[&str])] = &[
