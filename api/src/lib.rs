@@ -12,6 +12,7 @@ pub mod kind;
 pub mod labels;
 pub mod metadata;
 pub mod names;
+pub mod protobuf;
 pub mod quantity;
 pub mod resource_version;
 pub mod resources;
