@@ -216,6 +216,13 @@ mod tests {
     fn a_frame_is_a_watch_event_with_the_object_in_its_envelope() {
         let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
         let frame = watch_frame("ADDED", &encode_object(&object).unwrap());
+        let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
+        // As Go writes it.
+        assert_eq!(
+            hex,
+            "000000390a05414444454412300a2e6b3873000a0f0a0276311209436f6e6669674d617012130a110a016112001a0022002a00\
+             3200380042001a002200"
+        );
         let (length, event) = frame.split_at(4);
         assert_eq!(u32::from_be_bytes(length.try_into().unwrap()) as usize, event.len());
         let message = Messages::builtin().find("", "v1", "WatchEvent").unwrap();

@@ -39,6 +39,23 @@ mod tests {
     use crate::protobuf::encode_object;
 
     #[test]
+    fn a_list_is_as_go_writes_it() {
+        let item = Messages::builtin()
+            .find("", "v1", "ConfigMap")
+            .unwrap()
+            .encode(&json!({"metadata": {"name": "a"}}));
+        let items = [item.unwrap()];
+        let metadata = json!({"resourceVersion": "7"});
+        let list = encode_list("v1", "ConfigMapList", &metadata, items.iter().map(Vec::as_slice)).unwrap();
+        let hex: String = list.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(
+            hex,
+            "6b3873000a130a027631120d436f6e6669674d61704c697374121e0a070a001201371a0012130a110a016112001a0022002a00\
+             3200380042001a002200"
+        );
+    }
+
+    #[test]
     fn a_list_of_parts_is_the_list_of_the_whole() {
         let items =
             [json!({"metadata": {"name": "a"}}), json!({"metadata": {"name": "b"}, "data": {"k": "v"}})];
