@@ -28,7 +28,7 @@ const MAX_DEPTH: usize = 120;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
     /// A field has a value that its type has not.
-    #[error("{path}: {why}")]
+    #[error("{}: {why}", told(.path))]
     Field {
         /// Where.
         path: FieldPath,
@@ -80,6 +80,10 @@ pub enum DecodeError {
     /// Messages are nested too deep, or leave out so much that they would become far larger than they are.
     #[error("proto: the message is nested too deep or leaves out too much")]
     TooMuch,
+}
+
+fn told(path: &FieldPath) -> String {
+    if *path == FieldPath::root() { "the object".to_owned() } else { path.to_string() }
 }
 
 /// What is wrong inside a message, and the way there, from the inside out.

@@ -271,7 +271,7 @@ mod tests {
         let message = Messages::builtin().of_kind(&GroupVersionKind::new("", "v1", "Pod")).unwrap();
         let container = |field: &str, value: Value| json!({"spec": {"containers": [{}, {field: value}]}});
         let table = [
-            (json!([]), ": expected an object"),
+            (json!([]), "the object: expected an object"),
             (json!({"spec": 1}), "spec: expected an object"),
             (json!({"metadata": {"labels": {"a": 1}}}), "metadata.labels[a]: expected a text"),
             (container("stdin", json!("yes")), "spec.containers[1].stdin: expected a boolean"),
