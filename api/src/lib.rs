@@ -5,7 +5,17 @@
 //! [`resources`] and a [`schema`].
 
 pub mod field;
+pub mod field_selector;
+pub mod int_or_string;
+pub mod ip;
 pub mod kind;
+pub mod labels;
+pub mod metadata;
+pub mod names;
+pub mod protobuf;
+pub mod quantity;
+pub mod resource_version;
 pub mod resources;
 pub mod schema;
 pub mod status;
+pub mod time;
