@@ -5,7 +5,11 @@
 //! [`resources`] and a [`schema`].
 
 pub mod field;
+mod go_text;
 pub mod kind;
+pub mod patch;
 pub mod resources;
 pub mod schema;
 pub mod status;
+#[cfg(test)]
+mod test_schema;
