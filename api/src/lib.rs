@@ -7,6 +7,7 @@
 pub mod field;
 mod go_text;
 pub mod kind;
+pub mod managed_fields;
 pub mod patch;
 pub mod resources;
 pub mod schema;

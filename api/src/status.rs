@@ -91,7 +91,7 @@ pub struct Cause {
     pub field: String,
 }
 
-/// A request that failed.
+/// A request that failed. Small, as every answer of the server may be one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Status {
@@ -99,6 +99,13 @@ pub struct Status {
     pub reason: Reason,
     /// For people.
     pub message: String,
+    /// What else is known.
+    pub details: Box<Details>,
+}
+
+/// What a request that failed was about (`metav1.StatusDetails`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Details {
     /// The object's name, where there is one.
     pub name: String,
     /// Its group.
@@ -117,38 +124,29 @@ impl Status {
     /// A failure that says only why.
     #[must_use]
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            reason,
-            message: message.into(),
-            name: String::new(),
-            group: String::new(),
-            kind: String::new(),
-            uid: String::new(),
-            causes: Vec::new(),
-            retry_after_seconds: 0,
-        }
+        Self { reason, message: message.into(), details: Box::default() }
     }
 
     /// About this object of a collection.
     #[must_use]
     pub fn about(mut self, resource: &GroupResource, name: &str) -> Self {
-        self.group = resource.group.to_string();
-        self.kind = resource.resource.to_string();
-        self.name = name.to_owned();
+        self.details.group = resource.group.to_string();
+        self.details.kind = resource.resource.to_string();
+        self.details.name = name.to_owned();
         self
     }
 
     /// The client may try again after so many seconds.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
-        self.retry_after_seconds = seconds;
+        self.details.retry_after_seconds = seconds;
         self
     }
 
     /// With one more cause.
     #[must_use]
     pub fn because(mut self, reason: &str, message: impl Into<String>, field: &str) -> Self {
-        self.causes.push(Cause {
+        self.details.causes.push(Cause {
             reason: reason.to_owned(),
             message: message.into(),
             field: field.to_owned(),
@@ -202,8 +200,9 @@ impl Status {
             several => format!("[{}]", several.join(", ")),
         };
         let mut status = Self::new(Reason::Invalid, format!("{named} {name:?} is invalid: {told}"));
-        (status.group, status.kind, status.name) =
-            (kind.group.to_string(), kind.kind.to_string(), name.to_owned());
+        status.details.group = kind.group.to_string();
+        status.details.kind = kind.kind.to_string();
+        status.details.name = name.to_owned();
         errors.iter().fold(status, |status, error| {
             status.because(error.fault.reason(), error.message(), &error.path.to_string())
         })
@@ -267,19 +266,20 @@ impl Status {
             "reason": self.reason.to_string(),
             "code": self.reason.code(),
         });
+        let about = &self.details;
         let mut details = serde_json::Map::new();
         for (field, text) in
-            [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)]
+            [("name", &about.name), ("group", &about.group), ("kind", &about.kind), ("uid", &about.uid)]
         {
             if !text.is_empty() {
                 details.insert(field.to_owned(), Value::String(text.clone()));
             }
         }
-        if !self.causes.is_empty() {
-            details.insert("causes".to_owned(), self.causes.iter().map(Cause::to_value).collect());
+        if !about.causes.is_empty() {
+            details.insert("causes".to_owned(), about.causes.iter().map(Cause::to_value).collect());
         }
-        if self.retry_after_seconds > 0 {
-            details.insert("retryAfterSeconds".to_owned(), self.retry_after_seconds.into());
+        if about.retry_after_seconds > 0 {
+            details.insert("retryAfterSeconds".to_owned(), about.retry_after_seconds.into());
         }
         if !details.is_empty() {
             status["details"] = Value::Object(details);

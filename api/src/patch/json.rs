@@ -378,7 +378,7 @@ pub(crate) mod tests {
     fn fails(object: Value, patch: Value, sentence: &str) {
         let error = apply(object, &patch, LIMIT).unwrap_err();
         assert_eq!(error.to_string(), sentence, "{patch}");
-        assert_eq!(error.status().causes[0].message, sentence);
+        assert_eq!(error.status().details.causes[0].message, sentence);
         assert_eq!(error.status().reason.code(), 422);
     }
 
