@@ -13,7 +13,13 @@ pub mod fields_v1;
 mod last_applied;
 pub mod manager_name;
 pub mod path;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod samples;
 pub mod set;
+#[cfg(test)]
+mod tests;
 mod typed;
 mod updater;
 pub mod versions;
