@@ -4,10 +4,11 @@
 //!
 //! From the bottom up: [`path`] and [`set`] are what owners own; [`fields_v1`] is how it is stored; `typed` sees objects
 //! through their schema; [`entries`] are the owners of an object; `updater` moves fields between them; [`field_manager`] is
-//! what a request does.
+//! what a request does. [`scale`] carries owners over to a subresource and back.
 
 mod conflict;
 pub mod entries;
+pub mod entry_check;
 pub mod field_manager;
 pub mod fields_v1;
 mod last_applied;
@@ -17,6 +18,7 @@ pub mod path;
 mod properties;
 #[cfg(test)]
 mod samples;
+pub mod scale;
 pub mod set;
 #[cfg(test)]
 mod tests;

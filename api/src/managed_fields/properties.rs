@@ -142,8 +142,13 @@ proptest! {
             // value in its place.
             if id.operation == Operation::Apply {
                 let own = before.get(id).map(|owned| owned.set.union(&changes.modified)).unwrap_or(changes.modified);
-                for (_, owned) in before.iter().filter(|(other, _)| *other != id) {
-                    let lost = owned.set.leaves().intersection(&changes.removed).recursive_difference(&own);
+                for (other, owned) in before.iter().filter(|(other, _)| *other != id) {
+                    let removed = match other.operation {
+                        Operation::Apply => changes.removed.clone(),
+                        // A map that nobody applied goes with what was in it.
+                        Operation::Update => changes.removed.leaves(),
+                    };
+                    let lost = owned.set.leaves().intersection(&removed).recursive_difference(&own);
                     assert!(lost.is_empty(), "{lost}");
                 }
             }

@@ -313,6 +313,13 @@ fn what_is_applied_as_empty_is_there() {
         .spec(json!({"struct": {}, "labels": {}}))
         .apply("a", json!({"spec": {"struct": {}, "labels": {}}}))
         .owners(json!([["a Apply 02", {"f:spec": {"f:struct": {}, "f:labels": {}}}]]));
+    // Also where somebody else takes away what was in it.
+    let mut story = Story::new();
+    story
+        .apply("a", json!({"spec": {"struct": {"struct": {"value": 1}}}}))
+        .apply("b", json!({"spec": {"struct": {"struct": {}}}}))
+        .apply("a", json!({}))
+        .spec(json!({"struct": {"struct": {}}}));
 }
 
 #[test]

@@ -8,7 +8,9 @@ use serde_json::Value;
 use super::conflict::{Conflict, Conflicts};
 use super::entries::{ManagerId, Managers, Operation, Owned};
 use super::set::FieldSet;
-use super::typed::{Comparison, compare, field_set, merge, reconcile, with_named_fields, without};
+use super::typed::{
+    Comparison, compare, field_set, merge, reconcile, with_emptied_maps, with_named_fields, without,
+};
 use super::versions::{Versions, in_version, shape};
 
 /// Why an apply fails.
@@ -43,13 +45,11 @@ impl Updater<'_> {
         managers: &mut Managers,
     ) -> Result<FieldSet, String> {
         self.reconcile(managers);
-        let changes = self.comparison(live, new, self.api_version)?.unwrap_or_default();
-        match self.take(live, new, managers, None, true) {
-            Ok(()) => Ok(changes.modified.union(&changes.added)),
-            // Nobody is asked.
-            Err(Failure::Conflicts(_)) => Ok(FieldSet::default()),
-            Err(Failure::Conversion(why)) => Err(why),
-        }
+        let own = self.comparison(live, new, self.api_version)?;
+        let mut by_version = BTreeMap::from([(self.api_version.to_owned(), own)]);
+        self.take(live, new, managers, None, &mut by_version)?;
+        let own = by_version.remove(self.api_version).flatten().unwrap_or_default();
+        Ok(own.modified.union(&own.added))
     }
 
     /// Merges `config` into `live`, and takes away what `manager` applied before, does not apply now, and nobody else owns.
@@ -71,13 +71,21 @@ impl Updater<'_> {
         managers.insert(manager.clone(), Owned { set, api_version: self.api_version.to_owned(), time });
         let new = match before {
             Some(before) if !before.set.is_empty() => {
-                let pruned = self.prune(merged, managers, &before)?;
-                // What is empty was taken away, even where it is applied as empty.
+                let mut pruned = self.prune(&merged, managers, &before)?;
+                // What is empty now was taken away, even where it is applied as empty.
+                for (_, owned) in managers.iter().filter(|(id, _)| applied(id)) {
+                    if owned.api_version == self.api_version {
+                        with_emptied_maps(own, &merged, &mut pruned, &owned.set);
+                    }
+                }
                 merge(own, &pruned, config)
             }
             _ => merged,
         };
-        self.take(live, &new, managers, Some(manager), force)?;
+        let conflicts = self.take(live, &new, managers, Some(manager), &mut BTreeMap::new())?;
+        if !force && !conflicts.is_empty() {
+            return Err(Failure::Conflicts(Conflicts(conflicts)));
+        }
         Ok((!super::path::same(live, &new)).then_some(new))
     }
 
@@ -104,17 +112,16 @@ impl Updater<'_> {
         Ok(Some(changes.without(&self.reset_of(api_version))))
     }
 
-    /// Takes what changes from all owners but `writer`. Without force what others own must stay; what goes is taken from them
-    /// in any case.
+    /// Takes what changes, and what goes, from all owners but `writer`. What they owned of what changes: conflicts, if nobody
+    /// asked them. `by_version` is what is known of the changes, and grows.
     fn take(
         &self,
         live: &Value,
         new: &Value,
         managers: &mut Managers,
         writer: Option<&ManagerId>,
-        force: bool,
-    ) -> Result<(), Failure> {
-        let mut by_version: BTreeMap<String, Option<Comparison>> = BTreeMap::new();
+        by_version: &mut BTreeMap<String, Option<Comparison>>,
+    ) -> Result<Vec<Conflict>, String> {
         let mut left = Managers::new();
         let mut conflicts = Vec::new();
         for (id, owned) in managers.iter() {
@@ -132,30 +139,31 @@ impl Updater<'_> {
             let set = owned.set.difference(&taken).difference(&changes.removed);
             left.insert(id.clone(), Owned { set, ..owned.clone() });
         }
-        if !force && !conflicts.is_empty() {
-            return Err(Failure::Conflicts(Conflicts(conflicts)));
-        }
         left.retain(|_, owned| !owned.set.is_empty());
         *managers = left;
-        Ok(())
+        Ok(conflicts)
     }
 
     /// Takes away what was applied before and nobody owns now.
-    fn prune(&self, merged: Value, managers: &Managers, before: &Owned) -> Result<Value, String> {
+    fn prune(&self, merged: &Value, managers: &Managers, before: &Owned) -> Result<Value, String> {
         let version = before.api_version.as_str();
-        let Some(converted) = in_version(self.versions, &merged, version)? else { return Ok(merged) };
+        let Some(converted) = in_version(self.versions, merged, version)? else {
+            return Ok(merged.clone());
+        };
         let converted = converted.into_owned();
         let own = shape(self.versions, version);
         let last = with_named_fields(&before.set, Some(own));
         let pruned = without(own, &converted, &last);
         let pruned = self.with_owned_items(&converted, pruned, version, managers)?;
         // What was not applied before stays, whoever owns it.
-        let Some(pruned) = in_version(self.versions, &pruned, version)? else { return Ok(merged) };
+        let Some(pruned) = in_version(self.versions, &pruned, version)? else {
+            return Ok(merged.clone());
+        };
         let named = |object: &Value| with_named_fields(&field_set(own, object), Some(own));
         let gone = named(&converted).difference(&named(&pruned)).intersection(&last);
         let pruned = without(own, &converted, &gone);
         let pruned = in_version(self.versions, &pruned, self.api_version)?.map(std::borrow::Cow::into_owned);
-        Ok(pruned.unwrap_or(merged))
+        Ok(pruned.unwrap_or_else(|| merged.clone()))
     }
 
     /// Puts back what anybody owns now, first in the words of the version of `pruned`, in which nothing can fail to convert.

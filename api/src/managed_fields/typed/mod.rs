@@ -17,7 +17,7 @@ pub(crate) use self::compare::{Comparison, compare};
 pub(crate) use self::extract::{field_set, with_named_fields};
 pub(crate) use self::merge::merge;
 pub(crate) use self::reconcile::reconcile;
-pub(crate) use self::remove::without;
+pub(crate) use self::remove::{with_emptied_maps, without};
 pub(crate) use self::shape::Shape;
 pub(crate) use self::validate::{Strictness, validate};
 
