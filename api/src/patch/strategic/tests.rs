@@ -438,6 +438,8 @@ mod properties {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn the_patch_of_a_difference_gives_the_target(from in any_item(), to in any_item()) {
             let patch = difference(&from, &to);
