@@ -58,7 +58,8 @@ pub struct FieldManager<'a> {
 
 impl FieldManager<'_> {
     /// The owners after any write that is not an apply, entered into `new`, which is otherwise what will be stored: defaulted,
-    /// with fields that the request cannot change as they are in `live`. `live` is null for an object that is created.
+    /// with fields that the request cannot change as they are in `live`. `live` is null for an object that is created, or what
+    /// every object of the kind holds, which nobody owns then.
     ///
     /// An object whose owners cannot be told keeps those it had.
     #[must_use]

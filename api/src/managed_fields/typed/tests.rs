@@ -1,3 +1,5 @@
+//! Paths, changes, merges and errors of small objects, one line each.
+
 use serde_json::{Value, json};
 
 use super::shape::Shape;

@@ -1,3 +1,5 @@
+//! The examples of the RFC, the habits and sentences of API servers, and patches of differences.
+
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -1,3 +1,5 @@
+//! What each directive does, in which order items come to stand, and the sentence for everything that can be wrong.
+
 use std::sync::LazyLock;
 
 use serde_json::json;
