@@ -19,3 +19,12 @@ pub mod resources;
 pub mod schema;
 pub mod status;
 pub mod time;
+mod go_text;
+pub mod kind;
+pub mod managed_fields;
+pub mod patch;
+pub mod resources;
+pub mod schema;
+pub mod status;
+#[cfg(test)]
+mod test_schema;
