@@ -6,12 +6,15 @@
 
 pub mod field;
 pub mod field_selector;
+mod go_text;
 pub mod int_or_string;
 pub mod ip;
 pub mod kind;
 pub mod labels;
+pub mod managed_fields;
 pub mod metadata;
 pub mod names;
+pub mod patch;
 pub mod protobuf;
 pub mod quantity;
 pub mod resource_version;
@@ -19,12 +22,6 @@ pub mod resources;
 pub mod schema;
 pub mod status;
 pub mod time;
-mod go_text;
-pub mod kind;
-pub mod managed_fields;
-pub mod patch;
-pub mod resources;
-pub mod schema;
-pub mod status;
+
 #[cfg(test)]
 mod test_schema;

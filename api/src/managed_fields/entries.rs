@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use chrono::{DateTime, SecondsFormat};
 use serde_json::{Map, Value, json};
 
 use super::fields_v1::{self, FieldsV1Error};
 use super::set::FieldSet;
+use crate::time::Time;
 
 /// How an owner came by its fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,8 +70,8 @@ pub struct Owned {
     pub set: FieldSet,
     /// The version it wrote in last.
     pub api_version: String,
-    /// When it changed anything last, in seconds since 1970.
-    pub time: Option<i64>,
+    /// When it changed anything last.
+    pub time: Option<Time>,
 }
 
 /// The owners of an object.
@@ -139,11 +139,7 @@ fn decode_entry(place: usize, entry: &Value) -> Result<(ManagerId, Owned), Manag
     }
     let time = match text("time")? {
         "" => None,
-        time => Some(
-            DateTime::parse_from_rfc3339(time)
-                .map_err(|_| ManagedFieldsError::Time(time.to_owned(), place))?
-                .timestamp(),
-        ),
+        time => Some(Time::parse(time).map_err(|_| ManagedFieldsError::Time(time.to_owned(), place))?),
     };
     let set = entry.get("fieldsV1").map(fields_v1::decode).transpose()?.unwrap_or_default();
     let id = ManagerId::new(text("manager")?, operation, api_version, text("subresource")?);
@@ -177,7 +173,7 @@ fn encode(managers: &Managers) -> Value {
     sorted.sort_by(|(one, one_owns), (other, other_owns)| {
         one.operation
             .cmp(&other.operation)
-            .then_with(|| one_owns.time.unwrap_or(0).cmp(&other_owns.time.unwrap_or(0)))
+            .then_with(|| one_owns.time.cmp(&other_owns.time))
             .then_with(|| one.manager.cmp(&other.manager))
             .then_with(|| one_owns.api_version.cmp(&other_owns.api_version))
             .then_with(|| one.subresource.cmp(&other.subresource))
@@ -194,8 +190,8 @@ fn encode_entry(id: &ManagerId, owned: &Owned) -> Value {
     }
     entry.insert("operation".to_owned(), id.operation.to_string().into());
     entry.insert("apiVersion".to_owned(), owned.api_version.as_str().into());
-    if let Some(time) = owned.time.and_then(|seconds| DateTime::from_timestamp(seconds, 0)) {
-        entry.insert("time".to_owned(), time.to_rfc3339_opts(SecondsFormat::Secs, true).into());
+    if let Some(time) = owned.time {
+        entry.insert("time".to_owned(), time.to_string().into());
     }
     entry.insert("fieldsType".to_owned(), "FieldsV1".into());
     entry.insert("fieldsV1".to_owned(), fields_v1::encode(&owned.set));

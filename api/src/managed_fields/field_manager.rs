@@ -2,9 +2,7 @@
 //! are handed in. Must never default, prune or validate the object itself.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
 
-use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 
 use super::conflict::Conflicts;
@@ -16,6 +14,7 @@ use super::updater::{Failure, Updater, applied};
 use super::versions::{Versions, shape};
 use crate::kind::GroupVersionKind;
 use crate::status::{Reason, Status};
+use crate::time::Time;
 
 /// How many owners that did not apply are kept apart.
 const UPDATE_MANAGERS_MAX: usize = 10;
@@ -53,7 +52,7 @@ pub struct FieldManager<'a> {
     /// that subresource.
     pub reset: &'a BTreeMap<String, FieldSet>,
     /// Now.
-    pub now: SystemTime,
+    pub now: Time,
 }
 
 impl FieldManager<'_> {
@@ -137,7 +136,7 @@ impl FieldManager<'_> {
         let mut object = match new {
             Some(new) => {
                 if let Some(owned) = managers.get_mut(&id) {
-                    owned.time = Some(self.now());
+                    owned.time = Some(self.now);
                 }
                 new
             }
@@ -168,7 +167,7 @@ impl FieldManager<'_> {
                 Some(before) => before.set.union(&changed),
                 None => changed,
             };
-            managers.insert(id, Owned { set, api_version, time: Some(self.now()) });
+            managers.insert(id, Owned { set, api_version, time: Some(self.now) });
         }
         cap(managers);
         Ok(())
@@ -233,10 +232,6 @@ impl FieldManager<'_> {
         self.kind.group_version().to_string()
     }
 
-    fn now(&self) -> i64 {
-        DateTime::<Utc>::from(self.now).timestamp()
-    }
-
     fn id(&self, manager: &str, operation: Operation) -> ManagerId {
         let manager = if manager.is_empty() { "unknown" } else { manager };
         ManagerId::new(manager, operation, &self.api_version(), self.subresource)
@@ -286,7 +281,7 @@ fn cap(managers: &mut Managers) {
     if count <= UPDATE_MANAGERS_MAX {
         return;
     }
-    writers.sort_by_cached_key(|id| (managers.get(id).and_then(|owned| owned.time).unwrap_or(0), id.clone()));
+    writers.sort_by_cached_key(|id| (managers.get(id).and_then(|owned| owned.time), id.clone()));
     // The first of a version alone keeps its name.
     let mut first_of: BTreeMap<String, ManagerId> = BTreeMap::new();
     for id in writers {

@@ -1,7 +1,6 @@
 //! What holds for any requests to any object.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -12,6 +11,7 @@ use super::typed::{compare, field_set, merge, with_named_fields, without};
 use super::versions::shape;
 use super::{FieldManager, FieldSet};
 use crate::kind::GroupVersionKind;
+use crate::time::Time;
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
@@ -29,7 +29,7 @@ fn run(requests: &[(bool, usize, Value)], mut seen: impl FnMut(&Value, &Value, &
     let versions = samples::versions("object");
     let mut live = Value::Null;
     for (second, (apply, name, spec)) in (1..).zip(requests) {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+        let now = Time::of_unix(second);
         let manager = FieldManager { kind: &kind, subresource: "", versions: &versions, reset: &reset, now };
         let (name, written) = (NAMES[*name], object(spec));
         let (new, id) = if *apply {

@@ -1,7 +1,6 @@
 //! Stories of requests that change one object.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -9,11 +8,12 @@ use super::samples::{self, VERSION};
 use super::{AlikeVersions, FieldManager, FieldSet, LAST_APPLIED, keep_times_of_unchanged};
 use crate::kind::GroupVersionKind;
 use crate::status::Status;
+use crate::time::Time;
 
 /// An object and how it is written to; each request comes a minute after the one before.
 struct Story {
     object: Value,
-    minute: u64,
+    minute: i64,
     versions: AlikeVersions<'static>,
     kind: GroupVersionKind,
     subresource: &'static str,
@@ -38,7 +38,7 @@ impl Story {
             subresource: self.subresource,
             versions: &self.versions,
             reset: &self.reset,
-            now: SystemTime::UNIX_EPOCH + Duration::from_secs(60 * self.minute),
+            now: Time::of_unix(60 * self.minute),
         }
     }
 

@@ -3,6 +3,7 @@
 
 use barque_api::kind::GroupResource;
 use barque_api::status::Status;
+use barque_api::time::Time;
 use serde_json::{Value, json};
 
 /// What becomes of the objects that an object owns.
@@ -75,7 +76,7 @@ pub fn plan(
     resource: &GroupResource,
     manner: Manner,
     options: &DeleteOptions,
-    now: jiff::Timestamp,
+    now: Time,
 ) -> Result<Deletion, Status> {
     check_preconditions(object, resource, options)?;
     let finalizers = finalizers(object, manner, options);
@@ -97,7 +98,7 @@ pub fn plan(
     {
         metadata["generation"] = (generation + 1).into();
     }
-    metadata["deletionTimestamp"] = seconds_of(grace.until).into();
+    metadata["deletionTimestamp"] = grace.until.to_string().into();
     metadata["deletionGracePeriodSeconds"] = grace.seconds.into();
     Ok(if marked == *object { Deletion::Pending } else { Deletion::Mark(marked) })
 }
@@ -157,23 +158,23 @@ fn finalizers(object: &Value, manner: Manner, options: &DeleteOptions) -> Vec<St
 /// How long an object still has.
 struct Grace {
     seconds: i64,
-    until: jiff::Timestamp,
+    until: Time,
 }
 
 impl Grace {
     /// No time: what a kind without grace periods has, and what an object has that waits for its finalizers.
-    fn none(object: &Value, now: jiff::Timestamp) -> Self {
+    fn none(object: &Value, now: Time) -> Self {
         Self { seconds: 0, until: deletion_time(object).unwrap_or(now) }
     }
 }
 
-fn grace(pod: &Value, options: &DeleteOptions, now: jiff::Timestamp) -> Grace {
+fn grace(pod: &Value, options: &DeleteOptions, now: Time) -> Grace {
     let metadata = &pod["metadata"];
     if let Some(until) = deletion_time(pod) {
         let standing = metadata.get("deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or_default();
         // Once it is on its way its time can only be made shorter.
         let seconds = options.grace_period_seconds.map_or(standing, |wanted| wanted.max(0).min(standing));
-        return Grace { seconds, until: shifted(until, seconds - standing) };
+        return Grace { seconds, until: until.plus_seconds(seconds - standing) };
     }
     let spec = pod["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(30);
     let wanted = options.grace_period_seconds.unwrap_or(spec);
@@ -186,21 +187,11 @@ fn grace(pod: &Value, options: &DeleteOptions, now: jiff::Timestamp) -> Grace {
         ..0 => 1,
         other => other,
     };
-    Grace { seconds, until: shifted(now, seconds) }
+    Grace { seconds, until: now.plus_seconds(seconds) }
 }
 
-fn deletion_time(object: &Value) -> Option<jiff::Timestamp> {
-    object["metadata"]["deletionTimestamp"].as_str()?.parse().ok()
-}
-
-/// Later by so many seconds; the same when that is no time at all.
-fn shifted(time: jiff::Timestamp, seconds: i64) -> jiff::Timestamp {
-    time.checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(time)
-}
-
-/// In whole seconds, as objects carry times.
-fn seconds_of(time: jiff::Timestamp) -> String {
-    format!("{time:.0}")
+fn deletion_time(object: &Value) -> Option<Time> {
+    Time::parse(object["metadata"]["deletionTimestamp"].as_str()?).ok()
 }
 
 #[cfg(test)]
@@ -216,7 +207,7 @@ mod tests {
         options: &DeleteOptions,
     ) -> Result<Deletion, Status> {
         let resource = GroupResource::new(group, resource);
-        plan(&object, &resource, Manner::of(&resource), options, NOON.parse().unwrap())
+        plan(&object, &resource, Manner::of(&resource), options, Time::parse(NOON).unwrap())
     }
 
     fn options(seconds: impl Into<Option<i64>>) -> DeleteOptions {

@@ -1,5 +1,6 @@
 //! How values of an object become text: fields by their path, ages, selectors, lists that are cut. Must never know a kind.
 
+use barque_api::time::Time;
 use serde_json::{Map, Value};
 
 use super::age::human_duration;
@@ -15,7 +16,7 @@ impl Now {
     /// From a text such as `2026-01-02T12:00:00Z`; nothing when it is no time.
     #[must_use]
     pub fn of(text: &str) -> Option<Self> {
-        Some(Self { seconds: text.parse::<jiff::Timestamp>().ok()?.as_second() })
+        Some(Self { seconds: Time::parse(text).ok()?.unix() })
     }
 
     /// How long ago the time at this place was; `<unknown>` when there is none.
