@@ -8,7 +8,7 @@ use schemars::generate::SchemaSettings;
 
 use super::facts;
 use super::kinds;
-use super::model::{Definitions, Schema, SchemaRef, Type};
+use super::model::{Definitions, Schema, SchemaRef, Type, View};
 use super::read::{Texts, read};
 use crate::field::FieldPath;
 use crate::kind::GroupVersionKind;
@@ -174,6 +174,13 @@ fn type_fields(object: Option<&Schema>) -> BTreeMap<Arc<str>, SchemaRef> {
 }
 
 impl BuiltinSchemas {
+    /// The schema of every object's metadata.
+    #[must_use]
+    pub fn object_meta(&self) -> View<'_> {
+        let view = self.definitions.view("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
+        view.expect("every object refers to it")
+    }
+
     /// `apiVersion` and `kind` as every object has them.
     #[must_use]
     pub fn type_fields(&self) -> BTreeMap<Arc<str>, SchemaRef> {
