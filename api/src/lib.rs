@@ -6,6 +6,7 @@
 
 pub mod field;
 pub mod kind;
+pub mod openapi;
 pub mod resources;
 pub mod schema;
 pub mod status;

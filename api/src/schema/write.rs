@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::model::{ListType, MapType, Rule, Schema, SchemaRef};
+use super::model::{ListType, MapType, Rule, Schema, SchemaRef, Type};
 
 /// The version of OpenAPI that a schema is written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ fn texts(schema: &Schema, json: &mut Map<String, Value>) {
 }
 
 fn structure(schema: &Schema, dialect: Dialect, json: &mut Map<String, Value>) {
-    set_some(json, "type", schema.kind.map(super::model::Type::name));
+    set_some(json, "type", schema.kind.map(Type::name));
     if !schema.properties.is_empty() {
         let properties: Map<String, Value> =
             schema.properties.iter().map(|(name, one)| (name.to_string(), write_ref(one, dialect))).collect();
@@ -127,13 +127,15 @@ fn v2_structure(schema: &Schema, json: &mut Map<String, Value>) {
         ..Schema::default()
     };
     if any_fields {
-        plain.kind = plain.kind.filter(|_| {
-            !schema.nullable
-                && !matches!(schema.kind, Some(super::model::Type::Object | super::model::Type::Array))
-        });
-    } else {
+        plain.kind = plain
+            .kind
+            .filter(|_| !schema.nullable && !matches!(schema.kind, Some(Type::Object | Type::Array)));
+    } else if plain.kind.is_some() {
         plain.properties.clone_from(&schema.properties);
         plain.items.clone_from(&schema.items);
+    }
+    if plain.items.is_none() {
+        plain.kind = plain.kind.filter(|kind| *kind != Type::Array);
     }
     // What may be null may be missing for readers who know no null.
     let nullable = |one: &SchemaRef| match one {
@@ -148,8 +150,8 @@ fn v2_structure(schema: &Schema, json: &mut Map<String, Value>) {
 }
 
 /// What is one of several scalars is written as text.
-fn scalar_of(one_of: &[Schema]) -> Option<super::model::Type> {
-    let text = super::model::Type::String;
+fn scalar_of(one_of: &[Schema]) -> Option<Type> {
+    let text = Type::String;
     one_of.iter().any(|one| one.kind == Some(text)).then_some(text)
 }
 
