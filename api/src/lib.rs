@@ -4,6 +4,8 @@
 //! An object is a [`serde_json::Value`] (built-in and custom kinds alike); what a kind is follows from data: a row in
 //! [`resources`] and a [`schema`].
 
+pub mod cel;
+pub mod custom_schema;
 pub mod field;
 pub mod kind;
 pub mod openapi;

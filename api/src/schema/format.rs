@@ -7,7 +7,7 @@ use super::pattern::compile;
 
 /// Whether a text has this format; everything has a format that is not known.
 #[must_use]
-pub(super) fn fits(format: &str, text: &str) -> bool {
+pub(crate) fn fits(format: &str, text: &str) -> bool {
     match &*format.replace('-', "") {
         "bsonobjectid" => text.len() == 24 && text.bytes().all(|byte| byte.is_ascii_hexdigit()),
         "uri" => is_request_uri(text),
@@ -171,13 +171,13 @@ fn is_date_time(text: &str) -> bool {
 
 /// How long a duration is that Go reads (`1h30m`), or one in words (`3 days`), in nanoseconds.
 #[must_use]
-pub(super) fn duration_nanos(text: &str) -> Option<i64> {
+pub(crate) fn duration_nanos(text: &str) -> Option<i64> {
     go_duration_nanos(text).or_else(|| duration_in_words(text))
 }
 
 /// How long a duration is as Go writes it: `1h30m`, `-1.5s`, `0`.
 #[must_use]
-pub(super) fn go_duration_nanos(text: &str) -> Option<i64> {
+pub(crate) fn go_duration_nanos(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.strip_prefix(['-', '+']) {
         Some(rest) => (text.starts_with('-'), rest),
         None => (false, text),

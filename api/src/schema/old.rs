@@ -9,13 +9,13 @@ use super::model::{ListType, View};
 
 /// The old value of a field.
 #[must_use]
-pub(super) fn old_field<'a>(old: Option<&'a Value>, name: &str) -> Option<&'a Value> {
+pub(crate) fn old_field<'a>(old: Option<&'a Value>, name: &str) -> Option<&'a Value> {
     old?.get(name)
 }
 
 /// The old value of an item of a list whose items have keys.
 #[must_use]
-pub(super) fn old_item<'a>(list: View<'_>, old: Option<&'a Value>, item: &Value) -> Option<&'a Value> {
+pub(crate) fn old_item<'a>(list: View<'_>, old: Option<&'a Value>, item: &Value) -> Option<&'a Value> {
     let ListType::Map(keys) = list.list_type() else { return None };
     old?.as_array()?.iter().find(|one| same_keys(list, keys, one, item))
 }

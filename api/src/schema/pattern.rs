@@ -18,15 +18,13 @@ static COMPILED: LazyLock<RwLock<HashMap<Arc<str>, Regex>>> = LazyLock::new(RwLo
 ///
 /// # Errors
 /// When it is no regular expression; the text says why.
-pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
+pub(crate) fn compile(pattern: &str) -> Result<Regex, String> {
     if let Some(compiled) = COMPILED.read().ok().and_then(|kept| kept.get(pattern).cloned()) {
         return Ok(compiled);
     }
     let translated = translate(pattern)?;
-    let compiled = regex::RegexBuilder::new(&translated)
-        .size_limit(32 << 20)
-        .build()
-        .map_err(|error| format!("error parsing regexp: {}", last_line(&error)))?;
+    let compiled =
+        Regex::new(&translated).map_err(|error| format!("error parsing regexp: {}", last_line(&error)))?;
     if let Ok(mut kept) = COMPILED.write() {
         if kept.len() >= KEPT {
             kept.clear();
@@ -34,6 +32,11 @@ pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
         kept.insert(pattern.into(), compiled.clone());
     }
     Ok(compiled)
+}
+
+/// Whether a pattern was compiled before, and is still kept.
+pub(crate) fn is_kept(pattern: &str) -> bool {
+    COMPILED.read().is_ok_and(|kept| kept.contains_key(pattern))
 }
 
 fn last_line(error: &regex::Error) -> String {

@@ -72,7 +72,7 @@ pub(super) fn field_exists(schema: &Props<'_>, path: &str) -> bool {
 }
 
 /// The place that a path in a rule leads to, from the value that the rule judges.
-pub(in crate::schema) fn field_at(from: &FieldPath, schema: &Schema, path: &str) -> FieldPath {
+pub(crate) fn field_at(from: &FieldPath, schema: &Schema, path: &str) -> FieldPath {
     let mut here = Some(schema);
     let mut at = from.clone();
     for step in steps(path).unwrap_or_default() {

@@ -18,7 +18,7 @@ use super::read::{Texts, read};
 use crate::field::{FieldError, FieldPath};
 use props::{Props, is_set};
 
-pub(super) use json_path::field_at;
+pub(crate) use json_path::field_at;
 
 /// What may stand at the root of a schema when its status is a subresource, in the words of the message.
 const AT_ROOT_WITH_STATUS: &[(&str, &str)] = &[
