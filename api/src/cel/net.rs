@@ -1,6 +1,6 @@
 //! URLs, addresses and networks in expressions. Must never resolve a name.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::machine::EvalError;

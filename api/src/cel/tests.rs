@@ -1,3 +1,5 @@
+//! What expressions give, what they cost, and how rules of schemas read to users.
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -1,8 +1,8 @@
 //! Values of expressions. What comes from an object is read where it lies, with the types of its schema. Must never hold a
 //! value in a form that its schema does not say.
 
+use core::net::IpAddr;
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::{Map, Number, Value};

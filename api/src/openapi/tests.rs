@@ -1,3 +1,5 @@
+//! Documents as clients read them: complete, with what kubectl looks for, and the same in protobuf.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Formats of strings (`date-time`, `uuid`, `cidr`) as Kubernetes checks them. What is not known is not checked. Must never
 //! look at anything but the text.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use super::pattern::compile;
 

@@ -1,3 +1,5 @@
+//! Sentences and paths of schemas that are refused.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Sentences and paths of values that are wrong, and updates that are excused.
+
 use serde_json::json;
 
 use super::*;
