@@ -4,6 +4,8 @@
 //! An object is a [`serde_json::Value`] (built-in and custom kinds alike); what a kind is follows from data: a row in
 //! [`resources`] and a [`schema`].
 
+pub mod cel;
+pub mod custom_schema;
 pub mod field;
 pub mod field_selector;
 mod go_text;
@@ -14,6 +16,7 @@ pub mod labels;
 pub mod managed_fields;
 pub mod metadata;
 pub mod names;
+pub mod openapi;
 pub mod patch;
 pub mod protobuf;
 pub mod quantity;

@@ -239,6 +239,12 @@ impl<'a> View<'a> {
         self.follow(self.schema.items.as_ref()?)
     }
 
+    /// Another schema of the same definitions: an alternative of this one, say.
+    #[must_use]
+    pub fn beside(self, schema: &'a Schema) -> Self {
+        self.definitions.view_of(schema)
+    }
+
     fn follow(self, to: &'a SchemaRef) -> Option<Self> {
         let (field, schema) = match to {
             SchemaRef::Named(name, field) => (field, self.definitions.get(name)?),
