@@ -111,6 +111,8 @@ pub struct Status {
     pub causes: Vec<Cause>,
     /// When to try again, in seconds; 0 does not say.
     pub retry_after_seconds: u32,
+    /// How to go on with a list that is too old, at another revision; mostly empty.
+    pub continue_token: String,
 }
 
 impl Status {
@@ -126,6 +128,7 @@ impl Status {
             uid: String::new(),
             causes: Vec::new(),
             retry_after_seconds: 0,
+            continue_token: String::new(),
         }
     }
 
@@ -142,6 +145,13 @@ impl Status {
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_seconds = seconds;
+        self
+    }
+
+    /// The list can be gone on with like this.
+    #[must_use]
+    pub fn go_on_with(mut self, continue_token: String) -> Self {
+        self.continue_token = continue_token;
         self
     }
 
@@ -267,6 +277,9 @@ impl Status {
             "reason": self.reason.to_string(),
             "code": self.reason.code(),
         });
+        if !self.continue_token.is_empty() {
+            status["metadata"]["continue"] = Value::String(self.continue_token.clone());
+        }
         let mut details = serde_json::Map::new();
         for (field, text) in
             [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)]
@@ -356,5 +369,7 @@ mod tests {
             })
         );
         assert!(Status::no_such_path().to_value().get("details").is_none());
+        let expired = Status::expired("too old").go_on_with("t".to_owned()).to_value();
+        assert_eq!(expired["metadata"], json!({"continue": "t"}));
     }
 }
