@@ -1,7 +1,8 @@
 //! The narrow waist between the API server and whatever keeps its objects: keys, bytes and revisions.
 //!
-//! Four ways behind it: [`member`] is the store in this process, [`etcd`] is any etcd v3 endpoint, [`memory`] is for
-//! tests and fuzzing; `contract` says in tests what all of them promise. Must never know what the bytes mean.
+//! Three ways behind it: [`member`] is the store in this process, [`etcd`] is any etcd v3 endpoints, [`memory`] is for
+//! tests and fuzzing; `contract` says in tests what all of them promise. [`encryption`] goes around any of them. Must
+//! never know what the bytes mean.
 
 pub mod encryption;
 pub mod error;

@@ -257,7 +257,7 @@ mod tests {
             (list("7", EXACT, 0, ""), At::Exactly(seven)),
             (list("", "", 5, &token.encode(b"/p/")), At::Exactly(seven)),
             (list("0", "", 0, &token.encode(b"/p/")), At::Exactly(seven)),
-            (list("", "", 5, &Continue { revision: None, ..token.clone() }.encode(b"/p/")), At::Newest),
+            (list("", "", 5, &Continue { revision: None, ..token }.encode(b"/p/")), At::Newest),
         ];
         for (query, at) in table {
             let plan = plan_list(&query, b"/p/").unwrap();
