@@ -2,6 +2,7 @@
 
 mod lists;
 mod property;
+mod threads;
 mod watches;
 
 use std::sync::Arc;
