@@ -118,6 +118,8 @@ pub struct Details {
     pub causes: Vec<Cause>,
     /// When to try again, in seconds; 0 does not say.
     pub retry_after_seconds: u32,
+    /// How to go on with a list that is too old, at another revision; mostly empty.
+    pub continue_token: String,
 }
 
 impl Status {
@@ -140,6 +142,13 @@ impl Status {
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.details.retry_after_seconds = seconds;
+        self
+    }
+
+    /// The list can be gone on with like this.
+    #[must_use]
+    pub fn go_on_with(mut self, continue_token: String) -> Self {
+        self.details.continue_token = continue_token;
         self
     }
 
@@ -267,6 +276,9 @@ impl Status {
             "code": self.reason.code(),
         });
         let about = &self.details;
+        if !about.continue_token.is_empty() {
+            status["metadata"]["continue"] = Value::String(about.continue_token.clone());
+        }
         let mut details = serde_json::Map::new();
         for (field, text) in
             [("name", &about.name), ("group", &about.group), ("kind", &about.kind), ("uid", &about.uid)]
@@ -356,5 +368,7 @@ mod tests {
             })
         );
         assert!(Status::no_such_path().to_value().get("details").is_none());
+        let expired = Status::expired("too old").go_on_with("t".to_owned()).to_value();
+        assert_eq!(expired["metadata"], json!({"continue": "t"}));
     }
 }
