@@ -64,10 +64,19 @@ async fn watch_all(cache: &WatchCache<Memory>, selection: &Selection, count: usi
     for _ in 0..count {
         let mut watcher = cache.watch(&query, selection, None).await.expect("the cache is ready");
         // One look makes it live.
-        let _ = tokio::time::timeout(Duration::ZERO, watcher.next()).await;
+        let _ = ready(&mut watcher).await;
         watchers.push(watcher);
     }
     watchers
+}
+
+/// What is told without waiting for it.
+async fn ready(watcher: &mut Watcher) -> Option<Told> {
+    tokio::select! {
+        biased;
+        told = watcher.next() => told,
+        () = std::future::ready(()) => None,
+    }
 }
 
 fn main() {
@@ -149,9 +158,7 @@ async fn dispatch(
         let one = ListQuery { limit: 1, ..ListQuery::default() };
         let _ = cache.list(&one, &Selection::default()).await;
         for watcher in &mut *watchers {
-            while let Ok(Some(Told::Object { kind, object, revision, event })) =
-                tokio::time::timeout(Duration::ZERO, watcher.next()).await
-            {
+            while let Some(Told::Object { kind, object, revision, event }) = ready(watcher).await {
                 told += 1;
                 if let Some(event) = event {
                     let frame = event.frame(Form(0), kind, || {
