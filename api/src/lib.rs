@@ -1,0 +1,30 @@
+//! The object model of a Kubernetes-compatible cluster: which resources there are, what their objects look like, how they
+//! are named, selected, compared and changed. Pure code: must never do I/O, read a clock, or know who serves or uses it.
+//!
+//! An object is a [`serde_json::Value`] (built-in and custom kinds alike); what a kind is follows from data: a row in
+//! [`resources`] and a [`schema`].
+
+pub mod cel;
+pub mod custom_schema;
+pub mod field;
+pub mod field_selector;
+mod go_text;
+pub mod int_or_string;
+pub mod ip;
+pub mod kind;
+pub mod labels;
+pub mod managed_fields;
+pub mod metadata;
+pub mod names;
+pub mod openapi;
+pub mod patch;
+pub mod protobuf;
+pub mod quantity;
+pub mod resource_version;
+pub mod resources;
+pub mod schema;
+pub mod status;
+pub mod time;
+
+#[cfg(test)]
+mod test_schema;

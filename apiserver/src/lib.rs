@@ -1,0 +1,13 @@
+//! The API server: what stands between the clients of a cluster and its store. Must never know controllers, scheduler or
+//! agent.
+//!
+//! [`storage`] is the narrow waist over the store; [`watch_cache`] serves lists and watches without asking it.
+
+pub mod authorization;
+pub mod defaults;
+pub mod discovery;
+pub mod http;
+pub mod registry;
+pub mod storage;
+pub mod table;
+pub mod watch_cache;
