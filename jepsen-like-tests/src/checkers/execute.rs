@@ -290,7 +290,7 @@ mod tests {
             (0, Selection { max_create_revision: 3, ..all.clone() }, ("a1 c2", 3, false)),
             (0, Selection { min_create_revision: 4, ..all.clone() }, ("b2", 3, false)),
             (0, Selection { keys_only: true, ..all.clone() }, ("a b c", 3, false)),
-            (2, Selection { count_only: true, ..all.clone() }, ("", 3, false)),
+            (2, Selection { count_only: true, ..all }, ("", 3, false)),
         ] {
             let (text, count, more) = expected;
             assert_eq!(keys(limit, selection.clone()), (text.to_owned(), count, more), "{selection:?}");

@@ -61,6 +61,7 @@ pub(crate) async fn in_process() -> Running {
         corrupt_check: None,
         snapshots: SnapshotRule { entries: 10_000, keep_log_bytes: 1 << 20 },
         backups: None,
+        unsafe_no_fsync: false,
         metrics: Arc::new(Metrics::new()),
         machine: Arc::new(ThisMachine::new(None)),
     };

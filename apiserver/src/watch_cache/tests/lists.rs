@@ -122,7 +122,7 @@ async fn a_state_that_has_not_come_is_waited_for() {
             late.message,
             format!("Too large resource version: {}, current: {revision}", revision.0 + 1)
         );
-        assert_eq!(late.causes[0].reason, "ResourceVersionTooLarge");
+        assert_eq!(late.details.causes[0].reason, "ResourceVersionTooLarge");
         assert!(began.elapsed() >= Duration::from_secs(3));
     }
     let query = at(revision.0 + 1, "NotOlderThan");

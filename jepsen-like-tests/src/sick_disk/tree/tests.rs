@@ -23,8 +23,8 @@ fn content(tree: &mut Tree, path: &str) -> Option<Vec<u8>> {
 /// What a program does, and what is there after the power was gone.
 #[test]
 fn what_is_left_after_a_power_cut() {
-    type Program = fn(&mut Tree);
-    let table: [(&str, Program, &[(&str, &str)]); 9] = [
+    type Case = (&'static str, fn(&mut Tree), &'static [(&'static str, &'static str)]);
+    let table: [Case; 9] = [
         ("nothing is synced", |t| t.create(Inode::ROOT, "a".as_ref(), 0).map(drop).unwrap(), &[]),
         (
             "content is synced, the name is not",
