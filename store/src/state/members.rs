@@ -27,7 +27,7 @@ impl MemberTable {
     /// Takes what a member tells; whether that is new. A member that was removed, or one on another data
     /// directory than before, is not believed.
     pub fn publish(&mut self, member: PublishedMember) -> bool {
-        if self.removed.contains(&member.id) {
+        if self.was_removed(member.id) {
             return false;
         }
         match self.published.get(&member.id) {
@@ -43,6 +43,12 @@ impl MemberTable {
     pub fn remove(&mut self, id: MemberId) -> bool {
         self.published.remove(&id);
         self.removed.insert(id)
+    }
+
+    /// Whether this one was a member and is none any more.
+    #[must_use]
+    pub fn was_removed(&self, id: MemberId) -> bool {
+        self.removed.contains(&id)
     }
 
     /// What a member told.

@@ -194,9 +194,10 @@ impl State {
 
     fn alarm(&mut self, raise: bool, member: MemberId, kind: AlarmKind) {
         let before = self.alarms.len();
-        if raise {
+        // What a member asked for may arrive after its removal, and nobody would end its alarm then.
+        if raise && !self.members.was_removed(member) {
             self.alarms.insert((member, kind));
-        } else {
+        } else if !raise {
             self.alarms.retain(|&(m, k)| k != kind || (member.0 != 0 && m != member));
         }
         self.effects.members_or_alarms |= self.alarms.len() != before;
@@ -457,5 +458,10 @@ mod tests {
         state.remember_removed([MemberId(2)]);
         assert_eq!(state.alarms().iter().copied().collect::<Vec<_>>(), [(MemberId(3), AlarmKind::Corrupt)]);
         assert!(state.take_effects().members_or_alarms);
+        // It was asked for before, and comes late.
+        let late = Command::Alarm { raise: true, member: MemberId(2), kind: AlarmKind::NoSpace };
+        state.apply(1, &late).unwrap();
+        assert_eq!(state.alarms().len(), 1);
+        assert!(!state.take_effects().members_or_alarms);
     }
 }
