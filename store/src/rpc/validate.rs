@@ -101,9 +101,12 @@ pub(super) fn is_read_only(request: &TxnRequest) -> bool {
     ops(request).all(|op| matches!(op.request, Some(Request::RequestRange(_))))
 }
 
-/// Whether every operation is a range that is content with what this member has.
+/// Whether every operation is a range that is content with what this member has. A transaction without operations never
+/// said so: its comparisons are fresh (etcd answers them by what the member has).
 pub(super) fn is_serializable(request: &TxnRequest) -> bool {
-    ops(request).all(|op| matches!(&op.request, Some(Request::RequestRange(range)) if range.serializable))
+    ops(request).next().is_some()
+        && ops(request)
+            .all(|op| matches!(&op.request, Some(Request::RequestRange(range)) if range.serializable))
 }
 
 fn ops(request: &TxnRequest) -> impl Iterator<Item = &RequestOp> {
@@ -374,7 +377,7 @@ mod tests {
             op(Request::RequestRange(RangeRequest { key: "a".into(), serializable, ..Default::default() }))
         };
         let table = [
-            (TxnRequest::default(), true, true),
+            (TxnRequest::default(), true, false),
             (
                 TxnRequest { success: vec![read(true)], failure: vec![read(true)], ..Default::default() },
                 true,
