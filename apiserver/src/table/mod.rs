@@ -28,7 +28,7 @@ pub enum IncludeObject {
     Object,
 }
 
-/// The cells of one object of a built-in kind, one for each of its [`columns`].
+/// The cells of one object of a built-in kind, one for each of its [`columns()`].
 #[must_use]
 pub fn cells(group: &str, kind: &str, object: &Value, now: Now) -> Vec<Value> {
     let found = workloads::cells(group, kind, object, now)
