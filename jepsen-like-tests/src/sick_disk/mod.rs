@@ -28,8 +28,7 @@ use guard::UnmountGuard;
 use loss::Loss;
 pub use shell::Counts;
 use shell::{Shared, Shell, WAITING_SYNCS};
-use sickness::{FullBelow, Sickness};
-use tree::Tree;
+use sickness::Sickness;
 
 /// Where the kernel takes file systems from.
 const DEVICE: &str = "/dev/fuse";
@@ -94,11 +93,6 @@ impl SickDisk {
         self.shared.change(|state| state.sickness = sickness);
     }
 
-    /// Takes the space for one directory away, or gives it back.
-    pub fn set_full_below(&self, full: Option<FullBelow>) {
-        self.shared.change(|state| state.full_below = full);
-    }
-
     /// From here on nothing is done any more: everything fails, syncs that are under way too.
     pub fn power_off(&self) {
         self.shared.change(|state| state.power = false);
@@ -116,11 +110,6 @@ impl SickDisk {
     /// Makes everything durable that was written so far, as the machine does by itself after some time.
     pub fn write_back(&self) {
         self.shared.lock().tree.write_back();
-    }
-
-    /// Looks at what is on it, or damages that.
-    pub fn with_tree<T>(&self, work: impl FnOnce(&mut Tree) -> T) -> T {
-        work(&mut self.shared.lock().tree)
     }
 
     /// What it was asked for.

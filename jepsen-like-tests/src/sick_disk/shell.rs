@@ -20,7 +20,7 @@ use fuser::{
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::sickness::{FullBelow, Sickness, Syncs, Writes};
+use super::sickness::{Sickness, Syncs, Writes};
 use super::tree::{Attributes, Inode, Kind, Tree};
 
 /// Nothing is remembered by the kernel.
@@ -37,7 +37,6 @@ type Listing = Vec<(OsString, Inode, Kind)>;
 pub(super) struct State {
     pub(super) tree: Tree,
     pub(super) sickness: Sickness,
-    pub(super) full_below: Option<FullBelow>,
     /// Without it everything fails.
     pub(super) power: bool,
     /// Since the mount.
@@ -69,7 +68,6 @@ impl Shared {
         let state = State {
             tree: Tree::default(),
             sickness: Sickness::NONE,
-            full_below: None,
             power: true,
             counts: Counts::default(),
             listings: BTreeMap::new(),
@@ -121,26 +119,13 @@ impl State {
         }
     }
 
-    /// For what takes space in a file or directory.
-    fn writable(&mut self, inode: Inode) -> Result<&mut Tree, Errno> {
-        if let Some(error) = self.sickness.write_error().or_else(|| self.has_no_space_for(inode)) {
+    /// For what takes space.
+    fn writable(&mut self) -> Result<&mut Tree, Errno> {
+        if let Some(error) = self.sickness.write_error() {
             self.counts.refused += 1;
             return Err(error);
         }
         self.powered()
-    }
-
-    fn has_no_space_for(&mut self, inode: Inode) -> Option<Errno> {
-        let full = self.full_below.as_mut()?;
-        let directory = self.tree.at(&full.directory).ok()?;
-        if !self.tree.is_below(inode, directory) {
-            return None;
-        }
-        if full.spared == 0 {
-            return Some(Errno::NOSPC);
-        }
-        full.spared -= 1;
-        None
     }
 
     fn sync(&mut self, inode: Inode) -> Result<(), Errno> {
@@ -226,13 +211,9 @@ fn opened_flags() -> FopenFlags {
 
 impl Shell {
     /// Does something with the tree, and tells of what came of it.
-    fn made(
-        &self,
-        parent: INodeNo,
-        make: impl FnOnce(&mut Tree) -> Result<Inode, Errno>,
-    ) -> Result<Attributes, Errno> {
+    fn made(&self, make: impl FnOnce(&mut Tree) -> Result<Inode, Errno>) -> Result<Attributes, Errno> {
         let mut state = self.shared.lock();
-        let tree = state.writable(Inode(parent.0))?;
+        let tree = state.writable()?;
         let inode = make(tree)?;
         tree.attributes(inode)
     }
@@ -298,7 +279,7 @@ impl Filesystem for Shell {
             if let Some(length) = size {
                 // Making it shorter takes no space.
                 let longer = length > state.tree.attributes(inode)?.length;
-                let tree = if longer { state.writable(inode)? } else { state.powered()? };
+                let tree = if longer { state.writable()? } else { state.powered()? };
                 tree.resize(inode, length)?;
             }
             let tree = state.powered()?;
@@ -311,7 +292,7 @@ impl Filesystem for Shell {
     }
 
     fn mkdir(&self, _: &Request, parent: INodeNo, name: &OsStr, bits: u32, umask: u32, reply: ReplyEntry) {
-        entry(reply, self.made(parent, |tree| tree.make_directory(Inode(parent.0), name, mode(bits, umask))));
+        entry(reply, self.made(|tree| tree.make_directory(Inode(parent.0), name, mode(bits, umask))));
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -367,7 +348,7 @@ impl Filesystem for Shell {
         reply: ReplyCreate,
     ) {
         let exclusive = OFlags::from_bits_retain(flags.cast_unsigned()).contains(OFlags::EXCL);
-        let created = self.made(parent, |tree| {
+        let created = self.made(|tree| {
             let made = match tree.create(Inode(parent.0), name, mode(bits, umask)) {
                 Err(Errno::EXIST) if !exclusive => tree.lookup(Inode(parent.0), name)?,
                 other => other?,
@@ -419,7 +400,7 @@ impl Filesystem for Shell {
         reply: ReplyWrite,
     ) {
         let mut state = self.shared.lock();
-        match state.writable(Inode(ino.0)).and_then(|tree| tree.write(Inode(ino.0), offset, data)) {
+        match state.writable().and_then(|tree| tree.write(Inode(ino.0), offset, data)) {
             Ok(()) => {
                 state.counts.writes += 1;
                 // The kernel never sends more than a few MiB.
@@ -440,7 +421,7 @@ impl Filesystem for Shell {
         reply: ReplyEmpty,
     ) {
         let allocate = |state: &mut State| {
-            let tree = state.writable(Inode(ino.0))?;
+            let tree = state.writable()?;
             if mode != 0 {
                 return Err(Errno::OPNOTSUPP);
             }

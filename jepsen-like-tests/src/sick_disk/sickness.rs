@@ -1,7 +1,6 @@
 //! What a disk does wrong, as switches.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -85,15 +84,6 @@ impl Sickness {
     pub fn is_deadly(self) -> bool {
         self.syncs == Syncs::Fail || self.writes != Writes::Work
     }
-}
-
-/// A disk without space for what is below one directory: as if that were the one to fill it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FullBelow {
-    /// Where; it need not be there yet.
-    pub directory: PathBuf,
-    /// Writes and new names that there still is space for.
-    pub spared: u64,
 }
 
 impl fmt::Display for Sickness {

@@ -432,33 +432,6 @@ impl Tree {
         path.iter().try_fold(Inode::ROOT, |parent, name| self.lookup(parent, name))
     }
 
-    /// Whether a file or directory is below another, or is that.
-    pub fn is_below(&mut self, inode: Inode, directory: Inode) -> bool {
-        let mut found = vec![directory];
-        while let Some(at) = found.pop() {
-            if at == inode {
-                return true;
-            }
-            if let Ok(directory) = self.directory(at) {
-                found.extend(directory.now.values());
-            }
-        }
-        false
-    }
-
-    /// Damages a byte of a file, in memory and on the disk.
-    ///
-    /// # Errors
-    /// When the file ends before.
-    pub fn flip(&mut self, inode: Inode, offset: u64, mask: u8) -> Result<(), Errno> {
-        let file = self.file(inode)?;
-        *file.now.get_mut(index(offset)).ok_or(Errno::INVAL)? ^= mask;
-        if let Some(byte) = file.durable.get_mut(index(offset)) {
-            *byte ^= mask;
-        }
-        Ok(())
-    }
-
     /// Bytes in memory.
     #[must_use]
     pub fn bytes(&self) -> u64 {

@@ -192,30 +192,4 @@ fn refusals_are_those_of_the_system() {
     assert_eq!(tree.rename(root, "a".as_ref(), "d".as_ref()), Err(Errno::ISDIR));
     assert_eq!(tree.rename(root, "d".as_ref(), "a".as_ref()), Err(Errno::NOTDIR));
     assert_eq!(tree.rename(root, "a".as_ref(), "a".as_ref()), Ok(()));
-    assert_eq!(tree.flip(a, 0, 1), Err(Errno::INVAL));
-}
-
-#[test]
-fn what_is_below_a_directory() {
-    let mut tree = Tree::default();
-    let a = create(&mut tree, "a");
-    let d = tree.make_directory(Inode::ROOT, "d".as_ref(), 0o755).unwrap();
-    let e = tree.make_directory(d, "e".as_ref(), 0o755).unwrap();
-    let inside = tree.create(e, "inside".as_ref(), 0o644).unwrap();
-    for (inode, below_d) in [(a, false), (Inode::ROOT, false), (d, true), (e, true), (inside, true)] {
-        assert_eq!(tree.is_below(inode, d), below_d, "{inode:?}");
-        assert!(tree.is_below(inode, Inode::ROOT), "{inode:?}");
-    }
-}
-
-#[test]
-fn damage_is_on_the_disk_and_in_memory() {
-    let mut tree = Tree::default();
-    let a = create(&mut tree, "a");
-    tree.write(a, 0, &[1, 1]).unwrap();
-    tree.write_back();
-    tree.flip(a, 1, 0x80).unwrap();
-    assert_eq!(content(&mut tree, "a").unwrap(), [1, 0x81]);
-    cut(&mut tree, Loss::Everything);
-    assert_eq!(content(&mut tree, "a").unwrap(), [1, 0x81]);
 }
