@@ -11,7 +11,7 @@ const MAX_DEPTH: u32 = 64;
 const SPACES: &[&str] = &["base64", "cel", "format", "ip", "math", "optional", "sets"];
 
 /// Names that mean nothing, so that they may come to mean something.
-const RESERVED: &[&str] = &[
+pub(super) const RESERVED: &[&str] = &[
     "as",
     "break",
     "const",

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde_json::{Map, Number, Value};
 
 use super::net::Url;
+use super::parser::RESERVED;
 use crate::schema::{Type, View};
 
 /// A value; `'a` is how long the objects live that it may come from.
@@ -230,31 +231,9 @@ fn typed_text<'a>(text: &'a str, view: Option<View<'_>>) -> Val<'a> {
 
 /// The name of a field that an expression names: `a__dash__b` is `a-b`.
 pub(super) fn unescape(name: &str) -> String {
-    const RESERVED: &[&str] = &[
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ];
+    const LITERALS: &[&str] = &["true", "false", "null", "in"];
     let inner = name.strip_prefix("__").and_then(|name| name.strip_suffix("__"));
-    if let Some(word) = inner.filter(|word| RESERVED.contains(word)) {
+    if let Some(word) = inner.filter(|word| LITERALS.contains(word) || RESERVED.contains(word)) {
         return word.to_owned();
     }
     let mut out = String::with_capacity(name.len());

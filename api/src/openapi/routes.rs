@@ -46,6 +46,16 @@ impl Route {
     pub(super) fn of_one(&self) -> bool {
         self.path.contains("/{name}")
     }
+
+    /// The parts of the path that a request fills in, each with what it means.
+    pub(super) fn path_parameters(&self) -> Vec<(&'static str, &'static str)> {
+        let parts = [
+            (self.of_one(), "name", "name of the object"),
+            (self.in_namespace(), "namespace", "object name and auth scope, such as for teams and projects"),
+            (self.path.ends_with("/{path}"), "path", "path to the resource"),
+        ];
+        parts.into_iter().filter(|(there, ..)| *there).map(|(_, name, meaning)| (name, meaning)).collect()
+    }
 }
 
 /// All that can be done with a collection and what hangs below its objects, path by path.

@@ -60,16 +60,9 @@ fn path_item(route: &Route) -> Value {
         json!({"in": "path", "name": name, "required": true, "type": "string", "uniqueItems": true,
             "description": description})
     };
-    let mut parameters = Vec::new();
-    if route.of_one() {
-        parameters.push(in_path("name", "name of the object"));
-    }
-    if route.in_namespace() {
-        parameters.push(in_path("namespace", "object name and auth scope, such as for teams and projects"));
-    }
-    if route.path.ends_with("/{path}") {
-        parameters.push(in_path("path", "path to the resource"));
-    }
+    let parameters = route.path_parameters();
+    let parameters: Vec<Value> =
+        parameters.into_iter().map(|(name, meaning)| in_path(name, meaning)).collect();
     if parameters.is_empty() { json!({}) } else { json!({ "parameters": parameters }) }
 }
 
