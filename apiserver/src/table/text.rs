@@ -1,5 +1,6 @@
 //! How values of an object become text: fields by their path, ages, selectors, lists that are cut. Must never know a kind.
 
+use barque_api::labels::Selector;
 use barque_api::time::Time;
 use serde_json::{Map, Value};
 
@@ -103,29 +104,15 @@ pub(super) fn labels(object: &Value, pointer: &str) -> Value {
     joined(pairs.iter().map(String::as_str)).unwrap_or_else(|| "<none>".to_owned()).into()
 }
 
-/// A label selector as `a=b,c in (d,e),!f`, by key; `<none>` when it is empty.
+/// The label selector at this place as users write it; `<none>` when it is empty.
 pub(super) fn selector(object: &Value, pointer: &str) -> Value {
-    let mut parts: Vec<(&str, String)> = Vec::new();
-    for (key, value) in map(object, &format!("{pointer}/matchLabels")).into_iter().flatten() {
-        parts.push((key, format!("{key}={}", value.as_str().unwrap_or_default())));
+    let told = Selector::of_object(object.pointer(pointer)).map(|selector| selector.to_string());
+    match told {
+        Ok(told) if told.is_empty() => "<none>".into(),
+        Ok(told) => told.into(),
+        // Only an object that was never validated has one.
+        Err(_) => "<error>".into(),
     }
-    for part in items(object, &format!("{pointer}/matchExpressions")) {
-        let key = words(part, "/key");
-        let mut values: Vec<&str> = items(part, "/values").iter().filter_map(Value::as_str).collect();
-        values.sort_unstable();
-        let values = values.join(",");
-        parts.push((
-            key,
-            match words(part, "/operator") {
-                "In" => format!("{key} in ({values})"),
-                "NotIn" => format!("{key} notin ({values})"),
-                "DoesNotExist" => format!("!{key}"),
-                _ => key.to_owned(),
-            },
-        ));
-    }
-    parts.sort_by(|a, b| a.0.cmp(b.0));
-    joined(parts.iter().map(|(_, text)| text.as_str())).unwrap_or_else(|| "<none>".to_owned()).into()
 }
 
 /// Names and images of the containers in the list at this place.
