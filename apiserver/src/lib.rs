@@ -3,11 +3,13 @@
 //!
 //! [`storage`] is the narrow waist over the store; [`watch_cache`] serves lists and watches without asking it.
 
+pub mod admission;
 pub mod authorization;
 pub mod defaults;
 pub mod discovery;
 pub mod http;
 pub mod registry;
+pub mod server;
 pub mod storage;
 pub mod table;
 pub mod watch_cache;

@@ -1,4 +1,15 @@
 //! The REST front: what requests mean and in which form they are answered. Must never know how objects are stored.
 
+pub mod answer;
+pub mod body;
+pub mod compression;
+pub mod documents;
+pub mod handler;
+pub mod health;
 pub mod negotiation;
+pub mod parameters;
 pub mod request_info;
+pub mod serve;
+pub mod verbs;
+pub mod views;
+pub mod watches;

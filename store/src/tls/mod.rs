@@ -14,8 +14,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
-use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{WantsServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier};
 use thiserror::Error;
 
 pub use self::client_name::ClientName;
@@ -114,6 +116,22 @@ impl ServerTls {
         Ok(Self(Reloading::load(files.clone(), server_config)?))
     }
 
+    /// Reads certificate and key; `verifier` judges the certificates of callers, whatever the files say of authorities.
+    ///
+    /// # Errors
+    /// A file is missing or cannot be used.
+    pub fn with_verifier(files: &TlsFiles, verifier: Arc<dyn ClientCertVerifier>) -> Result<Self, TlsError> {
+        let make = move |files: &TlsFiles, material: &Material| {
+            let provider = provider();
+            let Some(certified) = material.certified_key(files, &provider)? else {
+                return Err(TlsError::NoServerCertificate);
+            };
+            let builder = versions(provider).with_client_cert_verifier(Arc::clone(&verifier));
+            Ok(finish(builder, certified))
+        };
+        Ok(Self(Reloading::load(files.clone(), make)?))
+    }
+
     /// The configuration for one connection: the current files, or the last good ones.
     #[must_use]
     pub fn current(&self) -> Arc<ServerConfig> {
@@ -152,9 +170,7 @@ fn server_config(files: &TlsFiles, material: &Material) -> Result<ServerConfig, 
     let Some(certified) = material.certified_key(files, &provider)? else {
         return Err(TlsError::NoServerCertificate);
     };
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .expect("ring has both versions");
+    let builder = versions(Arc::clone(&provider));
     let builder = match trusted(files, material)? {
         Some((file, roots)) => {
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
@@ -164,9 +180,19 @@ fn server_config(files: &TlsFiles, material: &Material) -> Result<ServerConfig, 
         }
         None => builder.with_no_client_auth(),
     };
+    Ok(finish(builder, certified))
+}
+
+fn versions(provider: Arc<CryptoProvider>) -> ConfigBuilder<ServerConfig, WantsVerifier> {
+    ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .expect("ring has both versions")
+}
+
+fn finish(builder: ConfigBuilder<ServerConfig, WantsServerCert>, certified: CertifiedKey) -> ServerConfig {
     let mut config = builder.with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certified)));
     config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
-    Ok(config)
+    config
 }
 
 fn client_config(files: &TlsFiles, material: &Material) -> Result<ClientConfig, TlsError> {

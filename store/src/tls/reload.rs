@@ -47,10 +47,13 @@ struct Seen {
     material: Option<Material>,
 }
 
+/// What makes a value of files.
+type Make<T> = Box<dyn Fn(&TlsFiles, &Material) -> Result<T, TlsError> + Send + Sync>;
+
 /// The value that a function makes of files, made again when they change.
 pub(super) struct Reloading<T> {
     files: TlsFiles,
-    make: fn(&TlsFiles, &Material) -> Result<T, TlsError>,
+    make: Make<T>,
     current: ArcSwap<T>,
     seen: Mutex<Seen>,
 }
@@ -64,7 +67,7 @@ impl<T> fmt::Debug for Reloading<T> {
 impl<T> Reloading<T> {
     pub(super) fn load(
         files: TlsFiles,
-        make: fn(&TlsFiles, &Material) -> Result<T, TlsError>,
+        make: impl Fn(&TlsFiles, &Material) -> Result<T, TlsError> + Send + Sync + 'static,
     ) -> Result<Self, TlsError> {
         // Before reading: a change in between is seen as one at the next look.
         let (stamps, settled) = look(&files);
@@ -72,7 +75,7 @@ impl<T> Reloading<T> {
         let current = ArcSwap::from_pointee(make(&files, &material)?);
         Ok(Self {
             files,
-            make,
+            make: Box::new(make),
             current,
             seen: Mutex::new(Seen { stamps, settled, material: Some(material) }),
         })

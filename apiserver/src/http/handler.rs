@@ -1,0 +1,245 @@
+//! The way of every request: who asks, whether they may, what it is about, and the answer, in the order of Kubernetes'
+//! filters. Must never do what a filter refused.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use barque_api::status::{Reason, Status};
+use barque_api::time::{GoDuration, Time};
+use bytes::Bytes;
+use futures::FutureExt as _;
+use http::header::{ACCEPT, HeaderName};
+use http::{HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
+
+use super::answer::{self, Body};
+use super::documents::{self, Documents};
+use super::health::{self, Check};
+use super::negotiation::{self, Offer};
+use super::parameters::Parameters;
+use super::request_info::{RequestInfo, ResourceRequest, request_info};
+use super::serve::{Handler, Peer};
+use super::verbs::{self, Call};
+use super::{body, compression};
+use crate::authorization::User;
+use crate::registry::pipeline::Pipeline;
+use crate::registry::uid::new_uid;
+use crate::storage::Storage;
+
+/// Requests that are no watch and no stream are answered within this time.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
+
+/// What requests are answered with.
+pub struct Parts<S: Storage> {
+    /// Writes objects, and knows them all.
+    pub pipeline: Pipeline<S>,
+    /// Where clients inside of the cluster find this server, as host and port.
+    pub address: String,
+    /// Watches end at this.
+    pub stop: CancellationToken,
+}
+
+struct Inner<S: Storage> {
+    parts: Parts<S>,
+    documents: Documents,
+}
+
+/// See the module's description. Cloning copies a pointer.
+pub struct ApiHandler<S: Storage>(Arc<Inner<S>>);
+
+impl<S: Storage> Clone for ApiHandler<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S: Storage> Handler for ApiHandler<S> {
+    async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+        let id = request.headers().get("audit-id").cloned();
+        let id = id.filter(|id| id.len() <= 64).or_else(|| HeaderValue::from_str(&new_uid()).ok());
+        // A fault in one request must not take the connection's others with it.
+        let answered = std::panic::AssertUnwindSafe(self.answer(request, peer)).catch_unwind().await;
+        let mut response = answered.unwrap_or_else(|_| {
+            tracing::error!("a request's handler panicked");
+            answer::failure(&Status::internal("the request could not be handled"), None)
+        });
+        if let Some(id) = id {
+            response.headers_mut().insert(HeaderName::from_static("audit-id"), id);
+        }
+        response
+    }
+}
+
+impl<S: Storage> ApiHandler<S> {
+    /// Answers with these.
+    #[must_use]
+    pub fn new(parts: Parts<S>) -> Self {
+        Self(Arc::new(Inner { parts, documents: Documents::default() }))
+    }
+
+    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let parameters = Parameters::of(head.uri.query().unwrap_or_default());
+        let path = head.uri.path();
+        let info = request_info(head.method.as_str(), path, parameters.of_verb());
+        let accept = head.headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+        let form = negotiation::accepted(accept, Offer { protobuf: true, views: false });
+        let gzip = compression::accepts(&head.headers);
+
+        let asked = Asked { head: &head, parameters: &parameters, info: &info, peer: &peer };
+        let answered = self.within_deadline(&asked, body).await;
+        let is_watch = matches!(&info, RequestInfo::Resource(resource) if is_long_running(resource));
+        match answered {
+            Ok(response) if gzip && !is_watch => compression::compress(response),
+            Ok(response) => response,
+            Err(status) => answer::failure(&status, form),
+        }
+    }
+
+    async fn within_deadline(&self, asked: &Asked<'_>, body: Incoming) -> Result<Response<Body>, Status> {
+        if matches!(asked.info, RequestInfo::Resource(resource) if is_long_running(resource)) {
+            return self.filtered(asked, body).await;
+        }
+        let seconds = asked.parameters.text("timeout");
+        let deadline = go_seconds(seconds).filter(|wanted| *wanted < REQUEST_DEADLINE);
+        let deadline = deadline.unwrap_or(REQUEST_DEADLINE);
+        match tokio::time::timeout(deadline, self.filtered(asked, body)).await {
+            Ok(answered) => answered,
+            Err(_) => Err(Status::new(
+                Reason::Timeout,
+                "Timeout: request did not complete within the allotted timeout",
+            )),
+        }
+    }
+
+    async fn filtered(&self, asked: &Asked<'_>, body: Incoming) -> Result<Response<Body>, Status> {
+        let user = self.user(asked).await?;
+        match asked.info {
+            RequestInfo::Other { path, .. } => self.other(asked, path).await,
+            RequestInfo::Resource(resource) => {
+                let body = body::read(body).await?;
+                self.resource(asked, resource, &user, body).await
+            }
+        }
+    }
+
+    async fn user(&self, asked: &Asked<'_>) -> Result<User, Status> {
+        let _ = asked.peer;
+        Ok(User { name: "admin".into(), groups: vec!["system:masters".into()], ..User::default() })
+    }
+
+    async fn other(&self, asked: &Asked<'_>, path: &str) -> Result<Response<Body>, Status> {
+        let method = &asked.head.method;
+        if method != http::Method::GET && method != http::Method::HEAD {
+            return Err(Status::no_such_path());
+        }
+        let catalog = self.0.parts.pipeline.collections.catalog();
+        let document = documents::Asked {
+            path,
+            parameters: asked.parameters,
+            headers: &asked.head.headers,
+            address: &self.0.parts.address,
+        };
+        if let Some(response) = self.0.documents.answer(document, &catalog)? {
+            return Ok(response);
+        }
+        let first = path.trim_matches('/').split('/').next().unwrap_or_default();
+        if ["livez", "readyz", "healthz"].contains(&first)
+            && let Some(response) = health::answer(path, asked.parameters, &self.checks(first).await)
+        {
+            return Ok(response);
+        }
+        Ok(answer::text(StatusCode::NOT_FOUND, "404 page not found\n"))
+    }
+
+    /// What is looked at to tell whether this server serves.
+    async fn checks(&self, endpoint: &str) -> Vec<Check> {
+        let mut checks = vec![Check { name: "ping", failure: None }, Check { name: "log", failure: None }];
+        let storage = self.0.parts.pipeline.collections.storage();
+        let read = tokio::time::timeout(Duration::from_secs(2), storage.current_revision()).await;
+        checks.push(Check {
+            name: "etcd",
+            failure: match read {
+                Ok(Ok(_)) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some("the store does not answer".to_owned()),
+            },
+        });
+        if endpoint != "livez" {
+            let catalog = self.0.parts.pipeline.collections.catalog();
+            let waits = catalog.endpoints.iter().filter_map(|one| one.collection.as_ref());
+            let waits: Vec<_> = waits
+                .filter(|one| one.cache.revision().is_none())
+                .map(|one| one.resource.to_string())
+                .collect();
+            checks.push(Check {
+                name: "informer-sync",
+                failure: (!waits.is_empty()).then(|| format!("not listed yet: {}", waits.join(", "))),
+            });
+            let stops = self.0.parts.stop.is_cancelled();
+            let failure = stops.then(|| "process is shutting down".to_owned());
+            checks.push(Check { name: "shutdown", failure });
+        }
+        checks
+    }
+
+    async fn resource(
+        &self,
+        asked: &Asked<'_>,
+        info: &ResourceRequest,
+        user: &User,
+        body: Bytes,
+    ) -> Result<Response<Body>, Status> {
+        let catalog = self.0.parts.pipeline.collections.catalog();
+        let endpoint = catalog.named(&info.resource).ok_or_else(Status::no_such_path)?;
+        let call = Call {
+            info,
+            endpoint,
+            user,
+            parameters: asked.parameters,
+            headers: &asked.head.headers,
+            body,
+            now: now(),
+            stop: &self.0.parts.stop,
+        };
+        let mut warnings = Vec::new();
+        let answered = verbs::carry_out(&call, &self.0.parts.pipeline, &mut warnings).await;
+        let mut response = match answered {
+            Ok(response) => response,
+            Err(status) => {
+                let accept = asked.head.headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+                let form = negotiation::accepted(accept, Offer { protobuf: true, views: false });
+                answer::failure(&status, form)
+            }
+        };
+        answer::warn(&mut response, &warnings);
+        Ok(response)
+    }
+}
+
+/// A request and what was read of it.
+struct Asked<'a> {
+    head: &'a http::request::Parts,
+    parameters: &'a Parameters,
+    info: &'a RequestInfo,
+    peer: &'a Peer,
+}
+
+/// Whether a request may take as long as it likes: it follows something.
+fn is_long_running(resource: &ResourceRequest) -> bool {
+    resource.verb == "watch"
+        || ["log", "exec", "attach", "portforward", "proxy"].contains(&resource.subresource.as_str())
+}
+
+/// The time of day.
+fn now() -> Time {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Time::of_unix(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// A duration as Go's clients write it.
+fn go_seconds(text: &str) -> Option<Duration> {
+    let nanos = GoDuration::parse(text).ok()?.nanos();
+    u64::try_from(nanos).ok().filter(|nanos| *nanos > 0).map(Duration::from_nanos)
+}

@@ -1,0 +1,124 @@
+//! New objects: named, stamped and stored, if there is none with their name.
+
+use barque_api::metadata::{Metadata, MetadataMut};
+use barque_api::names::generated_name;
+use barque_api::status::Status;
+use serde_json::Value;
+
+use super::{Answer, Asked, Pipeline, Request, answer, group_resource, own_fields, refuse, validate};
+use crate::admission::Operation;
+use crate::registry::uid::new_uid;
+use crate::registry::{decode, strategy};
+use crate::storage::{Expected, Storage};
+
+/// How many names are made up before a request fails.
+const NAME_TRIES: usize = 8;
+
+impl<S: Storage> Pipeline<S> {
+    /// Stores a new object. Its kind was checked; `duplicates` are fields that its body gave twice.
+    ///
+    /// # Errors
+    /// What is wrong with it, who refused it, or that there is one.
+    pub async fn create(
+        &self,
+        request: &Request<'_>,
+        mut object: Value,
+        duplicates: &[String],
+        warnings: &mut Vec<String>,
+    ) -> Result<Answer, Status> {
+        decode::settle(request.served, &mut object, duplicates, request.validation, warnings)?;
+        place(request, &mut object)?;
+        if !Metadata::of(&object).resource_version().is_empty() {
+            return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+        }
+        let base = Metadata::of(&object).generate_name().to_owned();
+        let is_generated = Metadata::of(&object).name().is_empty() && !base.is_empty();
+        let mut tries = if is_generated { NAME_TRIES } else { 1 };
+        loop {
+            tries -= 1;
+            let mut one = object.clone();
+            if is_generated && let Some(mut metadata) = MetadataMut::of(&mut one) {
+                metadata.set_name(&generated_name(&base, rand::random()));
+            }
+            match self.create_named(request, one, warnings).await? {
+                Ok(answer) => return Ok(answer),
+                Err(_) if tries > 0 => {}
+                Err(name) => return Err(Status::already_exists(&group_resource(request), &name)),
+            }
+        }
+    }
+
+    /// Stores it, or answers its name if there is one with it.
+    pub(super) async fn create_named(
+        &self,
+        request: &Request<'_>,
+        mut object: Value,
+        warnings: &mut Vec<String>,
+    ) -> Result<Result<Answer, String>, Status> {
+        let collection = self.collection(request)?;
+        let served = request.served;
+        stamp(request, &mut object);
+        served.default(&mut object);
+        strategy::prepare_for_create(request, &mut object);
+        let mut object = own_fields(request, &Value::Null, object);
+
+        let name = Metadata::of(&object).name().to_owned();
+        let asked = Asked { operation: Operation::Create, kind: &served.kind, name: &name, old: None };
+        self.mutate(request, asked, &mut object, warnings).await?;
+        served.default(&mut object);
+        strategy::prepare_for_create(request, &mut object);
+        let mut stored = served.to_stored(object).map_err(Status::bad_request)?;
+
+        refuse(request, &stored, &validate(request, &stored, None))?;
+        let admitted = served.of_stored(stored.clone()).map_err(Status::internal)?;
+        self.admit(request, asked, &admitted, warnings).await?;
+
+        let key = collection.keys.object(request.namespace, &name);
+        if request.dry_run {
+            let got = collection.storage.get(&key).await.map_err(|error| error.to_status())?;
+            return match got.entry {
+                Some(_) => Ok(Err(name)),
+                None => answer(request, stored, None, true).map(Ok),
+            };
+        }
+        if let Some(mut metadata) = MetadataMut::of(&mut stored) {
+            metadata.remove("resourceVersion");
+        }
+        match self.put(&collection, key, Expected::Absent, &stored).await? {
+            Ok(revision) => answer(request, stored, Some(revision), true).map(Ok),
+            Err(_) => Ok(Err(name)),
+        }
+    }
+}
+
+/// Puts an object where the request says that it is.
+///
+/// # Errors
+/// When it says that it is somewhere else.
+pub(super) fn place(request: &Request<'_>, object: &mut Value) -> Result<(), Status> {
+    let Some(mut metadata) = MetadataMut::of(object) else {
+        return Err(Status::bad_request("metadata: the object has none that can be read"));
+    };
+    let own = metadata.read().namespace().to_owned();
+    if request.served.resource.namespaced {
+        if own.is_empty() {
+            metadata.set_namespace(request.namespace);
+        } else if own != request.namespace {
+            return Err(Status::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What the server says of every new object.
+fn stamp(request: &Request<'_>, object: &mut Value) {
+    let Some(mut metadata) = MetadataMut::of(object) else { return };
+    metadata.set_uid(&new_uid());
+    metadata.set_creation_time(request.now);
+    metadata.clear_deletion();
+    for field in ["selfLink", "resourceVersion"] {
+        metadata.remove(field);
+    }
+}

@@ -1,0 +1,206 @@
+//! Changes of objects that there are: whatever the change is, it is made to what the store has, and stored if that is still
+//! what the store has.
+
+use barque_api::managed_fields::keep_times_of_unchanged;
+use barque_api::metadata::{Metadata, MetadataMut};
+use barque_api::status::Status;
+use serde_json::Value;
+
+use super::{
+    Answer, Asked, Current, Pipeline, Request, TRIES, answer, create, group_resource, own_fields, refuse,
+    validate,
+};
+use crate::admission::Operation;
+use crate::registry::{decode, deletion, strategy};
+use crate::storage::{Action, Expected, Storage, Write, Written};
+
+/// What a change makes of an object.
+pub(super) struct Changed {
+    /// In the version of the request.
+    pub(super) object: Value,
+    /// Its owners are already entered.
+    pub(super) owned: bool,
+}
+
+impl<S: Storage> Pipeline<S> {
+    /// Replaces an object. Its kind was checked.
+    ///
+    /// # Errors
+    /// What is wrong with it, who refused it, that there is none, or that it was changed meanwhile.
+    pub async fn update(
+        &self,
+        request: &Request<'_>,
+        mut object: Value,
+        duplicates: &[String],
+        warnings: &mut Vec<String>,
+    ) -> Result<Answer, Status> {
+        decode::settle(request.served, &mut object, duplicates, request.validation, warnings)?;
+        create::place(request, &mut object)?;
+        let name = Metadata::of(&object).name().to_owned();
+        if name.is_empty() {
+            if let Some(mut metadata) = MetadataMut::of(&mut object) {
+                metadata.set_name(request.name);
+            }
+        } else if name != request.name {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({name}) does not match the name on the URL ({})",
+                request.name
+            )));
+        }
+        let guarded = !Metadata::of(&object).resource_version().is_empty();
+        let replace = |current: Option<&Value>| match current {
+            Some(_) => Ok(Changed { object: object.clone(), owned: false }),
+            None if strategy::creates_on_update(request.served) && request.subresource.is_empty() => {
+                Ok(Changed { object: object.clone(), owned: false })
+            }
+            None => Err(Status::not_found(&group_resource(request), request.name)),
+        };
+        self.change(request, guarded, replace, warnings).await
+    }
+
+    /// Changes an object by `change`, which is handed what there is, in the version of the request. When somebody else's change
+    /// gets in the way, it is asked again, unless the change is `guarded` by a resource version.
+    ///
+    /// # Errors
+    /// That of `change`, what is wrong with the result, or who refused it.
+    pub(super) async fn change(
+        &self,
+        request: &Request<'_>,
+        guarded: bool,
+        mut change: impl FnMut(Option<&Value>) -> Result<Changed, Status>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Answer, Status> {
+        let collection = self.collection(request)?;
+        for _ in 0..TRIES {
+            let Some(current) = self.current(request, &collection).await? else {
+                let changed = change(None)?;
+                match self.create_named(request, changed.object, warnings).await? {
+                    Ok(answer) => return Ok(answer),
+                    Err(_) => continue,
+                }
+            };
+            let Changed { mut object, owned } = change(Some(&current.object))?;
+            check_version(request, &mut object, &current)?;
+            if let Some(answer) =
+                self.replace(request, &collection, &current, object, owned, warnings).await?
+            {
+                return Ok(answer);
+            }
+            if guarded {
+                return Err(modified(request));
+            }
+        }
+        Err(modified(request))
+    }
+
+    /// Stores `object` in place of what there is; nothing when something else is there by now.
+    async fn replace(
+        &self,
+        request: &Request<'_>,
+        collection: &crate::registry::collections::Collection<S>,
+        current: &Current,
+        mut object: Value,
+        owned: bool,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Answer>, Status> {
+        let served = request.served;
+        let old = &current.object;
+        keep_what_is_the_servers(&mut object, old);
+        served.default(&mut object);
+        strategy::prepare_for_update(request, &mut object, old);
+        let mut object = if owned { object } else { own_fields(request, old, object) };
+
+        let asked =
+            Asked { operation: Operation::Update, kind: &served.kind, name: request.name, old: Some(old) };
+        self.mutate(request, asked, &mut object, warnings).await?;
+        served.default(&mut object);
+        strategy::prepare_for_update(request, &mut object, old);
+        let mut stored = served.to_stored(object).map_err(Status::bad_request)?;
+
+        refuse(request, &stored, &validate(request, &stored, Some(&current.stored)))?;
+        let admitted = served.of_stored(stored.clone()).map_err(Status::internal)?;
+        self.admit(request, asked, &admitted, warnings).await?;
+
+        keep_times_of_unchanged(&current.stored, &mut stored);
+        if stored == current.stored || request.dry_run {
+            return answer(request, stored, None, false).map(Some);
+        }
+        let key = current.entry.key.clone();
+        let expected = Expected::At(current.entry.revision);
+        if deletion::is_over(&stored) {
+            // Nothing holds it any more: this was its last change.
+            let write = Write { key, expected, action: Action::Delete };
+            let written = collection.storage.write(&write).await.map_err(|error| error.to_status())?;
+            return match written {
+                Written::Done(revision) => answer(request, stored, Some(revision), false).map(Some),
+                Written::Differs(_) => Ok(None),
+            };
+        }
+        match self.put(collection, key, expected, &stored).await? {
+            Ok(revision) => answer(request, stored, Some(revision), false).map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+}
+
+/// The object was changed by somebody else.
+fn modified(request: &Request<'_>) -> Status {
+    let why = "the object has been modified; please apply your changes to the latest version and try again";
+    Status::conflict(&group_resource(request), request.name, why)
+}
+
+/// Holds the object to the version and the object that it says it was made of.
+fn check_version(request: &Request<'_>, object: &mut Value, current: &Current) -> Result<(), Status> {
+    let old = Metadata::of(&current.object);
+    let new = Metadata::of(object);
+    if !new.uid().is_empty() && new.uid() != old.uid() {
+        let why = format!(
+            "Precondition failed: UID in precondition: {}, UID in object meta: {}",
+            new.uid(),
+            old.uid()
+        );
+        return Err(Status::conflict(&group_resource(request), request.name, why));
+    }
+    let version = new.resource_version().to_owned();
+    if version.is_empty() || version == "0" {
+        if strategy::needs_version(request.served) {
+            return Ok(());
+        }
+        if let Some(mut metadata) = MetadataMut::of(object) {
+            metadata.set("resourceVersion", old.resource_version());
+        }
+    } else if version != old.resource_version() {
+        if version.parse::<u64>().is_err() {
+            let error = barque_api::resource_version::ResourceVersion::parse(&version);
+            let errors: Vec<_> = error.err().into_iter().collect();
+            return Err(Status::invalid(&request.served.kind, request.name, &errors));
+        }
+        return Err(modified(request));
+    }
+    Ok(())
+}
+
+/// Metadata that clients do not change, whatever they send.
+fn keep_what_is_the_servers(object: &mut Value, old: &Value) {
+    let before = Metadata::of(old);
+    let Some(mut metadata) = MetadataMut::of(object) else { return };
+    for field in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "selfLink",
+    ] {
+        match before.field(field) {
+            Some(value) => metadata.set(field, value.clone()),
+            None => {
+                metadata.remove(field);
+            }
+        }
+    }
+    // A client that does not know owners does not wish them away; an empty list does.
+    if metadata.read().field("managedFields").is_none() && !before.managed_fields().is_empty() {
+        metadata.set("managedFields", before.managed_fields().to_vec());
+    }
+}

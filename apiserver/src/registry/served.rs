@@ -1,0 +1,264 @@
+//! One version of a collection as it is served: what its objects look like and how they are read, whatever kind they are.
+//! Built-in and custom kinds are the same to everybody behind it. Must never know requests or storage.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use barque_api::custom_schema::CustomSchema;
+use barque_api::field::{FieldError, FieldPath};
+use barque_api::kind::{GroupResource, GroupVersionKind, GroupVersionResource};
+use barque_api::managed_fields::scale::ReplicasPaths;
+use barque_api::managed_fields::{FieldSet, Path, Versions};
+use barque_api::names::NameRule;
+use barque_api::resources::{Builtin, Resource};
+use barque_api::schema::{self, BuiltinSchemas, Extent, Place, View};
+use serde_json::Value;
+
+use super::conversion;
+use super::deletion::Manner;
+use crate::defaults;
+
+/// What objects of a version look like.
+#[derive(Clone)]
+pub enum Shape {
+    /// As the schema with this name says, which is compiled in; nothing for kinds that have none.
+    Builtin(Option<Arc<str>>),
+    /// As a CustomResourceDefinition says.
+    Custom(Arc<CustomShape>),
+}
+
+/// What a CustomResourceDefinition says of one version.
+#[derive(Clone)]
+pub struct CustomShape {
+    /// Fields, defaults and rules; nothing for one that keeps whatever it is given.
+    pub schema: Option<CustomSchema>,
+    /// Where a scale has its numbers: `specReplicasPath`, `statusReplicasPath`, `labelSelectorPath`.
+    pub scale: Option<ScalePaths>,
+    /// Whether `status` is written apart from the rest.
+    pub status: bool,
+    /// Fields that selectors may ask for, without a dot at their front.
+    pub selectable: Vec<String>,
+}
+
+/// Where an object has what its scale tells, as dotted paths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScalePaths {
+    /// The wanted number of replicas.
+    pub spec_replicas: String,
+    /// The number that there is.
+    pub status_replicas: String,
+    /// The selector as text, or as an object for built-in kinds; empty for none.
+    pub selector: String,
+}
+
+/// One version of a collection.
+pub struct Served {
+    /// As discovery tells it.
+    pub resource: Arc<Resource>,
+    /// The type of its objects.
+    pub kind: GroupVersionKind,
+    /// Where its objects are stored, and in which version.
+    pub stored: GroupVersionResource,
+    /// The type of stored objects.
+    pub stored_kind: GroupVersionKind,
+    /// What they look like.
+    pub shape: Shape,
+    /// All versions that are served of the same objects, this one among them.
+    pub versions: Vec<GroupVersionKind>,
+    /// How objects are named.
+    pub names: NameRule,
+    /// How objects are deleted.
+    pub manner: Manner,
+    /// Where a scale has its numbers.
+    pub scale: Option<ScalePaths>,
+}
+
+impl fmt::Debug for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Served({})", self.resource.name)
+    }
+}
+
+impl Served {
+    /// Of a built-in collection.
+    #[must_use]
+    pub fn builtin(resource: Arc<Resource>) -> Self {
+        let kind = resource.group_version_kind();
+        let stored = Builtin::stored_as(&resource.name);
+        let stored_kind = Builtin::table()
+            .named(&stored)
+            .map_or_else(|| kind.clone(), |resource| resource.group_version_kind());
+        let versions = Builtin::table().all().iter().filter(|other| {
+            Builtin::stored_as(&other.name) == stored && other.name.resource == resource.name.resource
+        });
+        let group_resource = resource.name.group_resource();
+        Self {
+            shape: Shape::Builtin(BuiltinSchemas::get().name_of(&kind).cloned()),
+            versions: versions.map(|other| other.group_version_kind()).collect(),
+            names: name_rule(&group_resource),
+            manner: Manner::of(&group_resource),
+            scale: builtin_scale(&resource),
+            kind,
+            stored,
+            stored_kind,
+            resource,
+        }
+    }
+
+    /// The collection without its version.
+    #[must_use]
+    pub fn group_resource(&self) -> GroupResource {
+        self.resource.name.group_resource()
+    }
+
+    /// The field `apiVersion` of its objects.
+    #[must_use]
+    pub fn api_version(&self) -> String {
+        self.kind.group_version().to_string()
+    }
+
+    /// Whether it is defined by a CustomResourceDefinition.
+    #[must_use]
+    pub const fn is_custom(&self) -> bool {
+        matches!(self.shape, Shape::Custom(_))
+    }
+
+    /// Whether stored objects are in another version.
+    #[must_use]
+    pub fn converts(&self) -> bool {
+        self.kind != self.stored_kind
+    }
+
+    /// Whether `status` is written by its own path.
+    #[must_use]
+    pub fn has_status(&self) -> bool {
+        self.resource.subresource("status").is_some()
+    }
+
+    /// The start of a walk along an object; nothing where fields are not known.
+    #[must_use]
+    pub fn view(&self) -> Option<View<'_>> {
+        match &self.shape {
+            Shape::Builtin(name) => BuiltinSchemas::get().definitions().view(name.as_deref()?),
+            Shape::Custom(shape) => shape.schema.as_ref().map(CustomSchema::view),
+        }
+    }
+
+    /// Removes fields that are not known and tells their paths.
+    pub fn prune(&self, object: &mut Value) -> Vec<String> {
+        self.view().map_or_else(Vec::new, |view| schema::prune(view, object, Place::Object))
+    }
+
+    /// What cannot be read because it has the wrong type. Custom kinds tell that when they are validated.
+    #[must_use]
+    pub fn misfits(&self, object: &Value) -> Vec<FieldError> {
+        match (&self.shape, self.view()) {
+            (Shape::Builtin(_), Some(view)) => {
+                schema::validate(view, object, &FieldPath::root(), Extent::Types)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Enters what was left out.
+    pub fn default(&self, object: &mut Value) {
+        match &self.shape {
+            Shape::Builtin(_) => {
+                if let Some(view) = self.view() {
+                    schema::drop_nulls(view, object);
+                }
+                defaults::fill(&self.kind.group, &self.kind.kind, object);
+            }
+            Shape::Custom(shape) => {
+                if let Some(schema) = &shape.schema {
+                    schema.default(object);
+                }
+            }
+        }
+    }
+
+    /// Paths of replicas by version, for owners of a scale.
+    #[must_use]
+    pub fn replicas_paths(&self) -> ReplicasPaths {
+        let path = self.scale.as_ref().map(|scale| Path::of(&scale.spec_replicas));
+        self.versions.iter().map(|kind| (kind.group_version().to_string(), path.clone())).collect()
+    }
+
+    /// An object of this version as it is stored.
+    ///
+    /// # Errors
+    /// When it cannot be converted, with a sentence that says why.
+    pub fn to_stored(&self, object: Value) -> Result<Value, String> {
+        if self.converts() { conversion::convert(object, &self.stored_kind) } else { Ok(object) }
+    }
+
+    /// A stored object in this version.
+    ///
+    /// # Errors
+    /// When it cannot be converted, with a sentence that says why.
+    pub fn of_stored(&self, object: Value) -> Result<Value, String> {
+        conversion::convert(object, &self.kind)
+    }
+}
+
+/// The versions of a collection's objects, for owners who wrote in another one.
+impl Versions for Served {
+    fn serves(&self, api_version: &str) -> bool {
+        self.versions.iter().any(|kind| kind.group_version().to_string() == api_version)
+    }
+
+    fn schema(&self, api_version: &str) -> Option<View<'_>> {
+        if self.api_version() == api_version {
+            return self.view();
+        }
+        let kind = self.versions.iter().find(|kind| kind.group_version().to_string() == api_version)?;
+        match &self.shape {
+            Shape::Builtin(_) => {
+                let schemas = BuiltinSchemas::get();
+                schemas.definitions().view(schemas.name_of(kind)?)
+            }
+            // Owners of another version of a custom kind are kept by the fields that this one knows.
+            Shape::Custom(_) => self.view(),
+        }
+    }
+
+    fn convert(&self, object: &Value, api_version: &str) -> Result<Value, String> {
+        let kind = self.versions.iter().find(|kind| kind.group_version().to_string() == api_version);
+        let kind = kind.ok_or_else(|| format!("{api_version} is not served"))?;
+        conversion::convert(object.clone(), kind)
+    }
+}
+
+fn name_rule(resource: &GroupResource) -> NameRule {
+    match (&*resource.group, &*resource.resource) {
+        ("", "namespaces") => NameRule::Label,
+        ("", "services") => NameRule::Label1035,
+        ("rbac.authorization.k8s.io", _)
+        | ("certificates.k8s.io", "certificatesigningrequests")
+        | ("networking.k8s.io", "ipaddresses")
+        | ("apiregistration.k8s.io" | "apiextensions.k8s.io", _) => NameRule::PathSegment,
+        _ => NameRule::Subdomain,
+    }
+}
+
+fn builtin_scale(resource: &Resource) -> Option<ScalePaths> {
+    resource.subresource("scale")?;
+    Some(ScalePaths {
+        spec_replicas: "spec.replicas".to_owned(),
+        status_replicas: "status.replicas".to_owned(),
+        selector: "spec.selector".to_owned(),
+    })
+}
+
+/// The fields that a request cannot change, by `apiVersion`.
+#[must_use]
+pub fn reset_fields(served: &Served, subresource: &str) -> BTreeMap<String, FieldSet> {
+    let fields: &[&str] = match subresource {
+        "" if served.has_status() => &["status"],
+        "status" => &["spec", "metadata.labels"],
+        _ => &[],
+    };
+    let set = FieldSet::of(fields);
+    served.versions.iter().map(|kind| (kind.group_version().to_string(), set.clone())).collect()
+}
