@@ -10,6 +10,7 @@ pub mod negotiation;
 pub mod parameters;
 pub mod request_info;
 pub mod serve;
+pub mod subresources;
 pub mod verbs;
 pub mod views;
 pub mod watches;

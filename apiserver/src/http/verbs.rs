@@ -18,19 +18,20 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{self, Body};
-use super::body;
 use super::negotiation::{self, Encoding, Form, Offer, View};
 use super::parameters::Parameters;
 use super::request_info::ResourceRequest;
 use super::views::Teller;
 use super::watches::{self, Frames};
+use super::{body, subresources};
 use crate::authorization::User;
-use crate::registry::collections::{Collection, Endpoint};
+use crate::registry::collections::{Collection, Endpoint, parse};
 use crate::registry::decode;
 use crate::registry::pipeline::{DeleteAnswer, Patch, PatchKind, Pipeline, Request, check_manager};
 use crate::registry::selection::{Wanted, selection};
 use crate::registry::served::Served;
 use crate::storage::Storage;
+use crate::watch_cache::object::Object;
 use crate::watch_cache::query::{At, resource_version};
 
 /// A watch that does not say for how long is ended after this and up to as much more, so that not all end at once.
@@ -66,7 +67,10 @@ impl<S: Storage> Call<'_, S> {
     }
 
     /// The form of the answer.
-    fn form(&self, kind: &GroupVersionKind) -> Result<Form, Status> {
+    ///
+    /// # Errors
+    /// 406 when the client reads none that there is.
+    pub(super) fn form(&self, kind: &GroupVersionKind) -> Result<Form, Status> {
         let has_protobuf =
             !self.served().is_custom() && protobuf::Messages::builtin().of_kind(kind).is_some();
         let offer = Offer { protobuf: has_protobuf, views: true };
@@ -90,6 +94,27 @@ impl<S: Storage> Call<'_, S> {
         Ok(Teller { served, form, include, now: self.now })
     }
 
+    /// The object that the request names, as new as it wants it.
+    async fn cached_object(&self) -> Result<Arc<Object>, Status> {
+        let collection = self.collection()?;
+        let wanted = resource_version(self.parameters.text("resourceVersion"))
+            .map_err(|error| Status::bad_request(format!("invalid resource version: {error}")))?;
+        let at = match wanted {
+            None if self.parameters.text("resourceVersion").is_empty() => At::Newest,
+            None => At::Any,
+            Some(version) => At::NotOlderThan(version),
+        };
+        let key = collection.keys.object(&self.info.namespace, &self.info.name);
+        let object = collection.cache.get(&key, at).await?;
+        object.ok_or_else(|| Status::not_found(&self.served().group_resource(), &self.info.name))
+    }
+
+    /// The same in the version of the request.
+    pub(super) async fn stored_object(&self) -> Result<Value, Status> {
+        let object = parse(&*self.cached_object().await?)?;
+        self.served().of_stored(object).map_err(Status::internal)
+    }
+
     fn wanted(&self) -> Wanted<'_> {
         Wanted {
             namespace: &self.info.namespace,
@@ -100,13 +125,13 @@ impl<S: Storage> Call<'_, S> {
     }
 
     /// Whom fields will belong to.
-    fn manager(&self) -> String {
+    pub(super) fn manager(&self) -> String {
         let agent = self.headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
         manager_name::of_request(self.parameters.text("fieldManager"), agent)
     }
 
     /// What is the same for all writes. `options` is the kind of their options.
-    fn write<'a>(
+    pub(super) fn write<'a>(
         &'a self,
         options: &'a Value,
         manager: &'a str,
@@ -138,6 +163,9 @@ pub async fn carry_out<S: Storage>(
     warnings: &mut Vec<String>,
 ) -> Result<Response<Body>, Status> {
     check_path(call)?;
+    if let Some(response) = subresources::carry_out(call, pipeline, warnings).await? {
+        return Ok(response);
+    }
     match call.info.verb {
         "get" => get(call).await,
         "list" => list(call).await,
@@ -187,19 +215,7 @@ fn check_path<S: Storage>(call: &Call<'_, S>) -> Result<(), Status> {
 
 async fn get<S: Storage>(call: &Call<'_, S>) -> Result<Response<Body>, Status> {
     let teller = call.teller()?;
-    let collection = call.collection()?;
-    let wanted = resource_version(call.parameters.text("resourceVersion"))
-        .map_err(|error| Status::bad_request(format!("invalid resource version: {error}")))?;
-    let at = match wanted {
-        None if call.parameters.text("resourceVersion").is_empty() => At::Newest,
-        None => At::Any,
-        Some(version) => At::NotOlderThan(version),
-    };
-    let key = collection.keys.object(&call.info.namespace, &call.info.name);
-    match collection.cache.get(&key, at).await? {
-        Some(object) => teller.answer_cached(&object),
-        None => Err(Status::not_found(&call.served().group_resource(), &call.info.name)),
-    }
+    teller.answer_cached(&*call.cached_object().await?)
 }
 
 async fn list<S: Storage>(call: &Call<'_, S>) -> Result<Response<Body>, Status> {
@@ -293,7 +309,7 @@ async fn patch<S: Storage>(
     teller.answer(code, answer.object)
 }
 
-fn patch_of<S: Storage>(call: &Call<'_, S>) -> Result<Patch, Status> {
+pub(super) fn patch_of<S: Storage>(call: &Call<'_, S>) -> Result<Patch, Status> {
     let content_type =
         call.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();

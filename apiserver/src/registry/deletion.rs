@@ -80,6 +80,7 @@ pub fn plan(
 ) -> Result<Deletion, Status> {
     check_preconditions(object, resource, options)?;
     let finalizers = finalizers(object, manner, options);
+    let is_held = !finalizers.is_empty() || is_held_by_spec(object);
     let grace = if manner.graceful { grace(object, options, now) } else { Grace::none(object, now) };
     let mut marked = object.clone();
     let metadata = &mut marked["metadata"];
@@ -87,7 +88,7 @@ pub fn plan(
         if let Some(fields) = metadata.as_object_mut() {
             fields.remove("finalizers");
         }
-        if grace.seconds == 0 {
+        if grace.seconds == 0 && !is_held {
             return Ok(Deletion::Remove);
         }
     } else {
@@ -99,7 +100,11 @@ pub fn plan(
         metadata["generation"] = (generation + 1).into();
     }
     metadata["deletionTimestamp"] = grace.until.to_string().into();
-    metadata["deletionGracePeriodSeconds"] = grace.seconds.into();
+    if is_namespace(object) {
+        marked["status"]["phase"] = "Terminating".into();
+    } else {
+        metadata["deletionGracePeriodSeconds"] = grace.seconds.into();
+    }
     Ok(if marked == *object { Deletion::Pending } else { Deletion::Mark(marked) })
 }
 
@@ -110,7 +115,18 @@ pub fn is_over(object: &Value) -> bool {
     let held = metadata.get("finalizers").and_then(Value::as_array).is_some_and(|list| !list.is_empty());
     let marked = metadata.get("deletionTimestamp").is_some_and(|time| !time.is_null());
     let waits = metadata.get("deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or_default() > 0;
-    marked && !held && !waits
+    marked && !held && !waits && !is_held_by_spec(object)
+}
+
+/// Namespaces have finalizers in their spec too, since before there were any in the metadata: whoever empties the namespace.
+fn is_held_by_spec(object: &Value) -> bool {
+    is_namespace(object)
+        && object.pointer("/spec/finalizers").and_then(Value::as_array).is_some_and(|list| !list.is_empty())
+}
+
+fn is_namespace(object: &Value) -> bool {
+    object.get("kind").is_some_and(|kind| kind == "Namespace")
+        && object.get("apiVersion").is_some_and(|version| version == "v1")
 }
 
 fn check_preconditions(
@@ -278,6 +294,21 @@ mod tests {
         free["metadata"]["finalizers"] = json!([]);
         assert!(is_over(&free));
         assert!(!is_over(&pod()));
+    }
+
+    #[test]
+    fn namespaces_stay_until_they_are_empty() {
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"},
+            "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}});
+        let Deletion::Mark(mut going) = plan_of("namespaces", "", object, &options(None)).unwrap() else {
+            panic!("gone")
+        };
+        assert_eq!(going["status"]["phase"], "Terminating");
+        assert_eq!(going["metadata"], json!({"name": "a", "deletionTimestamp": NOON}));
+        assert!(!is_over(&going));
+        assert_eq!(plan_of("namespaces", "", going.clone(), &options(None)).unwrap(), Deletion::Pending);
+        going["spec"]["finalizers"] = json!([]);
+        assert!(is_over(&going));
     }
 
     #[test]

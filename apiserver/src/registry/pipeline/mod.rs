@@ -2,9 +2,12 @@
 //! say, the kind's rules are applied, owners of fields are accounted for, and the store takes it if nothing changed
 //! meanwhile. Must never answer before the store did, nor write what was not validated.
 
+mod binding;
 mod create;
 mod delete;
+mod eviction;
 mod patch;
+pub mod scale;
 mod update;
 
 use std::sync::Arc;
@@ -28,6 +31,7 @@ use crate::storage::{Action, Entry, Expected, Revision, Storage, Write, Written}
 
 pub use delete::DeleteAnswer;
 pub use patch::{Patch, PatchKind, check_manager};
+pub use scale::ScaleChange;
 
 /// How often a change is tried again that somebody else's change got in the way of.
 const TRIES: usize = 10;
