@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod authorization;
+pub mod config;
 pub mod defaults;
 pub mod discovery;
 pub mod http;

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::config::ValidConfig;
+use crate::http::documents;
 use crate::http::handler::{ApiHandler, Parts};
 use crate::http::serve::{AnyCertificate, Connections};
 use crate::registry::collections::{Collections, Settings};
@@ -27,13 +28,13 @@ const CONNECTIONS: usize = 100_000;
 
 /// How a server serves.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct ServerSettings {
     /// Where it listens.
     pub bind: SocketAddr,
-    /// Its certificate.
-    pub cert_file: PathBuf,
-    /// The certificate's key.
-    pub key_file: PathBuf,
+    /// Its certificate and key.
+    pub tls: TlsFiles,
+    /// Where clients inside of the cluster find it, without the port.
+    pub hostname: String,
 }
 
 /// A server cannot run.
@@ -73,30 +74,44 @@ impl Running {
     }
 }
 
+/// Serves as the flags say until `stop`, then drains.
+///
+/// # Errors
+/// When the server cannot start.
+pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), ServerError> {
+    let settings = ServerSettings { bind: config.bind, tls: config.tls, hostname: config.hostname };
+    let kept = Settings {
+        storage: config.storage,
+        root: config.root,
+        encryption: config.encryption,
+        event_ttl: config.event_ttl,
+    };
+    let running = start(&settings, kept).await?;
+    tracing::info!(address = %running.address, version = documents::VERSION, "serving");
+    stop.cancelled().await;
+    running.stop().await;
+    Ok(())
+}
+
 /// Starts a server.
 ///
 /// # Errors
 /// When its port cannot be had, or its certificate cannot be used.
-pub async fn start<S: Storage>(config: &Config, settings: Settings<S>) -> Result<Running, ServerError> {
+pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> Result<Running, ServerError> {
     let provider = rustls::crypto::ring::default_provider();
-    let files = TlsFiles {
-        cert_file: Some(config.cert_file.clone()),
-        key_file: Some(config.key_file.clone()),
-        ..TlsFiles::default()
-    };
-    let tls = ServerTls::with_verifier(&files, Arc::new(AnyCertificate::new(&provider, Vec::new())))?;
-    let listener = TcpListener::bind(config.bind).await;
-    let listener = listener.map_err(|source| ServerError::Listen { address: config.bind, source })?;
-    let address = listener.local_addr();
-    let address = address.map_err(|source| ServerError::Listen { address: config.bind, source })?;
+    let verifier = Arc::new(AnyCertificate::new(&provider, Vec::new()));
+    let tls = ServerTls::with_verifier(&settings.tls, verifier)?;
+    let failed = |source| ServerError::Listen { address: settings.bind, source };
+    let listener = TcpListener::bind(settings.bind).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
 
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let collections = Collections::start(settings, &tasks, &stop);
+    let collections = Collections::start(kept, &tasks, &stop);
     let admission = Admission::new(collections.clone());
     let connections = Connections::default();
     let handler = ApiHandler::new(Parts {
         pipeline: Pipeline { collections, admission },
-        address: address.to_string(),
+        address: format!("{}:{}", settings.hostname, address.port()),
         stop: connections.draining(),
     });
     connections.serve(listener, Arc::new(move || tls.current()), handler, CONNECTIONS);
