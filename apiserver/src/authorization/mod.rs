@@ -2,6 +2,7 @@
 //! on replicated objects alone; must never ask the network or the clock.
 
 pub mod escalation;
+pub mod follower;
 pub mod rbac;
 pub mod rules;
 

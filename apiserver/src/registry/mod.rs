@@ -5,6 +5,7 @@ pub mod collections;
 pub mod conversion;
 pub mod decode;
 pub mod deletion;
+pub mod follow;
 pub mod pipeline;
 pub mod selectable;
 pub mod selection;
