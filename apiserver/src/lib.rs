@@ -3,6 +3,7 @@
 //!
 //! [`storage`] is the narrow waist over the store; [`watch_cache`] serves lists and watches without asking it.
 
+pub mod audit;
 pub mod authorization;
 pub mod bootstrap;
 pub mod defaults;

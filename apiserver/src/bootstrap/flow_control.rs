@@ -56,6 +56,21 @@ pub(super) fn objects() -> Vec<Desired> {
     all
 }
 
+/// Whether a level or schema was left behind by a server that made others, and goes: it is still the server's to change, and
+/// is none of these. Levels go after the schemas that name them.
+#[must_use]
+pub fn is_obsolete(existing: &Value) -> bool {
+    let Some(name) = existing.pointer("/metadata/name").and_then(Value::as_str) else { return false };
+    let known = |table: &Table| match existing["kind"].as_str() {
+        Some(LEVEL) => table.levels.contains_key(name),
+        Some(SCHEMA) => table.schemas.contains_key(name),
+        _ => true,
+    };
+    !known(&TABLES.mandatory)
+        && !known(&TABLES.suggested)
+        && annotation(existing, AUTOUPDATE).and_then(read_bool) == Some(true)
+}
+
 /// An object as it should be.
 pub(super) fn revised(expected: &Value, existing: &Value, mandatory: bool) -> Value {
     let mut object = existing.clone();
@@ -173,6 +188,18 @@ mod tests {
         let Plan::Update(object) = plan(&desired, Some(&existing)) else { panic!() };
         assert_eq!(object["spec"], desired.object["spec"]);
         assert_eq!(annotation(&object, AUTOUPDATE), Some("true"));
+    }
+
+    #[test]
+    fn what_an_older_server_made_goes_unless_somebody_took_it_over() {
+        let mut schema = one("flowschemas", "catch-all").object;
+        assert!(!is_obsolete(&schema));
+        schema["metadata"]["name"] = "workload-leader-election".into();
+        assert!(is_obsolete(&schema));
+        schema["metadata"]["annotations"][AUTOUPDATE] = "false".into();
+        assert!(!is_obsolete(&schema));
+        schema["metadata"]["annotations"] = json!({});
+        assert!(!is_obsolete(&schema));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 pub use aggregation::aggregate;
 pub use authentication::{AuthenticationConfig, RequestHeader};
+pub use flow_control::is_obsolete;
 pub use own_service::{LEASE_SECONDS, endpoints, lease, live};
 pub use roles::rules_of;
 
@@ -172,7 +173,9 @@ fn add_missing(object: &mut Value, expected: &Value, field: &str) {
 mod tests {
     use std::collections::HashSet;
 
+    use barque_api::field::FieldPath;
     use barque_api::resources::Builtin;
+    use barque_api::schema::{BuiltinSchemas, Extent, Place, prune, validate};
 
     use super::*;
 
@@ -206,6 +209,23 @@ mod tests {
             );
         }
         assert!(seen.len() > 170, "{}", seen.len());
+    }
+
+    #[test]
+    fn each_object_is_as_its_schema_has_it() {
+        let schemas = BuiltinSchemas::get();
+        let addresses = ["10.0.0.1".parse().unwrap()];
+        let now = barque_api::time::MicroTime::of_unix_micros(1);
+        let mut objects: Vec<Value> = desired(&settings()).into_iter().map(|one| one.object).collect();
+        objects.extend(endpoints(&addresses, 6443).into_iter().map(|one| one.object));
+        objects.push(lease("apiserver-a", "a_1", addresses[0], now, None));
+        for mut object in objects {
+            let group_version = GroupVersion::of_api_version(object["apiVersion"].as_str().unwrap()).unwrap();
+            let kind = group_version.kind(object["kind"].as_str().unwrap());
+            let view = schemas.definitions().view(schemas.name_of(&kind).unwrap()).unwrap();
+            assert_eq!(validate(view, &object, &FieldPath::root(), Extent::Everything), [], "{object}");
+            assert_eq!(prune(view, &mut object, Place::Object), Vec::<String>::new(), "{object}");
+        }
     }
 
     #[test]
