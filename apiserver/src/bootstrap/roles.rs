@@ -203,7 +203,7 @@ mod tests {
             }
             names.insert((row.namespace.as_str(), row.name.as_str()), row);
         }
-        assert_eq!(ROLES.iter().filter(|row| row.namespace.is_empty()).count(), 67);
+        assert_eq!(ROLES.iter().filter(|row| row.namespace.is_empty()).count(), 69);
         for binding in bindings() {
             let role = binding.object["roleRef"]["name"].as_str().unwrap();
             assert!(names.contains_key(&(binding.namespace.as_str(), role)), "{}", binding.name);
