@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use barque_api::kind::GroupVersion;
 use barque_api::resources::Builtin;
 use barque_api::resources::priority::{self, Priority};
+use barque_api::time::Time;
 use serde_json::{Value, json};
 
 use super::{Desired, Rule};
@@ -52,6 +53,40 @@ pub(super) fn revised(expected: &Value, existing: &Value) -> Value {
     object
 }
 
+/// The object with the condition that it is available, for one that this server serves itself and that does not say so yet.
+#[must_use]
+pub fn locally_available(service: &Value, now: Time) -> Option<Value> {
+    if service["spec"].get("service").is_some_and(|service| !service.is_null()) {
+        return None;
+    }
+    let conditions = service.pointer("/status/conditions").and_then(Value::as_array);
+    let mut conditions = conditions.cloned().unwrap_or_default();
+    let place = conditions.iter().position(|one| one["type"] == "Available");
+    let mut condition = json!({
+        "type": "Available",
+        "status": "True",
+        "reason": "Local",
+        "message": "Local APIServices are always available",
+        "lastTransitionTime": now.to_string(),
+    });
+    match place.map(|place| &mut conditions[place]) {
+        Some(old) => {
+            // Only a change of the status is a transition.
+            if old["status"] == "True" && old.get("lastTransitionTime").is_some() {
+                condition["lastTransitionTime"] = old["lastTransitionTime"].clone();
+            }
+            if *old == condition {
+                return None;
+            }
+            *old = condition;
+        }
+        None => conditions.push(condition),
+    }
+    let mut available = service.clone();
+    available["status"]["conditions"] = conditions.into();
+    Some(available)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::one;
@@ -76,5 +111,29 @@ mod tests {
         assert_eq!(object["spec"], apps.object["spec"]);
         existing["metadata"]["labels"] = json!({});
         assert_eq!(plan(&apps, Some(&existing)), Plan::Nothing);
+    }
+
+    #[test]
+    fn what_the_server_serves_itself_is_available() {
+        let apps = one("apiservices", "v1.apps").object;
+        let available = locally_available(&apps, Time::of_unix(1)).unwrap();
+        let expected = json!([{
+            "type": "Available",
+            "status": "True",
+            "reason": "Local",
+            "message": "Local APIServices are always available",
+            "lastTransitionTime": "1970-01-01T00:00:01Z",
+        }]);
+        assert_eq!(available["status"]["conditions"], expected);
+        assert_eq!(locally_available(&available, Time::of_unix(2)), None);
+        let mut changed = available.clone();
+        changed["status"]["conditions"][0]["reason"] = "Passed".into();
+        assert_eq!(locally_available(&changed, Time::of_unix(2)), Some(available));
+        changed["status"]["conditions"][0]["status"] = "False".into();
+        let again = locally_available(&changed, Time::of_unix(2)).unwrap();
+        assert_eq!(again["status"]["conditions"][0]["lastTransitionTime"], "1970-01-01T00:00:02Z");
+        let mut remote = apps;
+        remote["spec"]["service"] = json!({"name": "metrics-server", "namespace": "kube-system"});
+        assert_eq!(locally_available(&remote, Time::of_unix(1)), None);
     }
 }

@@ -15,6 +15,7 @@ use barque_api::kind::{GroupVersion, GroupVersionResource};
 use serde_json::{Value, json};
 
 pub use aggregation::aggregate;
+pub use api_services::locally_available;
 pub use authentication::{AuthenticationConfig, RequestHeader};
 pub use flow_control::is_obsolete;
 pub use own_service::{LEASE_SECONDS, endpoints, lease, live};
