@@ -4,7 +4,9 @@
 //! [`storage`] is the narrow waist over the store; [`watch_cache`] serves lists and watches without asking it.
 
 pub mod admission;
+pub mod audit;
 pub mod authorization;
+pub mod bootstrap;
 pub mod config;
 pub mod defaults;
 pub mod discovery;
