@@ -5,9 +5,12 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use barque_api::ip::{Cidr, parse_cidr};
 use barque_api::time::GoDuration;
 use barque_store::config::TlsFiles;
 
+use crate::authorization::chain::{AllowedPathError, AllowedPaths};
+use crate::bootstrap;
 use crate::storage::encryption::Encryption;
 use crate::storage::etcd::{EtcdConfig, EtcdConfigError, EtcdStorage};
 
@@ -40,6 +43,10 @@ pub struct Config {
     pub encryption_provider_config: Option<PathBuf>,
     /// `--event-ttl`
     pub event_ttl: String,
+    /// `--service-cluster-ip-range`: one network, or one of each family with a comma between.
+    pub service_cluster_ip_range: String,
+    /// `--authorization-always-allow-paths`
+    pub authorization_always_allow_paths: Vec<String>,
 }
 
 /// What is wrong with a flag, and what would be right.
@@ -73,6 +80,20 @@ pub enum ConfigError {
     /// The store's flags.
     #[error(transparent)]
     Etcd(#[from] EtcdConfigError),
+    /// No networks.
+    #[error(
+        "--service-cluster-ip-range={value:?}: {why}; name a network such as 10.96.0.0/16, or one of each family with a \
+         comma between"
+    )]
+    ServiceRange {
+        /// Its value.
+        value: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A path.
+    #[error("--authorization-always-allow-paths: {0}")]
+    AllowedPath(#[from] AllowedPathError),
     /// A file that cannot be read or understood.
     #[error("--{flag}={}: {why}", file.display())]
     File {
@@ -103,6 +124,10 @@ pub struct ValidConfig {
     pub encryption: Encryption,
     /// How long events are kept.
     pub event_ttl: Duration,
+    /// Paths that everybody may use.
+    pub always_allowed: AllowedPaths,
+    /// What every cluster has from its start.
+    pub start: bootstrap::Settings,
 }
 
 impl Config {
@@ -134,6 +159,8 @@ impl Config {
             None => Encryption::none(),
             Some(file) => encryption(file)?,
         };
+        let paths: Vec<&str> = self.authorization_always_allow_paths.iter().map(String::as_str).collect();
+        let service_ranges = service_ranges(&self.service_cluster_ip_range)?;
         Ok(ValidConfig {
             bind: SocketAddr::new(bind, self.secure_port),
             advertise,
@@ -147,8 +174,33 @@ impl Config {
             root: self.etcd_prefix,
             encryption,
             event_ttl: time("event-ttl", &self.event_ttl)?,
+            always_allowed: AllowedPaths::of(&paths)?,
+            start: bootstrap::Settings {
+                service_ranges,
+                secure_port: self.secure_port,
+                authentication: bootstrap::AuthenticationConfig::default(),
+            },
         })
     }
+}
+
+/// The networks of services: large enough for the cluster's own, small enough to look for a free address.
+fn service_ranges(value: &str) -> Result<Vec<Cidr>, ConfigError> {
+    let wrong = |why: &str| ConfigError::ServiceRange { value: value.to_owned(), why: why.to_owned() };
+    let mut ranges = Vec::new();
+    for text in value.split(',') {
+        let range = parse_cidr(text.trim()).ok_or_else(|| wrong("it is no network"))?;
+        ranges.push(range);
+    }
+    if ranges.len() > 2 {
+        return Err(wrong("there may be two networks at most"));
+    }
+    if let [first, second] = ranges.as_slice()
+        && first.address.is_ipv4() == second.address.is_ipv4()
+    {
+        return Err(wrong("two networks must be of different families"));
+    }
+    Ok(ranges)
 }
 
 fn address(flag: &'static str, value: &str) -> Result<IpAddr, ConfigError> {
@@ -214,6 +266,8 @@ mod tests {
             etcd_prefix: "/registry".into(),
             encryption_provider_config: None,
             event_ttl: "1h0m0s".into(),
+            service_cluster_ip_range: "10.96.0.0/16".into(),
+            authorization_always_allow_paths: vec!["/livez".into()],
         }
     }
 
@@ -226,7 +280,20 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_told_with_its_flag() {
-        let table: [(Config, &str); 6] = [
+        let range = |text: &str| Config { service_cluster_ip_range: text.into(), ..config() };
+        let table: [(Config, &str); 9] = [
+            (
+                range("10.0.0.0"),
+                "--service-cluster-ip-range=\"10.0.0.0\": it is no network; name a network such as",
+            ),
+            (
+                range("10.0.0.0/16,10.1.0.0/16"),
+                "--service-cluster-ip-range=\"10.0.0.0/16,10.1.0.0/16\": two networks",
+            ),
+            (
+                Config { authorization_always_allow_paths: vec!["/a*b".into()], ..config() },
+                "--authorization-always-allow-paths: only trailing * allowed in",
+            ),
             (Config { bind_address: "here".into(), ..config() }, "--bind-address=\"here\" is no IP address"),
             (Config { event_ttl: "long".into(), ..config() }, "--event-ttl=\"long\" is no time"),
             (Config { etcd_prefix: "registry".into(), ..config() }, "--etcd-prefix=\"registry\" must begin"),

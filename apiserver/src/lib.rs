@@ -11,6 +11,7 @@ pub mod config;
 pub mod defaults;
 pub mod discovery;
 pub mod http;
+pub mod keeper;
 pub mod registry;
 pub mod server;
 pub mod storage;

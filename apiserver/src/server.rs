@@ -2,10 +2,11 @@
 //! answered.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use barque_api::openapi::v3;
 use barque_store::config::TlsFiles;
 use barque_store::tls::{ServerTls, TlsError};
 use tokio::net::TcpListener;
@@ -13,13 +14,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::authorization::chain::AllowedPaths;
+use crate::authorization::follower::Authorization;
 use crate::config::ValidConfig;
 use crate::http::documents;
 use crate::http::handler::{ApiHandler, Parts};
 use crate::http::serve::{AnyCertificate, Connections};
 use crate::registry::collections::{Collections, Settings};
+use crate::registry::own_client::OwnClient;
 use crate::registry::pipeline::Pipeline;
+use crate::registry::uid::new_uid;
 use crate::storage::Storage;
+use crate::{bootstrap, keeper};
 
 /// How long requests may take to finish when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -33,8 +39,21 @@ pub struct ServerSettings {
     pub bind: SocketAddr,
     /// Its certificate and key.
     pub tls: TlsFiles,
+    /// By which address members of the cluster reach it.
+    pub advertise: IpAddr,
     /// Where clients inside of the cluster find it, without the port.
     pub hostname: String,
+    /// Paths that everybody may use.
+    pub always_allowed: AllowedPaths,
+    /// What every cluster has from its start; the port is that of `bind`, or the one that the system chose.
+    pub start: bootstrap::Settings,
+}
+
+/// The name of a server's lease: the same after a restart, and another one for another server.
+fn lease_name(hostname: &str, port: u16) -> String {
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let hash = v3::hash(format!("{}/{hostname}:{port}", machine.trim()).as_bytes()).to_lowercase();
+    format!("apiserver-{}", &hash[..26])
 }
 
 /// A server cannot run.
@@ -70,7 +89,9 @@ impl Running {
         }
         self.stop.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
+        if tokio::time::timeout(DRAIN, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some tasks do not end");
+        }
     }
 }
 
@@ -79,7 +100,14 @@ impl Running {
 /// # Errors
 /// When the server cannot start.
 pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), ServerError> {
-    let settings = ServerSettings { bind: config.bind, tls: config.tls, hostname: config.hostname };
+    let settings = ServerSettings {
+        bind: config.bind,
+        tls: config.tls,
+        advertise: config.advertise,
+        hostname: config.hostname,
+        always_allowed: config.always_allowed,
+        start: config.start,
+    };
     let kept = Settings {
         storage: config.storage,
         root: config.root,
@@ -108,9 +136,22 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let collections = Collections::start(kept, &tasks, &stop);
     let admission = Admission::new(collections.clone());
+    let pipeline = Pipeline { collections: collections.clone(), admission };
+    let authorization = Authorization::start(&collections, settings.always_allowed.clone(), &tasks, &stop);
+    let server = keeper::Server {
+        name: lease_name(&settings.hostname, address.port()),
+        holder: new_uid(),
+        address: settings.advertise,
+        port: address.port(),
+    };
+    let start = bootstrap::Settings { secure_port: address.port(), ..settings.start.clone() };
+    let client = OwnClient::new(pipeline.clone());
+    let kept = keeper::start(&client, &collections, start, server, &tasks, &stop);
     let connections = Connections::default();
     let handler = ApiHandler::new(Parts {
-        pipeline: Pipeline { collections, admission },
+        pipeline,
+        authorization,
+        kept,
         address: format!("{}:{}", settings.hostname, address.port()),
         stop: connections.draining(),
     });

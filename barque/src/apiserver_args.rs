@@ -61,7 +61,24 @@ pub(crate) struct ApiserverArgs {
     #[arg(long, env = "BARQUE_APISERVER_EVENT_TTL", default_value = "1h0m0s", value_name = "TIME")]
     event_ttl: String,
 
-    /// The least important messages that are logged.
+    /// The network of services' addresses, or one of each family with a comma between.
+    #[arg(
+        long,
+        env = "BARQUE_APISERVER_SERVICE_CLUSTER_IP_RANGE",
+        default_value = "10.96.0.0/16",
+        value_name = "NETWORKS"
+    )]
+    service_cluster_ip_range: String,
+    /// Paths that everybody may use, comma separated; a star at the end stands for anything.
+    #[arg(
+        long,
+        env = "BARQUE_APISERVER_AUTHORIZATION_ALWAYS_ALLOW_PATHS",
+        default_value = "/healthz,/readyz,/livez",
+        value_name = "PATHS",
+        value_delimiter = ','
+    )]
+    authorization_always_allow_paths: Vec<String>,
+
     #[command(flatten)]
     pub(crate) log: LogArgs,
 }
@@ -107,6 +124,8 @@ impl ApiserverArgs {
             etcd_prefix: self.etcd_prefix,
             encryption_provider_config: self.encryption_provider_config,
             event_ttl: self.event_ttl,
+            service_cluster_ip_range: self.service_cluster_ip_range,
+            authorization_always_allow_paths: self.authorization_always_allow_paths,
         }
         .validate()
     }
