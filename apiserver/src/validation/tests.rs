@@ -12,7 +12,13 @@ pub(super) fn told(check: impl FnOnce(&mut Findings)) -> Vec<String> {
 }
 
 /// The errors of an object with its defaults, as text; of an update when there is an older one.
-pub(super) fn judged(group: &str, kind: &str, subresource: &str, new: &Value, old: Option<&Value>) -> Vec<String> {
+pub(super) fn judged(
+    group: &str,
+    kind: &str,
+    subresource: &str,
+    new: &Value,
+    old: Option<&Value>,
+) -> Vec<String> {
     let filled = |object: &Value| {
         let mut object = object.clone();
         fill(group, kind, &mut object);
@@ -85,7 +91,8 @@ fn kinds_of_others_have_no_rules_here() {
 
 #[test]
 fn a_template_is_judged_where_it_stands() {
-    let mut pod = json!({"template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "a"}]}}});
+    let mut pod =
+        json!({"template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "a"}]}}});
     fill("", "PodTemplate", &mut pod);
     let errors = validate_pod_template(&pod["template"], &FieldPath::of("spec.pods"));
     assert_eq!(texts(errors), ["spec.pods.spec.containers[0].image: Required value"]);

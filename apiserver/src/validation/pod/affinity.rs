@@ -170,8 +170,10 @@ mod tests {
             ),
             (
                 json!({"nodeAffinity": {REQUIRED: {}}}),
-                &["a.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: Required value: \
-                   must have at least one node selector term"],
+                &[
+                    "a.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: Required value: \
+                   must have at least one node selector term",
+                ],
             ),
             (
                 json!({"nodeAffinity": {PREFERRED: [{"weight": 0, "preference": {
@@ -191,13 +193,17 @@ mod tests {
             (
                 json!({"podAntiAffinity": {REQUIRED: [{"topologyKey": "zone", "matchLabelKeys": ["a"],
                     "mismatchLabelKeys": ["a"], "labelSelector": {}}]}}),
-                &["a.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].matchLabelKeys[0]: Invalid \
-                   value: \"a\": exists in both matchLabelKeys and mismatchLabelKeys"],
+                &[
+                    "a.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].matchLabelKeys[0]: Invalid \
+                   value: \"a\": exists in both matchLabelKeys and mismatchLabelKeys",
+                ],
             ),
             (
                 json!({"podAffinity": {REQUIRED: [{"topologyKey": "zone", "matchLabelKeys": ["a"]}]}}),
-                &["a.podAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].matchLabelKeys: Forbidden: must not \
-                   be specified when labelSelector is not set"],
+                &[
+                    "a.podAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].matchLabelKeys: Forbidden: must not \
+                   be specified when labelSelector is not set",
+                ],
             ),
         ];
         for (affinity, expected) in table {

@@ -157,12 +157,16 @@ mod tests {
             (json!({DELETION_COST: "-3", SECCOMP_POD: "runtime/default", "other": "x"}), &[]),
             (
                 json!({DELETION_COST: "+3"}),
-                &["a[controller.kubernetes.io/pod-deletion-cost]: Invalid value: \"+3\": must be a 32bit integer"],
+                &[
+                    "a[controller.kubernetes.io/pod-deletion-cost]: Invalid value: \"+3\": must be a 32bit integer",
+                ],
             ),
             (
                 json!({MIRROR: "x"}),
-                &["a[kubernetes.io/config.mirror]: Invalid value: \"x\": must set spec.nodeName if mirror pod \
-                   annotation is set"],
+                &[
+                    "a[kubernetes.io/config.mirror]: Invalid value: \"x\": must set spec.nodeName if mirror pod \
+                   annotation is set",
+                ],
             ),
             (
                 json!({format!("{APP_ARMOR}b"): "y"}),
@@ -189,8 +193,10 @@ mod tests {
         let part = Part::new(&spec, FieldPath::of("spec"));
         assert_eq!(
             told(|findings| check_profiles_match(&annotations, &part, findings)),
-            ["spec.containers[0].securityContext.seccompProfile.type: Forbidden: seccomp type in annotation and field \
-              must match"]
+            [
+                "spec.containers[0].securityContext.seccompProfile.type: Forbidden: seccomp type in annotation and field \
+              must match"
+            ]
         );
     }
 }

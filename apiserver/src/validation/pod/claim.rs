@@ -111,7 +111,10 @@ mod tests {
         let right = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
         let table: &[(Value, &[&str])] = &[
             (json!({"spec": right, "metadata": {"labels": {"a": "b"}}}), &[]),
-            (json!({"spec": right, "metadata": {"name": "x"}}), &["t.metadata.name: Forbidden: cannot be set"]),
+            (
+                json!({"spec": right, "metadata": {"name": "x"}}),
+                &["t.metadata.name: Forbidden: cannot be set"],
+            ),
             (
                 json!({"spec": {}}),
                 &[

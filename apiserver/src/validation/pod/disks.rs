@@ -114,9 +114,8 @@ fn iscsi_name(name: &str) -> Option<&'static str> {
 /// `2024-01.com.example:disk`: year and month, an authority, and a name of its own.
 fn is_iqn(rest: &str) -> bool {
     let bytes = rest.as_bytes();
-    let digits = |from: usize, to: usize| {
-        bytes.get(from..to).is_some_and(|some| some.iter().all(u8::is_ascii_digit))
-    };
+    let digits =
+        |from: usize, to: usize| bytes.get(from..to).is_some_and(|some| some.iter().all(u8::is_ascii_digit));
     let is_dated = digits(0, 4) && bytes.get(4) == Some(&b'-') && digits(5, 7) && bytes.get(7) == Some(&b'.');
     let Some((authority, own)) = rest.get(8..).and_then(|rest| rest.split_once(':')) else { return false };
     is_dated
@@ -273,28 +272,59 @@ mod tests {
     #[test]
     fn disks_and_what_is_wrong_with_them() {
         let table: &[(&str, Value, &[&str])] = &[
-            ("gcePersistentDisk", json!({"partition": 256}), &["d.pdName: Required value", "d.partition: Invalid value: 256: must be between 1 and 255, inclusive"]),
+            (
+                "gcePersistentDisk",
+                json!({"partition": 256}),
+                &[
+                    "d.pdName: Required value",
+                    "d.partition: Invalid value: 256: must be between 1 and 255, inclusive",
+                ],
+            ),
             ("glusterfs", json!({"endpoints": "e", "path": "p"}), &[]),
-            ("flocker", json!({"datasetName": "a/b"}), &["d.datasetName: Invalid value: \"a/b\": must not contain '/'"]),
+            (
+                "flocker",
+                json!({"datasetName": "a/b"}),
+                &["d.datasetName: Invalid value: \"a/b\": must not contain '/'"],
+            ),
             ("rbd", json!({}), &["d.monitors: Required value", "d.image: Required value"]),
-            ("fc", json!({"targetWWNs": ["a"]}), &["d.lun: Required value: lun is required if targetWWNs is specified"]),
+            (
+                "fc",
+                json!({"targetWWNs": ["a"]}),
+                &["d.lun: Required value: lun is required if targetWWNs is specified"],
+            ),
             (
                 "quobyte",
                 json!({"registry": "a:1,b", "volume": "v"}),
-                &["d.registry: Invalid value: \"a:1,b\": must be a host:port pair or multiple pairs separated by commas"],
+                &[
+                    "d.registry: Invalid value: \"a:1,b\": must be a host:port pair or multiple pairs separated by commas",
+                ],
             ),
             (
                 "flexVolume",
                 json!({"driver": "d", "options": {"kubernetes.io/x": "y", "a": "b"}}),
-                &["d.options[kubernetes.io/x]: Invalid value: \"kubernetes.io/x\": kubernetes.io and k8s.io namespaces are reserved"],
+                &[
+                    "d.options[kubernetes.io/x]: Invalid value: \"kubernetes.io/x\": kubernetes.io and k8s.io namespaces are reserved",
+                ],
             ),
             (
                 "azureDisk",
                 json!({"diskName": "n", "diskURI": "x", "kind": "Managed"}),
-                &["d.diskURI: Unsupported value: \"x\": supported values: \"/subscriptions/{sub-id}/resourcegroups/{group-name}/providers/microsoft.compute/disks/{disk-id}\""],
+                &[
+                    "d.diskURI: Unsupported value: \"x\": supported values: \"/subscriptions/{sub-id}/resourcegroups/{group-name}/providers/microsoft.compute/disks/{disk-id}\"",
+                ],
             ),
-            ("csi", json!({"driver": "CSI.example.com", "nodePublishSecretRef": {}}), &["d.nodePublishSecretRef.name: Required value"]),
-            ("storageos", json!({"volumeName": "A_"}), &["d.volumeName: Invalid value: \"A_\": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"]),
+            (
+                "csi",
+                json!({"driver": "CSI.example.com", "nodePublishSecretRef": {}}),
+                &["d.nodePublishSecretRef.name: Required value"],
+            ),
+            (
+                "storageos",
+                json!({"volumeName": "A_"}),
+                &[
+                    "d.volumeName: Invalid value: \"A_\": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
+                ],
+            ),
         ];
         for (kind, source, expected) in table {
             let part = Part::new(source, FieldPath::of("d"));

@@ -48,8 +48,7 @@ const RESOURCES: [&str; 6] = [
     "requests.ephemeral-storage",
     "requests.memory",
 ];
-const BYTES: [&str; 13] =
-    ["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
+const BYTES: [&str; 13] = ["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
 
 /// The variables of a container, one by one and from elsewhere.
 pub(super) fn check_env(container: &Part<'_>, findings: &mut Findings) {
@@ -314,7 +313,9 @@ mod tests {
     #[test]
     fn variables_from_elsewhere_name_one_source() {
         assert_eq!(
-            checked(&json!({"envFrom": [{"prefix": "P_", "configMapRef": {"name": "m"}}, {"secretRef": {}}, {}]})),
+            checked(
+                &json!({"envFrom": [{"prefix": "P_", "configMapRef": {"name": "m"}}, {"secretRef": {}}, {}]})
+            ),
             [
                 "c.envFrom[1].secretRef.name: Required value",
                 "c.envFrom: Invalid value: \"\": must specify one of: `configMapRef` or `secretRef`",

@@ -124,7 +124,9 @@ fn annotations_of<'a>(pod: &Part<'a>) -> &'a Map<String, Value> {
 /// The containers of a pod of all kinds.
 fn each_container<'a>(spec: &Part<'a>) -> impl Iterator<Item = Part<'a>> + use<'a> {
     let spec = spec.clone();
-    ["initContainers", "containers", "ephemeralContainers"].into_iter().flat_map(move |field| spec.items(field))
+    ["initContainers", "containers", "ephemeralContainers"]
+        .into_iter()
+        .flat_map(move |field| spec.items(field))
 }
 
 #[cfg(test)]

@@ -120,7 +120,8 @@ fn check_devices(
         match volumes.get(name) {
             Some(VolumeUse::Claim) => {}
             Some(_) => {
-                let detail = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
+                let detail =
+                    "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
                 findings.invalid(&at_name, name, detail);
             }
             None => findings.not_found(&at_name, name),
@@ -157,15 +158,21 @@ mod tests {
     use crate::validation::tests::told;
 
     fn checked(container: &Value) -> Vec<String> {
-        let volumes =
-            Volumes::from([("v", VolumeUse::Other), ("claim", VolumeUse::Claim), ("image", VolumeUse::Image)]);
+        let volumes = Volumes::from([
+            ("v", VolumeUse::Other),
+            ("claim", VolumeUse::Claim),
+            ("image", VolumeUse::Image),
+        ]);
         told(|findings| check_mounts(&Part::new(container, FieldPath::of("c")), &volumes, findings))
     }
 
     #[test]
     fn mounts_and_what_is_wrong_with_them() {
         let table: &[(Value, &[&str])] = &[
-            (json!({"volumeMounts": [{"name": "v", "mountPath": "/a"}, {"name": "v", "mountPath": "/b"}]}), &[]),
+            (
+                json!({"volumeMounts": [{"name": "v", "mountPath": "/a"}, {"name": "v", "mountPath": "/b"}]}),
+                &[],
+            ),
             (
                 json!({"volumeMounts": [{"name": "w", "mountPath": "/a"}]}),
                 &["c.volumeMounts[0].name: Not found: \"w\""],
@@ -187,8 +194,10 @@ mod tests {
             ),
             (
                 json!({"volumeMounts": [{"name": "v", "mountPath": "/a", "mountPropagation": "Bidirectional"}]}),
-                &["c.volumeMounts.mountPropagation: Forbidden: Bidirectional mount propagation is available only to \
-                   privileged containers"],
+                &[
+                    "c.volumeMounts.mountPropagation: Forbidden: Bidirectional mount propagation is available only to \
+                   privileged containers",
+                ],
             ),
             (
                 json!({"volumeMounts": [{"name": "v", "mountPath": "/a", "recursiveReadOnly": "Enabled"}]}),

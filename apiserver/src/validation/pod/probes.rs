@@ -131,7 +131,9 @@ mod tests {
                 ],
             ),
             (
-                probe(json!({"httpGet": {"path": "/", "port": 0, "scheme": "http", "httpHeaders": [{"name": "a b"}]}})),
+                probe(
+                    json!({"httpGet": {"path": "/", "port": 0, "scheme": "http", "httpHeaders": [{"name": "a b"}]}}),
+                ),
                 &[
                     "c.livenessProbe.httpGet.port: Invalid value: 0: must be between 1 and 65535, inclusive",
                     "c.livenessProbe.httpGet.scheme: Unsupported value: \"http\": supported values: \"HTTP\", \"HTTPS\"",
@@ -146,7 +148,9 @@ mod tests {
             ),
             (
                 json!({"readinessProbe": {"tcpSocket": {"port": 1}, "successThreshold": 2, "terminationGracePeriodSeconds": 3}}),
-                &["c.readinessProbe.terminationGracePeriodSeconds: Invalid value: 3: must not be set for readinessProbes"],
+                &[
+                    "c.readinessProbe.terminationGracePeriodSeconds: Invalid value: 3: must not be set for readinessProbes",
+                ],
             ),
             (json!({"lifecycle": {"preStop": {"sleep": {"seconds": 5}}}}), &[]),
             (

@@ -150,7 +150,9 @@ mod tests {
             ),
             (
                 json!([{"clusterTrustBundle": {"path": "x"}}]),
-                &["p.sources[0].clusterTrustBundle: Required value: either name or signerName must be specified"],
+                &[
+                    "p.sources[0].clusterTrustBundle: Required value: either name or signerName must be specified",
+                ],
             ),
         ];
         for (sources, expected) in table {

@@ -305,7 +305,9 @@ mod tests {
             ),
             (
                 json!({"limits": {"storage": "1"}}),
-                &["r.limits[storage]: Invalid value: \"storage\": must be a standard resource for containers"],
+                &[
+                    "r.limits[storage]: Invalid value: \"storage\": must be a standard resource for containers",
+                ],
             ),
             (
                 json!({"limits": {"memory": "-1Mi"}}),

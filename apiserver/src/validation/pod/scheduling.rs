@@ -123,8 +123,10 @@ mod tests {
             (json!([{"key": "a", "value": "b", "effect": "NoSchedule"}, {"operator": "Exists"}]), &[]),
             (
                 json!([{"value": "b"}]),
-                &["s.tolerations[0].operator: Invalid value: \"\": operator must be Exists when `key` is empty, which \
-                   means \"match all values and all keys\""],
+                &[
+                    "s.tolerations[0].operator: Invalid value: \"\": operator must be Exists when `key` is empty, which \
+                   means \"match all values and all keys\"",
+                ],
             ),
             (
                 json!([{"key": "a", "operator": "Exists", "value": "b", "tolerationSeconds": 3}]),
@@ -164,12 +166,18 @@ mod tests {
             told(|findings| check_spread(&part, findings)),
             [
                 at(0, "{topologyKey, whenUnsatisfiable}: Duplicate value: \"{zone, DoNotSchedule}\""),
-                at(0, "matchLabelKeys[0]: Invalid value: \"a\": exists in both matchLabelKeys and labelSelector"),
+                at(
+                    0,
+                    "matchLabelKeys[0]: Invalid value: \"a\": exists in both matchLabelKeys and labelSelector"
+                ),
                 at(1, "maxSkew: Invalid value: 0: must be greater than zero"),
                 at(1, "minDomains: Invalid value: 0: must be greater than zero"),
                 at(2, "topologyKey: Required value: can not be empty"),
-                at(2, "whenUnsatisfiable: Unsupported value: \"Never\": supported values: \"DoNotSchedule\", \
-                       \"ScheduleAnyway\""),
+                at(
+                    2,
+                    "whenUnsatisfiable: Unsupported value: \"Never\": supported values: \"DoNotSchedule\", \
+                       \"ScheduleAnyway\""
+                ),
                 at(2, "nodeTaintsPolicy: Unsupported value: \"x\": supported values: \"Honor\", \"Ignore\""),
             ]
         );

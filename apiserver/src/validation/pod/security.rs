@@ -66,7 +66,8 @@ pub(super) fn check_container_security(context: &Part<'_>, host_users: bool, fin
             findings.invalid(&context.path, value(), detail);
         }
         for _ in context.child("capabilities").texts("add").filter(|added| *added == "CAP_SYS_ADMIN") {
-            let detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
+            let detail =
+                "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
             findings.invalid(&context.path, value(), detail);
         }
     }
@@ -148,9 +149,14 @@ fn check_sysctls(spec: &Part<'_>, context: &Part<'_>, findings: &mut Findings) {
 /// The name with dots between its parts, which may be written with slashes.
 fn dotted(name: &str) -> String {
     match name.find(['.', '/']) {
-        Some(at) if name[at..].starts_with('/') => {
-            name.chars().map(|one| match one { '/' => '.', '.' => '/', one => one }).collect()
-        }
+        Some(at) if name[at..].starts_with('/') => name
+            .chars()
+            .map(|one| match one {
+                '/' => '.',
+                '.' => '/',
+                one => one,
+            })
+            .collect(),
         _ => name.to_owned(),
     }
 }
@@ -182,7 +188,10 @@ mod tests {
     #[test]
     fn the_security_of_pods_and_what_is_wrong_with_it() {
         let table: &[(Value, &[&str])] = &[
-            (json!({"securityContext": {"runAsUser": 1000, "fsGroup": 0, "sysctls": [{"name": "net.ipv4.tcp_syncookies"}]}}), &[]),
+            (
+                json!({"securityContext": {"runAsUser": 1000, "fsGroup": 0, "sysctls": [{"name": "net.ipv4.tcp_syncookies"}]}}),
+                &[],
+            ),
             (
                 json!({"securityContext": {"runAsUser": -1, "supplementalGroups": [1, -2]}}),
                 &[
@@ -193,8 +202,10 @@ mod tests {
             ),
             (
                 json!({"hostPID": true, "shareProcessNamespace": true}),
-                &["spec.securityContext.shareProcessNamespace: Invalid value: true: ShareProcessNamespace and HostPID \
-                   cannot both be enabled"],
+                &[
+                    "spec.securityContext.shareProcessNamespace: Invalid value: true: ShareProcessNamespace and HostPID \
+                   cannot both be enabled",
+                ],
             ),
             (
                 json!({"hostNetwork": true, "securityContext": {"sysctls": [{"name": "net/core/somaxconn"}, {"name": "A"}]}}),
@@ -216,8 +227,10 @@ mod tests {
             ),
             (
                 json!({"securityContext": {"fsGroupChangePolicy": "Never"}}),
-                &["spec.securityContext.fsGroupChangePolicy: Unsupported value: \"Never\": supported values: \"Always\", \
-                   \"OnRootMismatch\""],
+                &[
+                    "spec.securityContext.fsGroupChangePolicy: Unsupported value: \"Never\": supported values: \"Always\", \
+                   \"OnRootMismatch\"",
+                ],
             ),
         ];
         for (spec, expected) in table {

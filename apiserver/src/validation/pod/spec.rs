@@ -147,7 +147,8 @@ fn check_ports_of_host(spec: &Part<'_>, is_pod: bool, findings: &mut Findings) {
 
 fn check_host_users(spec: &Part<'_>, findings: &mut Findings) {
     if spec.choice("hostUsers") == Some(false) {
-        for (field, place) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
+        for (field, place) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")]
+        {
             if spec.flag(field) {
                 findings.forbidden(&spec.at(place), "when `pod.Spec.HostUsers` is false");
             }
@@ -197,8 +198,9 @@ fn check_dns(spec: &Part<'_>, findings: &mut Findings) {
         findings.invalid(&config.at("searches"), value(), detail);
     }
     if searches.join(" ").len() > SEARCHES_LIMIT {
-        let detail =
-            format!("must not have more than {SEARCHES_LIMIT} characters (including spaces) in the search list");
+        let detail = format!(
+            "must not have more than {SEARCHES_LIMIT} characters (including spaces) in the search list"
+        );
         findings.invalid(&config.at("searches"), value(), detail);
     }
     for (index, search) in searches.iter().enumerate().filter(|(_, search)| **search != ".") {

@@ -158,13 +158,7 @@ fn check_users(spec: &Part<'_>, status: &Part<'_>, field: &str, findings: &mut F
 }
 
 /// The devices that containers got, and how they are.
-fn check_devices(
-    spec: &Part<'_>,
-    status: &Part<'_>,
-    field: &str,
-    containers: &str,
-    findings: &mut Findings,
-) {
+fn check_devices(spec: &Part<'_>, status: &Part<'_>, field: &str, containers: &str, findings: &mut Findings) {
     for told in status.items(field) {
         if containers.is_empty() {
             if !told.list("allocatedResourcesStatus").is_empty() {

@@ -33,9 +33,11 @@ fn pods_and_what_is_wrong_with_them() {
         ),
         (
             json!({"containers": [{"name": "A", "image": "x"}]}),
-            &["spec.containers[0].name: Invalid value: \"A\": a lowercase RFC 1123 label must consist of lower case \
+            &[
+                "spec.containers[0].name: Invalid value: \"A\": a lowercase RFC 1123 label must consist of lower case \
                alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  \
-               or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"],
+               or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
+            ],
         ),
         (
             json!({"containers": [{"name": "a", "image": "x"}, {"name": "a", "image": "y"}]}),
@@ -75,8 +77,10 @@ fn pods_and_what_is_wrong_with_them() {
         (
             json!({"hostNetwork": true, "containers": [
                 {"name": "a", "image": "x", "ports": [{"containerPort": 1, "hostPort": 2}]}]}),
-            &["spec.containers[0].ports[0].hostPort: Invalid value: 2: must match `containerPort` when `hostNetwork` is \
-               true"],
+            &[
+                "spec.containers[0].ports[0].hostPort: Invalid value: 2: must match `containerPort` when `hostNetwork` is \
+               true",
+            ],
         ),
         (
             json!({"containers": [{"name": "a", "image": "x", "imagePullPolicy": "Sometimes",
@@ -157,8 +161,10 @@ fn pods_and_what_is_wrong_with_them() {
         ),
         (
             json!({"volumes": [{"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]}),
-            &["spec.volumes[0].projected.sources[0].serviceAccountToken: Forbidden: must not be specified when \
-               serviceAccountName is not set"],
+            &[
+                "spec.volumes[0].projected.sources[0].serviceAccountToken: Forbidden: must not be specified when \
+               serviceAccountName is not set",
+            ],
         ),
         (
             json!({"overhead": {"cpu": "-1"}}),
@@ -172,7 +178,8 @@ fn pods_and_what_is_wrong_with_them() {
 
 #[test]
 fn of_a_pod_little_may_change() {
-    let image = |image: &str| json!({"containers": [{"name": "web", "image": image, "imagePullPolicy": "Always"}]});
+    let image =
+        |image: &str| json!({"containers": [{"name": "web", "image": image, "imagePullPolicy": "Always"}]});
     let gates = json!([{"name": "a"}, {"name": "b"}]);
     let zones = |zones: &[&str]| {
         json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
@@ -184,8 +191,14 @@ fn of_a_pod_little_may_change() {
         (json!({"activeDeadlineSeconds": 5}), json!({"activeDeadlineSeconds": 3})),
         (json!({}), json!({"tolerations": [{"operator": "Exists"}]})),
         (json!({"terminationGracePeriodSeconds": -1}), json!({"terminationGracePeriodSeconds": 1})),
-        (json!({"schedulingGates": gates}), json!({"schedulingGates": [{"name": "b"}], "nodeSelector": {"a": "b"}})),
-        (json!({"schedulingGates": gates, "affinity": zones(&["a"])}), json!({"affinity": zones(&["a", "b"])})),
+        (
+            json!({"schedulingGates": gates}),
+            json!({"schedulingGates": [{"name": "b"}], "nodeSelector": {"a": "b"}}),
+        ),
+        (
+            json!({"schedulingGates": gates, "affinity": zones(&["a"])}),
+            json!({"affinity": zones(&["a", "b"])}),
+        ),
         (json!({"schedulingGates": gates}), json!({"affinity": zones(&["a"])})),
         (json!({"hostNetwork": false}), json!({})),
     ];
@@ -238,14 +251,18 @@ fn of_a_pod_little_may_change() {
 fn ephemeral_containers_are_only_added() {
     let with = |containers: Value| pod(&json!({"ephemeralContainers": containers}));
     let debug = json!({"name": "debug", "image": "x", "targetContainerName": "web"});
-    let judge = |old: Value, new: Value| judged("", "Pod", "ephemeralcontainers", &with(new), Some(&with(old)));
+    let judge =
+        |old: Value, new: Value| judged("", "Pod", "ephemeralcontainers", &with(new), Some(&with(old)));
     assert_eq!(judge(json!([]), json!([debug])), Vec::<String>::new());
     assert_eq!(
         judge(json!([debug]), json!([])),
         ["spec.ephemeralContainers: Forbidden: existing ephemeral containers \"debug\" may not be removed\n"]
     );
     assert_eq!(
-        judge(json!([]), json!([{"name": "web", "image": "x", "ports": [{"containerPort": 1}], "targetContainerName": "q"}])),
+        judge(
+            json!([]),
+            json!([{"name": "web", "image": "x", "ports": [{"containerPort": 1}], "targetContainerName": "q"}])
+        ),
         [
             "spec.ephemeralContainers[0].name: Duplicate value: \"web\"",
             "spec.ephemeralContainers[0].targetContainerName: Not found: \"q\"",
@@ -257,18 +274,29 @@ fn ephemeral_containers_are_only_added() {
 #[test]
 fn a_resize_changes_cpu_and_memory_alone() {
     let with = |resources: Value, image: &str| {
-        pod(&json!({"containers": [{"name": "web", "image": image, "imagePullPolicy": "Always", "resources": resources}]}))
+        pod(
+            &json!({"containers": [{"name": "web", "image": image, "imagePullPolicy": "Always", "resources": resources}]}),
+        )
     };
     let small = json!({"requests": {"cpu": "1"}, "limits": {"cpu": "2"}});
     let judge = |new: Value| judged("", "Pod", "resize", &new, Some(&with(small.clone(), "a")));
-    assert_eq!(judge(with(json!({"requests": {"cpu": "2"}, "limits": {"cpu": "4"}}), "a")), Vec::<String>::new());
+    assert_eq!(
+        judge(with(json!({"requests": {"cpu": "2"}, "limits": {"cpu": "4"}}), "a")),
+        Vec::<String>::new()
+    );
     assert_eq!(
         judge(with(json!({"requests": {"cpu": "1"}}), "a")),
         ["spec.containers[0].resources.limits: Forbidden: resource limits cannot be removed"]
     );
-    assert_eq!(judge(with(small.clone(), "b")), ["spec: Forbidden: only cpu and memory resources are mutable"]);
     assert_eq!(
-        judge(with(json!({"requests": {"cpu": "2", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "1Gi"}}), "a")),
+        judge(with(small.clone(), "b")),
+        ["spec: Forbidden: only cpu and memory resources are mutable"]
+    );
+    assert_eq!(
+        judge(with(
+            json!({"requests": {"cpu": "2", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "1Gi"}}),
+            "a"
+        )),
         ["spec: Invalid value: \"\": Pod QOS Class may not change as a result of resizing"]
     );
 }
@@ -278,7 +306,8 @@ fn what_nodes_tell_of_a_pod() {
     let with = |status: Value| patched(&pod(&json!({"restartPolicy": "Never"})), &json!({"status": status}));
     let ended = json!({"containerStatuses": [{"name": "web", "state": {"terminated": {"exitCode": 0}}}]});
     let runs = json!({"containerStatuses": [{"name": "web", "state": {"running": {}}}]});
-    let judge = |old: &Value, new: &Value| judged("", "Pod", "status", &with(new.clone()), Some(&with(old.clone())));
+    let judge =
+        |old: &Value, new: &Value| judged("", "Pod", "status", &with(new.clone()), Some(&with(old.clone())));
     assert_eq!(judge(&runs, &ended), Vec::<String>::new());
     assert_eq!(
         judge(&ended, &runs),

@@ -44,7 +44,9 @@ pub(super) fn check_update(new: &Part<'_>, old: &Part<'_>, findings: &mut Findin
     for field in ["activeDeadlineSeconds", "schedulingGates", "tolerations"] {
         restore(&mut fields, &old, field);
     }
-    if old.count("terminationGracePeriodSeconds") < 0 && new.number("terminationGracePeriodSeconds") == Some(1) {
+    if old.count("terminationGracePeriodSeconds") < 0
+        && new.number("terminationGracePeriodSeconds") == Some(1)
+    {
         restore(&mut fields, &old, "terminationGracePeriodSeconds");
     }
     if !old.list("schedulingGates").is_empty() {

@@ -236,7 +236,10 @@ mod tests {
     #[test]
     fn volumes_and_what_is_wrong_with_them() {
         let table: &[(Value, &[&str])] = &[
-            (json!([{"name": "a", "emptyDir": {}}, {"name": "b", "configMap": {"name": "m", "defaultMode": 420}}]), &[]),
+            (
+                json!([{"name": "a", "emptyDir": {}}, {"name": "b", "configMap": {"name": "m", "defaultMode": 420}}]),
+                &[],
+            ),
             (json!([{"name": "a"}]), &["volumes[0]: Required value: must specify a volume type"]),
             (json!([{"emptyDir": {}}]), &["volumes[0].name: Required value"]),
             (
@@ -273,7 +276,10 @@ mod tests {
                 json!([{"name": "a", "downwardAPI": {"items": [{"path": "l"}]}}]),
                 &["volumes[0].downwardAPI: Required value: one of fieldRef and resourceFieldRef is required"],
             ),
-            (json!([{"name": "a", "nfs": {"server": "s", "path": "x"}}]), &["volumes[0].nfs.path: Invalid value: \"x\": must be an absolute path"]),
+            (
+                json!([{"name": "a", "nfs": {"server": "s", "path": "x"}}]),
+                &["volumes[0].nfs.path: Invalid value: \"x\": must be an absolute path"],
+            ),
             (json!([{"name": "a", "image": {"reference": "x", "pullPolicy": "Always"}}]), &[]),
             (
                 json!([{"name": "a", "ephemeral": {}}, {"name": "b", "persistentVolumeClaim": {"claimName": "pod-a"}}]),

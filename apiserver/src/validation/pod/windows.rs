@@ -55,7 +55,8 @@ pub(super) fn check_system(spec: &Part<'_>, findings: &mut Findings) {
         "windows" => {
             let detail = "cannot be set for a windows pod";
             for field in NOT_FOR_WINDOWS {
-                let set = if field == "hostPID" || field == "hostIPC" { spec.flag(field) } else { spec.has(field) };
+                let set =
+                    if field == "hostPID" || field == "hostIPC" { spec.flag(field) } else { spec.has(field) };
                 if set {
                     findings.forbidden(&spec.at(field), detail);
                 }
@@ -95,7 +96,8 @@ pub(super) fn check_host_processes(spec: &Part<'_>, findings: &mut Findings) {
         return;
     }
     if of_host != all {
-        let detail = "If pod contains any hostProcess containers then all containers must be HostProcess containers";
+        let detail =
+            "If pod contains any hostProcess containers then all containers must be HostProcess containers";
         findings.invalid(&spec.path, "", detail);
     }
     if !spec.flag("hostNetwork") {
@@ -219,7 +221,9 @@ mod tests {
             ),
             (
                 json!({"os": {"name": "linux"}, "securityContext": {"windowsOptions": {}}}),
-                &["spec.securityContext.windowsOptions: Forbidden: windows options cannot be set for a linux pod"],
+                &[
+                    "spec.securityContext.windowsOptions: Forbidden: windows options cannot be set for a linux pod",
+                ],
             ),
         ];
         for (spec, expected) in table {

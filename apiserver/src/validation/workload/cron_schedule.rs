@@ -46,7 +46,9 @@ pub(super) fn parse_schedule(text: &str) -> Result<(), String> {
         return Err(format!("expected exactly 5 fields, found {}: [{told}]", fields.len()));
     }
     let mut checked = FIELDS.iter().zip(fields);
-    checked.try_for_each(|(field, text)| text.split(',').filter(|part| !part.is_empty()).try_for_each(|part| field.check(part)))
+    checked.try_for_each(|(field, text)| {
+        text.split(',').filter(|part| !part.is_empty()).try_for_each(|part| field.check(part))
+    })
 }
 
 fn parse_name(text: &str) -> Result<(), String> {

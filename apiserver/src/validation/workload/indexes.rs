@@ -71,8 +71,10 @@ mod tests {
             ("0,", Err("cannot convert string to integer for index: \"\"")),
             (
                 "1-2-3",
-                Err("the fragment \"1-2-3\" violates the requirement that an index interval can have at most two parts \
-                     separated by '-'"),
+                Err(
+                    "the fragment \"1-2-3\" violates the requirement that an index interval can have at most two parts \
+                     separated by '-'",
+                ),
             ),
         ];
         for (text, expected) in table {

@@ -217,7 +217,8 @@ fn check_update(change: &Change<'_>, new: &Part<'_>, old: &Part<'_>, findings: &
     check_completions(new, old, findings);
     findings.immutable(new, old, "selector");
     check_template_update(change, new, old, findings);
-    for field in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
+    for field in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
+    {
         findings.immutable(new, old, field);
     }
 }

@@ -141,8 +141,9 @@ pub(super) fn check_success_policy(spec: &Part<'_>, policy: &Part<'_>, findings:
             findings.nonnegative(&rule, &["succeededCount"]);
             let at = rule.at("succeededCount");
             if enough > completions {
-                let detail =
-                    format!("must be less than or equal to {completions} (the number of specified completions)");
+                let detail = format!(
+                    "must be less than or equal to {completions} (the number of specified completions)"
+                );
                 findings.invalid(&at, enough, detail);
             }
             if indexes && enough > total {

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use barque_api::time::Time;
 use serde_json::Value;
 
+use super::Change;
 use super::indexes::{count_indexes, overlap};
 use super::job::is_indexed;
-use super::Change;
 use crate::validation::findings::{Findings, IMMUTABLE};
 use crate::validation::part::Part;
 use crate::validation::same::same;
@@ -168,7 +168,8 @@ impl Told<'_> {
         let new = &self.new;
         let (completed, failed) = (new.text("completedIndexes"), new.text("failedIndexes"));
         let (completed_at, failed_at) = (new.at("completedIndexes"), new.at("failedIndexes"));
-        let (completed_changed, failed_changed) = (self.changed("completedIndexes"), self.changed("failedIndexes"));
+        let (completed_changed, failed_changed) =
+            (self.changed("completedIndexes"), self.changed("failedIndexes"));
         let completions = self.spec.number("completions");
         let per_index = self.spec.has("backoffLimitPerIndex");
         if let (Some(completions), true) = (completions, completed_changed)

@@ -104,7 +104,8 @@ fn check_revision(change: &Change<'_>, findings: &mut Findings) {
 fn check_selector(spec: &Part<'_>, what: &str, findings: &mut Findings) {
     let selector = spec.child("selector");
     findings.selector(spec, "selector");
-    let is_empty = selector.entries("matchLabels").next().is_none() && selector.list("matchExpressions").is_empty();
+    let is_empty =
+        selector.entries("matchLabels").next().is_none() && selector.list("matchExpressions").is_empty();
     if !selector.value.is_null() && is_empty {
         let detail = format!("empty selector is invalid for {what}");
         findings.invalid(&selector.path, selector.value.clone(), detail);

@@ -2,7 +2,9 @@
 
 use barque_api::labels::Selector;
 
-use super::{Change, check_at_most, check_chosen, check_chosen_by, check_lasting, check_pod_template, check_selector};
+use super::{
+    Change, check_at_most, check_chosen, check_chosen_by, check_lasting, check_pod_template, check_selector,
+};
 use crate::validation::findings::Findings;
 use crate::validation::part::Part;
 

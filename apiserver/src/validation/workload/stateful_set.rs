@@ -4,7 +4,8 @@ use serde_json::{Map, Value};
 
 use super::shares::{check_share, is_nothing};
 use super::{
-    Change, check_at_most, check_chosen, check_lasting, check_not_decremented, check_pod_template, check_selector,
+    Change, check_at_most, check_chosen, check_lasting, check_not_decremented, check_pod_template,
+    check_selector,
 };
 use crate::validation::findings::Findings;
 use crate::validation::part::Part;

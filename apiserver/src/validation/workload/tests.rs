@@ -34,7 +34,11 @@ const NONE: [&str; 0] = [];
 fn sets_with_nothing_wrong() {
     for kind in ["ReplicaSet", "Deployment", "StatefulSet", "DaemonSet"] {
         assert_eq!(created(kind, &json!({})), NONE, "{kind}");
-        assert_eq!(updated(kind, &json!({"minReadySeconds": 1}), &json!({"minReadySeconds": 2})), NONE, "{kind}");
+        assert_eq!(
+            updated(kind, &json!({"minReadySeconds": 1}), &json!({"minReadySeconds": 2})),
+            NONE,
+            "{kind}"
+        );
     }
 }
 
@@ -49,7 +53,9 @@ fn a_selector_chooses_the_pods_of_its_set_and_never_changes() {
         let other = json!({"selector": {"matchLabels": {"app": "db"}}});
         assert_eq!(
             created(kind, &other),
-            ["spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template `labels`"],
+            [
+                "spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template `labels`"
+            ],
             "{kind}"
         );
         assert_eq!(
@@ -61,8 +67,10 @@ fn a_selector_chooses_the_pods_of_its_set_and_never_changes() {
             let wider = json!({"selector": {"matchExpressions": [{"key": "app", "operator": "Exists"}]}});
             assert_eq!(
                 updated(kind, &json!({}), &wider),
-                ["spec.selector: Invalid value: {\"matchExpressions\":[{\"key\":\"app\",\"operator\":\"Exists\"}],\
-                  \"matchLabels\":{\"app\":\"web\"}}: field is immutable"],
+                [
+                    "spec.selector: Invalid value: {\"matchExpressions\":[{\"key\":\"app\",\"operator\":\"Exists\"}],\
+                  \"matchLabels\":{\"app\":\"web\"}}: field is immutable"
+                ],
                 "{kind}"
             );
         }
@@ -103,15 +111,21 @@ fn deployments_and_what_is_wrong_with_them() {
         ),
         (
             json!({"strategy": {"type": "Recreate", "rollingUpdate": {}}}),
-            &["spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'"],
+            &[
+                "spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'",
+            ],
         ),
         (
             json!({"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": "0%"}}}),
-            &["spec.strategy.rollingUpdate.maxUnavailable: Invalid value: \"0%\": may not be 0 when `maxSurge` is 0"],
+            &[
+                "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: \"0%\": may not be 0 when `maxSurge` is 0",
+            ],
         ),
         (
             json!({"strategy": {"type": "Slow"}}),
-            &["spec.strategy: Unsupported value: {\"type\":\"Slow\"}: supported values: \"Recreate\", \"RollingUpdate\""],
+            &[
+                "spec.strategy: Unsupported value: {\"type\":\"Slow\"}: supported values: \"Recreate\", \"RollingUpdate\"",
+            ],
         ),
         (
             json!({"template": {"spec": {"containers": [{"name": "web"}]}}}),
@@ -119,9 +133,11 @@ fn deployments_and_what_is_wrong_with_them() {
         ),
         (
             json!({"template": {"metadata": {"labels": {"a b": "c"}}}}),
-            &["spec.template.labels: Invalid value: \"a b\": name part must consist of alphanumeric characters, '-', '_' \
+            &[
+                "spec.template.labels: Invalid value: \"a b\": name part must consist of alphanumeric characters, '-', '_' \
                or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or \
-               '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"],
+               '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')",
+            ],
         ),
     ];
     for (patch, expected) in table {
@@ -131,11 +147,14 @@ fn deployments_and_what_is_wrong_with_them() {
 
 #[test]
 fn daemon_sets_replace_pods_one_way() {
-    let rolling = |update: Value| json!({"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": update}});
+    let rolling =
+        |update: Value| json!({"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": update}});
     assert_eq!(created("DaemonSet", &rolling(json!({"maxSurge": 1, "maxUnavailable": 0}))), NONE);
     assert_eq!(
         created("DaemonSet", &rolling(json!({"maxSurge": 1, "maxUnavailable": 1}))),
-        ["spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: 1: may not be set when maxUnavailable is non-zero"]
+        [
+            "spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: 1: may not be set when maxUnavailable is non-zero"
+        ]
     );
     assert_eq!(
         created("DaemonSet", &rolling(json!({"maxSurge": 0, "maxUnavailable": 0}))),
@@ -157,8 +176,11 @@ fn of_a_stateful_set_little_may_change() {
     assert_eq!(updated("StatefulSet", &json!({}), &json!({"serviceName": "db"})), [detail]);
     assert_eq!(updated("StatefulSet", &json!({}), &json!({"volumeClaimTemplates": claim})), [detail]);
     assert_eq!(
-        created("StatefulSet", &json!({"podManagementPolicy": "x", "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "x"},
-            "updateStrategy": {"type": "OnDelete", "rollingUpdate": {"partition": 1}}, "ordinals": {"start": -1}})),
+        created(
+            "StatefulSet",
+            &json!({"podManagementPolicy": "x", "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "x"},
+            "updateStrategy": {"type": "OnDelete", "rollingUpdate": {"partition": 1}}, "ordinals": {"start": -1}})
+        ),
         [
             "spec.podManagementPolicy: Invalid value: \"x\": must be 'OrderedReady' or 'Parallel'",
             "spec.updateStrategy.rollingUpdate: Invalid value: {\"partition\":1}: only allowed for updateStrategy \
@@ -205,7 +227,9 @@ fn replication_controllers_and_what_is_wrong_with_them() {
     assert_eq!(controller(json!({"template": null})), ["spec.template: Required value"]);
     assert_eq!(
         controller(json!({"selector": {"app": "db"}})),
-        ["spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template `labels`"]
+        [
+            "spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template `labels`"
+        ]
     );
 }
 
@@ -274,7 +298,9 @@ fn jobs_and_what_is_wrong_with_them() {
         ),
         (
             json!({"managedBy": "me"}),
-            &["spec.managedBy: Invalid value: \"me\": must be a domain-prefixed path (such as \"acme.io/foo\")"],
+            &[
+                "spec.managedBy: Invalid value: \"me\": must be a domain-prefixed path (such as \"acme.io/foo\")",
+            ],
         ),
         (
             json!({"selector": {"matchLabels": {"a": "b"}}}),
@@ -338,9 +364,7 @@ fn the_template_of_a_job_changes_only_while_it_waits() {
         judged_job(&json!({"completions": 5}), Some(&json!({"completions": 2}))),
         ["spec.completions: Invalid value: 5: field is immutable"]
     );
-    let indexed = |completions: i32, parallelism: i32| {
-        json!({"completionMode": "Indexed", "completions": completions, "parallelism": parallelism})
-    };
+    let indexed = |completions: i32, parallelism: i32| json!({"completionMode": "Indexed", "completions": completions, "parallelism": parallelism});
     assert_eq!(judged_job(&indexed(5, 5), Some(&indexed(2, 2))), NONE);
     assert_eq!(
         judged_job(&indexed(5, 2), Some(&indexed(2, 2))),
@@ -351,7 +375,8 @@ fn the_template_of_a_job_changes_only_while_it_waits() {
 #[test]
 fn a_job_that_ended_stays_ended() {
     let when = "2026-01-01T00:00:00Z";
-    let conditions = |kinds: &[&str]| kinds.iter().map(|kind| json!({"type": kind, "status": "True"})).collect::<Vec<_>>();
+    let conditions =
+        |kinds: &[&str]| kinds.iter().map(|kind| json!({"type": kind, "status": "True"})).collect::<Vec<_>>();
     let ended = json!({"conditions": conditions(&["SuccessCriteriaMet", "Complete"]), "startTime": when,
         "completionTime": when, "succeeded": 1});
     let runs = json!({"startTime": when, "active": 1});
@@ -388,7 +413,11 @@ fn cron_jobs_and_what_is_wrong_with_them() {
     };
     assert_eq!(judge("hourly", json!({"timeZone": "Europe/Berlin"}), None), NONE);
     assert_eq!(
-        judge("hourly", json!({"schedule": "x", "timeZone": "Mars/Base", "concurrencyPolicy": "Maybe"}), None),
+        judge(
+            "hourly",
+            json!({"schedule": "x", "timeZone": "Mars/Base", "concurrencyPolicy": "Maybe"}),
+            None
+        ),
         [
             "spec.schedule: Invalid value: \"x\": expected exactly 5 fields, found 1: [x]",
             "spec.timeZone: Invalid value: \"Mars/Base\": unknown time zone Mars/Base",
@@ -398,8 +427,10 @@ fn cron_jobs_and_what_is_wrong_with_them() {
     let zoned = json!({"schedule": "TZ=UTC 0 * * * *"});
     assert_eq!(
         judge("hourly", zoned.clone(), None),
-        ["spec.schedule: Invalid value: \"TZ=UTC 0 * * * *\": cannot use TZ or CRON_TZ in schedule, use timeZone field \
-          instead"]
+        [
+            "spec.schedule: Invalid value: \"TZ=UTC 0 * * * *\": cannot use TZ or CRON_TZ in schedule, use timeZone field \
+          instead"
+        ]
     );
     assert_eq!(judge("hourly", zoned.clone(), Some(zoned)), NONE);
     let long = "a".repeat(53);
@@ -409,7 +440,11 @@ fn cron_jobs_and_what_is_wrong_with_them() {
     );
     assert_eq!(judge(&long, json!({}), Some(json!({}))), NONE);
     assert_eq!(
-        judge("a", json!({"jobTemplate": {"spec": {"manualSelector": true, "template": {"spec": {"restartPolicy": "Always"}}}}}), None),
+        judge(
+            "a",
+            json!({"jobTemplate": {"spec": {"manualSelector": true, "template": {"spec": {"restartPolicy": "Always"}}}}}),
+            None
+        ),
         [
             "spec.jobTemplate.spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\"",
             "spec.jobTemplate.spec.manualSelector: Unsupported value: true: supported values: \"nil\", \"false\"",
@@ -438,7 +473,9 @@ fn autoscalers_and_what_is_wrong_with_them() {
         ]
     );
     assert_eq!(
-        judge(json!({"metrics": [{"type": "Pods", "resource": {"name": "cpu", "target": {"type": "x", "averageValue": "-1"}}}]})),
+        judge(
+            json!({"metrics": [{"type": "Pods", "resource": {"name": "cpu", "target": {"type": "x", "averageValue": "-1"}}}]})
+        ),
         [
             "spec.metrics[0].resource.target.type: Invalid value: \"x\": must be either Utilization, Value, or AverageValue",
             "spec.metrics[0].resource.target.averageValue: Invalid value: \"-1\": must be positive",
@@ -477,7 +514,12 @@ fn budgets_and_what_is_wrong_with_them() {
         ]
     );
     let condition = json!({"type": "DisruptionAllowed", "status": "Maybe", "reason": "a b"});
-    let told = status("policy", "PodDisruptionBudget", &json!({"conditions": [condition], "expectedPods": -1}), &json!({}));
+    let told = status(
+        "policy",
+        "PodDisruptionBudget",
+        &json!({"conditions": [condition], "expectedPods": -1}),
+        &json!({}),
+    );
     assert_eq!(told.len(), 4, "{told:?}");
     assert_eq!(told[1], "status.conditions[0].lastTransitionTime: Required value: must be set");
 }
