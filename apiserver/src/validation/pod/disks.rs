@@ -36,11 +36,7 @@ pub(super) fn check_disk(kind: &str, source: &Part<'_>, findings: &mut Findings)
             }
             findings.needs(source, "image");
         }
-        "cephfs" => {
-            if source.list("monitors").is_empty() {
-                findings.required(&source.at("monitors"), "");
-            }
-        }
+        "cephfs" if source.list("monitors").is_empty() => findings.required(&source.at("monitors"), ""),
         "cinder" => {
             needs(&["volumeID"]);
             check_secret_name(source, findings);
