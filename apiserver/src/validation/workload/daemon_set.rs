@@ -9,7 +9,7 @@ use crate::validation::part::Part;
 pub(super) fn check_spec(spec: &Change<'_>, findings: &mut Findings) {
     let (new, old) = (&spec.new, &spec.old);
     check_selector(new, "daemonset", findings);
-    check_chosen(new, findings);
+    check_chosen(new, None, findings);
     check_pod_template(&new.child("template"), &[], findings);
     check_lasting(new, "DaemonSet", findings);
     findings.nonnegative(new, &["minReadySeconds"]);

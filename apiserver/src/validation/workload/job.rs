@@ -44,7 +44,7 @@ fn check_spec(spec: &Part<'_>, findings: &mut Findings) {
     } else {
         findings.required(&spec.at("selector"), "");
     }
-    check_chosen(spec, findings);
+    check_chosen(spec, None, findings);
 }
 
 /// The spec of a job or of a template of jobs.

@@ -112,11 +112,13 @@ fn check_selector(spec: &Part<'_>, what: &str, findings: &mut Findings) {
     }
 }
 
-/// The labels of a template must be chosen by the selector of its set.
-fn check_chosen(spec: &Part<'_>, findings: &mut Findings) {
-    // What is no selector was told already.
-    if let Ok(selector) = Selector::of_object(Some(spec.get("selector"))) {
-        check_chosen_by(&selector, spec, findings);
+/// The labels of a template must be chosen by the selector of its set; one that is not there chooses nothing. `wrong` is
+/// what some kinds say of a selector that is none, beside what is wrong with it.
+fn check_chosen(spec: &Part<'_>, wrong: Option<&str>, findings: &mut Findings) {
+    match (Selector::of_object(Some(spec.get("selector"))), wrong) {
+        (Ok(selector), _) => check_chosen_by(&selector, spec, findings),
+        (Err(_), Some(wrong)) => findings.invalid(&spec.at("selector"), spec.get("selector").clone(), wrong),
+        (Err(_), None) => {}
     }
 }
 

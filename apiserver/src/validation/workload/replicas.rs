@@ -41,9 +41,7 @@ pub(super) fn check_template_of_set(spec: &Part<'_>, selector_of: &str, what: &s
         findings.required(&spec.at("selector"), "");
     }
     check_selector(spec, selector_of, findings);
-    if spec.has("selector") {
-        check_chosen(spec, findings);
-    }
+    check_chosen(spec, Some("invalid label selector"), findings);
     check_pod_template(&spec.child("template"), &[], findings);
     check_lasting(spec, what, findings);
 }

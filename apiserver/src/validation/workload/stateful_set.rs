@@ -56,9 +56,7 @@ pub(super) fn check_spec(spec: &Change<'_>, findings: &mut Findings) {
         findings.required(&new.at("selector"), "");
     }
     check_selector(new, "statefulset", findings);
-    if new.has("selector") {
-        check_chosen(new, findings);
-    }
+    check_chosen(new, Some(""), findings);
     check_template(new, old.as_ref(), findings);
     check_lasting(new, "StatefulSet", findings);
     if let Some(old) = old
@@ -131,7 +129,7 @@ fn check_strategy(strategy: &Part<'_>, findings: &mut Findings) {
     }
 }
 
-/// The part of a spec that may not change. What the API server itself fills into claims does not count.
+/// The part of a spec that may not change.
 fn fixed(spec: &Part<'_>) -> Value {
     let mut fields: Map<String, Value> = spec.value.as_object().cloned().unwrap_or_default();
     fields.retain(|field, _| !MUTABLE.contains(&field.as_str()));

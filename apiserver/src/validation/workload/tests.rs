@@ -75,7 +75,23 @@ fn a_selector_chooses_the_pods_of_its_set_and_never_changes() {
             );
         }
     }
-    assert_eq!(created("Deployment", &json!({"selector": null})), ["spec.selector: Required value"]);
+    assert_eq!(
+        created("Deployment", &json!({"selector": null})),
+        [
+            "spec.selector: Required value",
+            "spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template `labels`",
+        ]
+    );
+    let unknown =
+        json!({"selector": {"matchLabels": null, "matchExpressions": [{"key": "app", "operator": "Is"}]}});
+    assert_eq!(
+        created("Deployment", &unknown),
+        [
+            "spec.selector.matchExpressions[0].operator: Invalid value: \"Is\": not a valid selector operator",
+            "spec.selector: Invalid value: {\"matchExpressions\":[{\"key\":\"app\",\"operator\":\"Is\"}]}: invalid label \
+             selector",
+        ]
+    );
 }
 
 #[test]
