@@ -56,7 +56,7 @@ pub(super) fn check_failure_policy(spec: &Part<'_>, findings: &mut Findings) {
             (false, false) => "specifying one of OnExitCodes and OnPodConditions is required",
             _ => continue,
         };
-        findings.invalid(&rule.path, rule.value.clone(), wrong);
+        findings.push(FieldError::invalid_whole(&rule.path, wrong));
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use barque_api::field::FieldError;
 use barque_api::time::Time;
 use serde_json::Value;
 
@@ -75,7 +76,7 @@ impl Told<'_> {
     }
 
     fn conditions(&self, detail: impl Into<String>, findings: &mut Findings) {
-        findings.invalid(&self.new.at("conditions"), self.new.get("conditions").clone(), detail);
+        findings.push(FieldError::invalid_whole(&self.new.at("conditions"), detail));
     }
 
     fn check_conditions(&self, findings: &mut Findings) {
