@@ -97,3 +97,61 @@ fn a_template_is_judged_where_it_stands() {
     let errors = validate_pod_template(&pod["template"], &FieldPath::of("spec.pods"));
     assert_eq!(texts(errors), ["spec.pods.spec.containers[0].image: Required value"]);
 }
+
+/// An object of each kind with most of what can stand in it.
+fn full() -> Vec<Value> {
+    serde_json::from_str(include_str!("samples.json")).unwrap()
+}
+
+/// The places of an object.
+fn places(value: &Value, place: &str, found: &mut Vec<String>) {
+    found.push(place.to_owned());
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                let key = key.replace('~', "~0").replace('/', "~1");
+                places(value, &format!("{place}/{key}"), found);
+            }
+        }
+        Value::Array(items) => {
+            for (index, value) in items.iter().enumerate() {
+                places(value, &format!("{place}/{index}"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn whatever_stands_at_any_place_is_judged() {
+    let odd = [
+        json!(i64::MIN),
+        json!("é/../-%:\\'['"),
+        json!("99999999999999999999%"),
+        json!([]),
+        json!({}),
+        json!([{"name": "a"}, {"name": "a"}, null]),
+    ];
+    for sample in full() {
+        let (group, kind) = (sample["group"].as_str().unwrap(), sample["kind"].as_str().unwrap());
+        let object = &sample["object"];
+        let mut found = Vec::new();
+        places(object, "", &mut found);
+        assert!(found.len() > 5, "{kind}");
+        for place in found {
+            for value in &odd {
+                let mut changed = object.clone();
+                *changed.pointer_mut(&place).unwrap() = value.clone();
+                let judge = |subresource, new, old| {
+                    let _ = validate(&Subject { group, kind, subresource, new, old });
+                };
+                judge("", &changed, None);
+                let others: &[&str] = if kind == "Pod" { &["resize", "ephemeralcontainers"] } else { &[] };
+                for subresource in ["", "status"].iter().chain(others) {
+                    judge(subresource, &changed, Some(object));
+                    judge(subresource, object, Some(&changed));
+                }
+            }
+        }
+    }
+}
