@@ -231,4 +231,20 @@ mod tests {
             assert_eq!(told(|findings| check_system(&part, findings)), *expected, "{spec}");
         }
     }
+
+    #[test]
+    fn processes_of_the_host_are_all_of_a_pod() {
+        let with = |own: Value| json!({"securityContext": {"windowsOptions": {"hostProcess": own}}});
+        let spec = json!({"containers": [with(json!(true)), with(json!(false))]});
+        let part = Part::new(&spec, FieldPath::of("spec"));
+        assert_eq!(
+            told(|findings| check_host_processes(&part, findings)),
+            [
+                "spec: Invalid value: \"\": If pod contains any hostProcess containers then all containers must be \
+                 HostProcess containers",
+                "spec.hostNetwork: Invalid value: false: hostNetwork must be true if pod contains any hostProcess \
+                 containers",
+            ]
+        );
+    }
 }

@@ -209,6 +209,14 @@ fn of_a_stateful_set_little_may_change() {
 }
 
 #[test]
+fn what_was_wrong_in_a_stateful_set_may_stay() {
+    let wrong = json!({"template": {"spec": {"containers": [{"name": "web"}]}}});
+    assert_eq!(created("StatefulSet", &wrong), ["spec.template.spec.containers[0].image: Required value"]);
+    assert_eq!(updated("StatefulSet", &wrong, &patched(&wrong, &json!({"replicas": 3}))), NONE);
+    assert_eq!(updated("StatefulSet", &json!({}), &wrong).len(), 1);
+}
+
+#[test]
 fn counts_of_pods_add_up() {
     let counts = json!({"replicas": 1, "readyReplicas": 2, "availableReplicas": 3, "collisionCount": 1});
     let all = "cannot be greater than status.replicas";
