@@ -10,4 +10,5 @@ pub mod http;
 pub mod registry;
 pub mod storage;
 pub mod table;
+pub mod validation;
 pub mod watch_cache;
