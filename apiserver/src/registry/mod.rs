@@ -2,3 +2,4 @@
 //! functions from what is stored and what is asked for to what is to be stored; must never know how a request came in.
 
 pub mod deletion;
+pub mod strategy;

@@ -204,8 +204,9 @@ mod tests {
     fn an_address_belongs_to_somebody() {
         let told = |spec: Value| told("networking.k8s.io", "IPAddress", &json!({"spec": spec}), None);
         assert_eq!(told(json!({})), ["spec.parentRef: Required value"]);
-        assert_eq!(told(json!({"parentRef": {"resource": "services"}})), [
-            "spec.parentRef.name: Required value"
-        ]);
+        assert_eq!(
+            told(json!({"parentRef": {"resource": "services"}})),
+            ["spec.parentRef.name: Required value"]
+        );
     }
 }

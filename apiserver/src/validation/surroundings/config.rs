@@ -112,7 +112,8 @@ fn check_json(secret: &Part<'_>, key: &str, findings: &mut Findings) {
     };
     let bytes = bytes_of(value).unwrap_or_default();
     if let Err(error) = serde_json::from_slice::<Map<String, Value>>(&bytes) {
-        let why = if bytes.is_empty() { "unexpected end of JSON input".to_owned() } else { error.to_string() };
+        let why =
+            if bytes.is_empty() { "unexpected end of JSON input".to_owned() } else { error.to_string() };
         findings.invalid(&secret.at("data").key(key), "<secret contents redacted>", why);
     }
 }
@@ -129,9 +130,10 @@ mod tests {
         let told = |new: Value| told("", "ConfigMap", &new, None);
         assert!(told(json!({"data": {"a.b": "1"}, "binaryData": {"c": "AA=="}})).is_empty());
         assert_eq!(told(json!({"data": {"a b": ""}})).len(), 1);
-        assert_eq!(told(json!({"data": {"a": "1"}, "binaryData": {"a": "AA=="}})), [
-            "data[a]: Invalid value: \"a\": duplicate of key present in binaryData"
-        ]);
+        assert_eq!(
+            told(json!({"data": {"a": "1"}, "binaryData": {"a": "AA=="}})),
+            ["data[a]: Invalid value: \"a\": duplicate of key present in binaryData"]
+        );
         let large = told(json!({"data": {"a": "x".repeat(LARGEST + 1)}}));
         assert_eq!(large, [": Too long: may not be more than 1048576 bytes"]);
     }
@@ -152,16 +154,19 @@ mod tests {
     fn secrets_have_what_their_type_asks_for() {
         let told = |new: Value| told("", "Secret", &new, None);
         assert!(told(json!({"type": "Opaque"})).is_empty());
-        assert_eq!(told(json!({"type": "kubernetes.io/tls", "data": {"tls.crt": ""}})), [
-            "data[tls.key]: Required value"
-        ]);
+        assert_eq!(
+            told(json!({"type": "kubernetes.io/tls", "data": {"tls.crt": ""}})),
+            ["data[tls.key]: Required value"]
+        );
         assert_eq!(told(json!({"type": "kubernetes.io/basic-auth"})).len(), 2);
-        assert_eq!(told(json!({"type": "kubernetes.io/ssh-auth", "data": {"ssh-privatekey": ""}})), [
-            "data[ssh-privatekey]: Required value"
-        ]);
-        assert_eq!(told(json!({"type": "kubernetes.io/service-account-token"})), [
-            "metadata.annotations[kubernetes.io/service-account.name]: Required value"
-        ]);
+        assert_eq!(
+            told(json!({"type": "kubernetes.io/ssh-auth", "data": {"ssh-privatekey": ""}})),
+            ["data[ssh-privatekey]: Required value"]
+        );
+        assert_eq!(
+            told(json!({"type": "kubernetes.io/service-account-token"})),
+            ["metadata.annotations[kubernetes.io/service-account.name]: Required value"]
+        );
         let docker = |text: &str| {
             told(json!({"type": "kubernetes.io/dockerconfigjson",
                         "data": {".dockerconfigjson": STANDARD.encode(text)}}))
@@ -173,8 +178,9 @@ mod tests {
     #[test]
     fn the_type_of_a_secret_stays() {
         let old = json!({"type": "Opaque"});
-        assert_eq!(told("", "Secret", &json!({"type": "other"}), Some(&old)), [
-            "type: Invalid value: \"other\": field is immutable"
-        ]);
+        assert_eq!(
+            told("", "Secret", &json!({"type": "other"}), Some(&old)),
+            ["type: Invalid value: \"other\": field is immutable"]
+        );
     }
 }

@@ -20,7 +20,9 @@ pub(super) fn check_endpoints(change: &Change<'_>, findings: &mut Findings) {
         .old
         .iter()
         .flat_map(|old| old.items("subsets"))
-        .flat_map(|subset| subset.items("addresses").chain(subset.items("notReadyAddresses")).collect::<Vec<_>>())
+        .flat_map(|subset| {
+            subset.items("addresses").chain(subset.items("notReadyAddresses")).collect::<Vec<_>>()
+        })
         .map(|address| address.text("ip"))
         .collect();
     for subset in change.new.items("subsets") {
@@ -112,7 +114,9 @@ fn check_endpoint(endpoint: &Part<'_>, kind: &str, before: &BTreeSet<&str>, find
         findings.dns_label(&endpoint.at("hostname"), endpoint.text("hostname"));
     }
     if let Some(hints) = endpoint.given("hints") {
-        for (field, is_name) in [("forZones", names::label_value as fn(&str) -> Vec<String>), ("forNodes", names::dns_subdomain)] {
+        for (field, is_name) in
+            [("forZones", names::label_value as fn(&str) -> Vec<String>), ("forNodes", names::dns_subdomain)]
+        {
             let many = hints.list(field).len();
             if many > MOST_HINTS {
                 findings.push(FieldError::too_many(&hints.at(field), many, MOST_HINTS));
@@ -195,10 +199,14 @@ mod tests {
     #[test]
     fn endpoints_have_addresses_that_can_be_reached() {
         let told = |subset: Value| told("", "Endpoints", &json!({"subsets": [subset]}), None);
-        assert_eq!(told(json!({"ports": []})), [
-            "subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`"
-        ]);
-        assert!(told(json!({"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 1, "protocol": "TCP"}]})).is_empty());
+        assert_eq!(
+            told(json!({"ports": []})),
+            ["subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`"]
+        );
+        assert!(
+            told(json!({"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 1, "protocol": "TCP"}]}))
+                .is_empty()
+        );
         assert_eq!(told(json!({"addresses": [{"ip": "127.0.0.1"}]})).len(), 1);
     }
 
@@ -208,12 +216,14 @@ mod tests {
             json!({"addressType": kind, "endpoints": [{"addresses": [address]}],
                    "ports": [{"name": "", "protocol": "TCP", "port": 80}]})
         };
-        let told = |new: Value, old: Option<Value>| told("discovery.k8s.io", "EndpointSlice", &new, old.as_ref());
+        let told =
+            |new: Value, old: Option<Value>| told("discovery.k8s.io", "EndpointSlice", &new, old.as_ref());
         assert!(told(slice("IPv4", "10.0.0.1"), None).is_empty());
         assert!(told(slice("FQDN", "example.com"), None).is_empty());
-        assert_eq!(told(slice("IPv4", "fd00::1"), None), [
-            "endpoints[0].addresses[0]: Invalid value: \"fd00::1\": must be an IPv4 address"
-        ]);
+        assert_eq!(
+            told(slice("IPv4", "fd00::1"), None),
+            ["endpoints[0].addresses[0]: Invalid value: \"fd00::1\": must be an IPv4 address"]
+        );
         assert_eq!(
             told(slice("IPv6", "fd00::1"), Some(slice("IPv4", "10.0.0.1"))),
             ["addressType: Invalid value: \"IPv6\": field is immutable"]

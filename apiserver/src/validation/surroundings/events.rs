@@ -54,18 +54,19 @@ pub(super) fn check_event(change: &Change<'_>, findings: &mut Findings) {
 
 fn check_loosely(event: &Part<'_>, fields: &Fields, findings: &mut Findings) {
     let namespace = Metadata::of(event.value).namespace();
-    let about = fields.get(event, "involvedObject").get("namespace").and_then(Value::as_str).unwrap_or_default();
+    let about =
+        fields.get(event, "involvedObject").get("namespace").and_then(Value::as_str).unwrap_or_default();
     let mut mismatch = |is: bool| {
         if is {
-            findings.invalid(&FieldPath::of("involvedObject.namespace"), about, "does not match event.namespace");
+            findings.invalid(
+                &FieldPath::of("involvedObject.namespace"),
+                about,
+                "does not match event.namespace",
+            );
         }
     };
     if !event.has("eventTime") {
-        mismatch(if about.is_empty() {
-            !["", "default"].contains(&namespace)
-        } else {
-            namespace != about
-        });
+        mismatch(if about.is_empty() { !["", "default"].contains(&namespace) } else { namespace != about });
     } else {
         mismatch(about.is_empty() && !["default", "kube-system"].contains(&namespace));
         let controller = fields.text(event, "reportingComponent");
@@ -112,7 +113,8 @@ fn check_new(event: &Part<'_>, fields: &Fields, findings: &mut Findings) {
     }
     for field in ["firstTimestamp", "lastTimestamp", "count", "source"] {
         let value = fields.get(event, field);
-        let unset = value.is_null() || *value == 0 || value.as_object().is_some_and(serde_json::Map::is_empty);
+        let unset =
+            value.is_null() || *value == 0 || value.as_object().is_some_and(serde_json::Map::is_empty);
         if !unset {
             findings.invalid(&FieldPath::of(field), "", "needs to be unset");
         }
@@ -155,11 +157,13 @@ mod tests {
 
     #[test]
     fn an_event_lies_beside_what_it_is_about() {
-        let event = |about: &str| json!({"metadata": {"namespace": "a"}, "involvedObject": {"namespace": about}});
+        let event =
+            |about: &str| json!({"metadata": {"namespace": "a"}, "involvedObject": {"namespace": about}});
         assert!(told("", "Event", &event("a"), None).is_empty());
-        assert_eq!(told("", "Event", &event("b"), None), [
-            "involvedObject.namespace: Invalid value: \"b\": does not match event.namespace"
-        ]);
+        assert_eq!(
+            told("", "Event", &event("b"), None),
+            ["involvedObject.namespace: Invalid value: \"b\": does not match event.namespace"]
+        );
     }
 
     #[test]
@@ -172,11 +176,14 @@ mod tests {
         let mut other = event.clone();
         other["note"] = json!("changed");
         other["series"] = json!({"count": 1});
-        assert_eq!(told("events.k8s.io", "Event", &other, Some(&event)), [
-            "series.count: Invalid value: \"\": should be at least 2",
-            "series.lastObservedTime: Required value",
-            "message: Invalid value: \"changed\": field is immutable",
-        ]);
+        assert_eq!(
+            told("events.k8s.io", "Event", &other, Some(&event)),
+            [
+                "series.count: Invalid value: \"\": should be at least 2",
+                "series.lastObservedTime: Required value",
+                "message: Invalid value: \"changed\": field is immutable",
+            ]
+        );
         other["deprecatedCount"] = json!(1);
         other["type"] = json!("Odd");
         let told = told("events.k8s.io", "Event", &other, None);

@@ -36,10 +36,18 @@ pub(super) fn check_api_service(change: &Change<'_>, findings: &mut Findings) {
     }
     if local {
         if !spec.text("caBundle").is_empty() {
-            findings.invalid(&spec.at("caBundle"), format!("{} bytes", spec.text("caBundle").len() / 4 * 3), "local APIServices may not have a caBundle");
+            findings.invalid(
+                &spec.at("caBundle"),
+                format!("{} bytes", spec.text("caBundle").len() / 4 * 3),
+                "local APIServices may not have a caBundle",
+            );
         }
         if spec.flag("insecureSkipTLSVerify") {
-            findings.invalid(&spec.at("insecureSkipTLSVerify"), true, "local APIServices may not have insecureSkipTLSVerify");
+            findings.invalid(
+                &spec.at("insecureSkipTLSVerify"),
+                true,
+                "local APIServices may not have insecureSkipTLSVerify",
+            );
         }
         return;
     }
@@ -49,7 +57,11 @@ pub(super) fn check_api_service(change: &Change<'_>, findings: &mut Findings) {
     if let Some(port) = service.number("port")
         && !(1..=65535).contains(&port)
     {
-        findings.invalid(&service.at("port"), port, "port is not valid: must be between 1 and 65535, inclusive");
+        findings.invalid(
+            &service.at("port"),
+            port,
+            "port is not valid: must be between 1 and 65535, inclusive",
+        );
     }
     if spec.flag("insecureSkipTLSVerify") && !spec.text("caBundle").is_empty() {
         let detail = "may not be true if caBundle is present";
@@ -77,8 +89,9 @@ mod tests {
         };
         let told = |name: &str| told("apiregistration.k8s.io", "APIService", &service(name), None);
         assert!(told("v1.g.io").is_empty());
-        assert_eq!(told("v1.g"), [
-            "metadata.name: Invalid value: \"v1.g\": must be `spec.version+\".\"+spec.group`: \"v1.g.io\""
-        ]);
+        assert_eq!(
+            told("v1.g"),
+            ["metadata.name: Invalid value: \"v1.g\": must be `spec.version+\".\"+spec.group`: \"v1.g.io\""]
+        );
     }
 }

@@ -76,8 +76,20 @@ fn check_rule(rule: &Part<'_>, findings: &mut Findings) {
     }
     for resources in rule.items("resourceRules") {
         check_verbs(&resources, findings);
-        check_some_or_all(&resources, "apiGroups", "resource rules must supply at least one api group", "api groups", findings);
-        check_some_or_all(&resources, "resources", "resource rules must supply at least one resource", "resources", findings);
+        check_some_or_all(
+            &resources,
+            "apiGroups",
+            "resource rules must supply at least one api group",
+            "api groups",
+            findings,
+        );
+        check_some_or_all(
+            &resources,
+            "resources",
+            "resource rules must supply at least one resource",
+            "resources",
+            findings,
+        );
         check_namespaces(&resources, findings);
     }
     for paths in rule.items("nonResourceRules") {
@@ -96,7 +108,13 @@ fn has_all(part: &Part<'_>, field: &str) -> bool {
 }
 
 /// A list with something in it, or with `*` alone; whether that is in it.
-fn check_some_or_all(part: &Part<'_>, field: &str, needed: &str, what: &str, findings: &mut Findings) -> bool {
+fn check_some_or_all(
+    part: &Part<'_>,
+    field: &str,
+    needed: &str,
+    what: &str,
+    findings: &mut Findings,
+) -> bool {
     let all = has_all(part, field);
     if part.list(field).is_empty() {
         findings.required(&part.at(field), needed);
@@ -144,7 +162,8 @@ fn check_subject(subject: &Part<'_>, findings: &mut Findings) {
     };
     match subject.given(field) {
         None => {
-            findings.required(&subject.at(field), format!("{field} is required when subject kind is '{kind}'"));
+            findings
+                .required(&subject.at(field), format!("{field} is required when subject kind is '{kind}'"));
         }
         Some(named) => {
             let name = named.text("name");
@@ -301,27 +320,37 @@ mod tests {
 
     #[test]
     fn schemas_say_who_and_what() {
-        let told = |spec: Value| told(GROUP, "FlowSchema", &json!({"metadata": {"name": "a"}, "spec": spec}), None);
+        let told =
+            |spec: Value| told(GROUP, "FlowSchema", &json!({"metadata": {"name": "a"}, "spec": spec}), None);
         let level = json!({"name": "l"});
-        assert!(told(json!({"matchingPrecedence": 2, "priorityLevelConfiguration": level, "rules": [{
-            "subjects": [{"kind": "User", "user": {"name": "u"}}],
-            "nonResourceRules": [{"verbs": ["get"], "nonResourceURLs": ["/healthz", "/a/*"]}],
-        }]})).is_empty());
-        assert_eq!(told(json!({"matchingPrecedence": 1, "priorityLevelConfiguration": {}})), [
-            "spec.matchingPrecedence: Invalid value: 1: only the schema named 'exempt' may have matchingPrecedence 1",
-            "spec.priorityLevelConfiguration.name: Required value: must reference a priority level",
-        ]);
-        assert_eq!(told(json!({"matchingPrecedence": 2, "priorityLevelConfiguration": level, "rules": [{
-            "subjects": [{"kind": "Group", "user": {"name": "u"}}],
-            "resourceRules": [{"verbs": ["get", "*"], "apiGroups": ["*"], "resources": ["*"]}],
-        }]})), [
-            "spec.rules[0].subjects[0].group: Required value: group is required when subject kind is 'Group'",
-            "spec.rules[0].subjects[0].user: Forbidden: user is forbidden when subject kind is not 'User'",
-            "spec.rules[0].resourceRules[0].verbs: Invalid value: [\"get\",\"*\"]: if '*' is present, must not specify \
+        assert!(
+            told(json!({"matchingPrecedence": 2, "priorityLevelConfiguration": level, "rules": [{
+                "subjects": [{"kind": "User", "user": {"name": "u"}}],
+                "nonResourceRules": [{"verbs": ["get"], "nonResourceURLs": ["/healthz", "/a/*"]}],
+            }]}))
+            .is_empty()
+        );
+        assert_eq!(
+            told(json!({"matchingPrecedence": 1, "priorityLevelConfiguration": {}})),
+            [
+                "spec.matchingPrecedence: Invalid value: 1: only the schema named 'exempt' may have matchingPrecedence 1",
+                "spec.priorityLevelConfiguration.name: Required value: must reference a priority level",
+            ]
+        );
+        assert_eq!(
+            told(json!({"matchingPrecedence": 2, "priorityLevelConfiguration": level, "rules": [{
+                "subjects": [{"kind": "Group", "user": {"name": "u"}}],
+                "resourceRules": [{"verbs": ["get", "*"], "apiGroups": ["*"], "resources": ["*"]}],
+            }]})),
+            [
+                "spec.rules[0].subjects[0].group: Required value: group is required when subject kind is 'Group'",
+                "spec.rules[0].subjects[0].user: Forbidden: user is forbidden when subject kind is not 'User'",
+                "spec.rules[0].resourceRules[0].verbs: Invalid value: [\"get\",\"*\"]: if '*' is present, must not specify \
              other verbs",
-            "spec.rules[0].resourceRules[0].namespaces: Required value: resource rules that are not cluster scoped must \
+                "spec.rules[0].resourceRules[0].namespaces: Required value: resource rules that are not cluster scoped must \
              supply at least one namespace",
-        ]);
+            ]
+        );
     }
 
     #[test]
@@ -329,18 +358,25 @@ mod tests {
         let told = |spec: Value| {
             told(GROUP, "PriorityLevelConfiguration", &json!({"metadata": {"name": "a"}, "spec": spec}), None)
         };
-        let queued = |hand: i64| json!({"type": "Limited", "limited": {"nominalConcurrencyShares": 1, "limitResponse":
-            {"type": "Queue", "queuing": {"queues": 128, "handSize": hand, "queueLengthLimit": 50}}}});
+        let queued = |hand: i64| {
+            json!({"type": "Limited", "limited": {"nominalConcurrencyShares": 1, "limitResponse":
+            {"type": "Queue", "queuing": {"queues": 128, "handSize": hand, "queueLengthLimit": 50}}}})
+        };
         assert!(told(queued(6)).is_empty());
-        assert_eq!(told(queued(9)), [
-            "spec.limited.limitResponse.queuing.handSize: Invalid value: 9: required entropy bits of deckSize 128 and \
+        assert_eq!(
+            told(queued(9)),
+            [
+                "spec.limited.limitResponse.queuing.handSize: Invalid value: 9: required entropy bits of deckSize 128 and \
              handSize 9 should not be greater than 60"
-        ]);
-        assert_eq!(told(json!({"type": "Exempt"})), [
-            "spec.type: Invalid value: \"Exempt\": type must be 'Exempt' if and only if name is 'exempt'"
-        ]);
-        assert_eq!(told(json!({"type": "Limited"})), [
-            "spec.limited: Required value: must not be empty when type is Limited"
-        ]);
+            ]
+        );
+        assert_eq!(
+            told(json!({"type": "Exempt"})),
+            ["spec.type: Invalid value: \"Exempt\": type must be 'Exempt' if and only if name is 'exempt'"]
+        );
+        assert_eq!(
+            told(json!({"type": "Limited"})),
+            ["spec.limited: Required value: must not be empty when type is Limited"]
+        );
     }
 }

@@ -243,9 +243,10 @@ mod tests {
         let backend = json!({"service": {"name": "a", "port": {"number": 80}}});
         let told = |new: &Value| told("networking.k8s.io", "Ingress", new, None);
         assert!(told(&ingress(json!({"path": "/", "pathType": "Prefix", "backend": backend}))).is_empty());
-        assert_eq!(told(&json!({"spec": {}})), [
-            "spec: Invalid value: null: either `defaultBackend` or `rules` must be specified"
-        ]);
+        assert_eq!(
+            told(&json!({"spec": {}})),
+            ["spec: Invalid value: null: either `defaultBackend` or `rules` must be specified"]
+        );
         let table = [
             (json!({"backend": backend}), "pathType: Required value: pathType must be specified"),
             (
@@ -292,11 +293,18 @@ mod tests {
     #[test]
     fn the_controller_of_a_class_stays() {
         let class = |name: &str| json!({"spec": {"controller": name}});
-        let told = |new: &str, old: &str| told("networking.k8s.io", "IngressClass", &class(new), Some(&class(old)));
+        let told =
+            |new: &str, old: &str| told("networking.k8s.io", "IngressClass", &class(new), Some(&class(old)));
         assert!(told("a.io/b", "a.io/b").is_empty());
-        assert_eq!(told("a.io/c", "a.io/b"), ["spec.controller: Invalid value: \"a.io/c\": field is immutable"]);
-        assert_eq!(told("a", "a"), [
-            "spec.controller: Invalid value: \"a\": must be a domain-prefixed path (such as \"acme.io/foo\")"
-        ]);
+        assert_eq!(
+            told("a.io/c", "a.io/b"),
+            ["spec.controller: Invalid value: \"a.io/c\": field is immutable"]
+        );
+        assert_eq!(
+            told("a", "a"),
+            [
+                "spec.controller: Invalid value: \"a\": must be a domain-prefixed path (such as \"acme.io/foo\")"
+            ]
+        );
     }
 }

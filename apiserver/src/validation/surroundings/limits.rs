@@ -96,7 +96,11 @@ struct One<'a> {
 
 impl One<'_> {
     fn check(&self, limit: &Part<'_>, findings: &mut Findings) {
-        let mut order = |small: Option<&Quantity>, large: Option<&Quantity>, field: &str, tells_large: bool, words: [&str; 2]| {
+        let mut order = |small: Option<&Quantity>,
+                         large: Option<&Quantity>,
+                         field: &str,
+                         tells_large: bool,
+                         words: [&str; 2]| {
             if let (Some(small), Some(large)) = (small, large)
                 && small > large
             {
@@ -117,7 +121,8 @@ impl One<'_> {
             && !may_overcommit(self.name)
         {
             let name = self.name;
-            let detail = format!("default value {usual} must equal to defaultRequest value {asked} in {name}");
+            let detail =
+                format!("default value {usual} must equal to defaultRequest value {asked} in {name}");
             findings.invalid(&limit.at("defaultRequest").key(name), asked.to_string(), detail);
         }
     }
@@ -154,14 +159,19 @@ mod tests {
         };
         let table = [
             (of(json!({})), None),
-            (of(json!({"min": {"cpu": "3"}})), Some("min[cpu]: Invalid value: \"3\": min value 3 is greater than max value 2")),
+            (
+                of(json!({"min": {"cpu": "3"}})),
+                Some("min[cpu]: Invalid value: \"3\": min value 3 is greater than max value 2"),
+            ),
             (
                 of(json!({"default": {"cpu": "500m"}})),
                 Some("default[cpu]: Invalid value: \"1\": min value 1 is greater than default value 500m"),
             ),
             (
                 of(json!({"maxLimitRequestRatio": {"cpu": "3"}})),
-                Some("maxLimitRequestRatio[cpu]: Invalid value: \"3\": ratio 3 is greater than max/min = 2.000000"),
+                Some(
+                    "maxLimitRequestRatio[cpu]: Invalid value: \"3\": ratio 3 is greater than max/min = 2.000000",
+                ),
             ),
             (
                 json!({"type": "Pod", "default": {"cpu": "1"}}),
@@ -169,10 +179,15 @@ mod tests {
             ),
             (
                 json!({"type": "PersistentVolumeClaim"}),
-                Some("limits: Required value: either minimum or maximum storage value is required, but neither was \
-                      provided"),
+                Some(
+                    "limits: Required value: either minimum or maximum storage value is required, but neither was \
+                      provided",
+                ),
             ),
-            (json!({"type": "Node"}), Some("type: Invalid value: \"Node\": must be a standard limit type or fully qualified")),
+            (
+                json!({"type": "Node"}),
+                Some("type: Invalid value: \"Node\": must be a standard limit type or fully qualified"),
+            ),
             (
                 json!({"type": "Container", "max": {"storage": "1"}}),
                 Some("max[storage]: Invalid value: \"storage\": must be a standard resource for containers"),

@@ -54,19 +54,24 @@ mod tests {
         assert!(told("", "Namespace", &namespace("a.io/b"), None).is_empty());
         let wrong = namespace("other");
         let old = namespace("kubernetes");
-        let words = "Invalid value: \"other\": name is neither a standard finalizer name nor is it fully qualified";
+        let words =
+            "Invalid value: \"other\": name is neither a standard finalizer name nor is it fully qualified";
         assert_eq!(told("", "Namespace", &wrong, None), [format!("spec.finalizers: {words}")]);
-        assert_eq!(told_below("", "Namespace", "finalize", &wrong, Some(&old)), [format!(
-            "spec.finalizers[0]: {words}"
-        )]);
+        assert_eq!(
+            told_below("", "Namespace", "finalize", &wrong, Some(&old)),
+            [format!("spec.finalizers[0]: {words}")]
+        );
     }
 
     #[test]
     fn the_phase_follows_the_deletion() {
         let mut object = json!({"metadata": {}, "status": {"phase": "Terminating"}});
-        assert_eq!(told_below("", "Namespace", "status", &object, Some(&json!({}))), [
-            "status.Phase: Invalid value: \"Terminating\": may only be 'Active' if `deletionTimestamp` is empty"
-        ]);
+        assert_eq!(
+            told_below("", "Namespace", "status", &object, Some(&json!({}))),
+            [
+                "status.Phase: Invalid value: \"Terminating\": may only be 'Active' if `deletionTimestamp` is empty"
+            ]
+        );
         object["metadata"]["deletionTimestamp"] = json!("2024-01-01T00:00:00Z");
         assert!(told_below("", "Namespace", "status", &object, Some(&json!({}))).is_empty());
     }

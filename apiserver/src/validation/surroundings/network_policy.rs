@@ -143,7 +143,9 @@ mod tests {
             (peer(json!({"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}})), &[]),
             (
                 peer(json!({"ipBlock": {"cidr": "10.0.0.0/8", "except": ["11.0.0.0/16"]}})),
-                &["from[0].ipBlock.except[0]: Invalid value: \"11.0.0.0/16\": must be a strict subset of `cidr`"],
+                &[
+                    "from[0].ipBlock.except[0]: Invalid value: \"11.0.0.0/16\": must be a strict subset of `cidr`",
+                ],
             ),
             (port(json!({"port": 1, "endPort": 2})), &[]),
             (
@@ -156,7 +158,9 @@ mod tests {
             ),
             (
                 port(json!({"protocol": "ICMP"})),
-                &["ports[0].protocol: Unsupported value: \"ICMP\": supported values: \"TCP\", \"UDP\", \"SCTP\""],
+                &[
+                    "ports[0].protocol: Unsupported value: \"ICMP\": supported values: \"TCP\", \"UDP\", \"SCTP\"",
+                ],
             ),
         ];
         for (rule, expected) in table {
@@ -168,7 +172,8 @@ mod tests {
 
     #[test]
     fn networks_that_were_there_stay() {
-        let policy = json!({"spec": {"podSelector": {}, "egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.1/8"}}]}]}});
+        let policy =
+            json!({"spec": {"podSelector": {}, "egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.1/8"}}]}]}});
         assert_eq!(told("networking.k8s.io", "NetworkPolicy", &policy, None).len(), 1);
         assert!(told("networking.k8s.io", "NetworkPolicy", &policy, Some(&policy)).is_empty());
     }

@@ -48,7 +48,8 @@ fn check_field_requirement(requirement: &Part<'_>, findings: &mut Findings) {
     match requirement.text("operator") {
         "In" | "NotIn" => {
             if requirement.list("values").len() != 1 {
-                let detail = "must be only one value when `operator` is 'In' or 'NotIn' for node field selector";
+                let detail =
+                    "must be only one value when `operator` is 'In' or 'NotIn' for node field selector";
                 findings.required(&at, detail);
             }
         }
@@ -82,7 +83,8 @@ pub(super) fn check_toleration(toleration: &Part<'_>, findings: &mut Findings) {
     if !key.is_empty() {
         findings.label_key(&toleration.at("key"), key);
     } else if operator != "Exists" {
-        let detail = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
+        let detail =
+            "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
         findings.invalid(&at, operator, detail);
     }
     if toleration.has("tolerationSeconds") && toleration.text("effect") != "NoExecute" {
@@ -98,7 +100,11 @@ pub(super) fn check_toleration(toleration: &Part<'_>, findings: &mut Findings) {
             }
         }
         "Exists" if !value.is_empty() => {
-            findings.invalid(&at, toleration.value.clone(), "value must be empty when `operator` is 'Exists'");
+            findings.invalid(
+                &at,
+                toleration.value.clone(),
+                "value must be empty when `operator` is 'Exists'",
+            );
         }
         "Exists" => {}
         other => findings.not_supported(&at, other, &["Equal", "Exists"]),
@@ -139,8 +145,9 @@ mod tests {
         let told = |value: Value| details(|all| check_toleration(&Part::root(&value), all));
         assert!(told(json!({"operator": "Exists"})).is_empty());
         assert_eq!(told(json!({})).len(), 1);
-        assert_eq!(told(json!({"key": "a", "tolerationSeconds": 1})), [
-            "effect must be 'NoExecute' when `tolerationSeconds` is set"
-        ]);
+        assert_eq!(
+            told(json!({"key": "a", "tolerationSeconds": 1})),
+            ["effect must be 'NoExecute' when `tolerationSeconds` is set"]
+        );
     }
 }

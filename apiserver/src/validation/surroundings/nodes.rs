@@ -89,8 +89,11 @@ fn check_networks(spec: &Part<'_>, findings: &mut Findings) {
     if networks.len() < 2 {
         return;
     }
-    let families: BTreeSet<bool> =
-        networks.iter().filter_map(|network| parse_cidr(network)).map(|cidr| cidr.address.is_ipv4()).collect();
+    let families: BTreeSet<bool> = networks
+        .iter()
+        .filter_map(|network| parse_cidr(network))
+        .map(|cidr| cidr.address.is_ipv4())
+        .collect();
     if families.len() != 2 || networks.len() > 2 {
         let detail = "may specify no more than one CIDR for each IP family";
         findings.invalid(&at, spec.get("podCIDRs").clone(), detail);
@@ -113,23 +116,33 @@ mod tests {
     fn nodes_and_what_is_wrong_with_them() {
         let taint = |effect: &str| json!({"key": "a", "effect": effect});
         let told = |spec: Value| told("", "Node", &json!({"spec": spec}), None);
-        assert!(told(json!({"taints": [taint("NoSchedule"), taint("NoExecute")], "podCIDRs": ["10.0.0.0/24"]})).is_empty());
-        assert_eq!(told(json!({"taints": [taint("NoSchedule"), taint("NoSchedule")]})), [
-            "metadata.taints[1]: Duplicate value: {\"key\":\"a\",\"effect\":\"NoSchedule\"}: taints must be unique by \
+        assert!(
+            told(json!({"taints": [taint("NoSchedule"), taint("NoExecute")], "podCIDRs": ["10.0.0.0/24"]}))
+                .is_empty()
+        );
+        assert_eq!(
+            told(json!({"taints": [taint("NoSchedule"), taint("NoSchedule")]})),
+            [
+                "metadata.taints[1]: Duplicate value: {\"key\":\"a\",\"effect\":\"NoSchedule\"}: taints must be unique by \
              key and effect pair"
-        ]);
+            ]
+        );
         assert_eq!(told(json!({"taints": [taint("")]})), ["metadata.taints[0].effect: Required value"]);
         assert_eq!(told(json!({"podCIDRs": ["10.0.0.0/24", "10.0.1.0/24"]})).len(), 1);
     }
 
     #[test]
     fn networks_and_providers_are_set_once() {
-        let node = |network: &str, provider: &str| json!({"spec": {"podCIDRs": [network], "providerID": provider}});
+        let node =
+            |network: &str, provider: &str| json!({"spec": {"podCIDRs": [network], "providerID": provider}});
         let told = |new: Value, old: Value| told("", "Node", &new, Some(&old));
         assert!(told(node("10.0.0.0/24", "p"), json!({"spec": {}})).is_empty());
-        assert_eq!(told(node("10.0.1.0/24", "q"), node("10.0.0.0/24", "p")), [
-            "spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid",
-            "spec.providerID: Forbidden: node updates may not change providerID except from \"\" to valid",
-        ]);
+        assert_eq!(
+            told(node("10.0.1.0/24", "q"), node("10.0.0.0/24", "p")),
+            [
+                "spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid",
+                "spec.providerID: Forbidden: node updates may not change providerID except from \"\" to valid",
+            ]
+        );
     }
 }

@@ -58,9 +58,11 @@ fn fits(scope: &str, resource: &str) -> bool {
     match scope {
         "BestEffort" => resource == "pods",
         "VolumeAttributesClass" => ["persistentvolumeclaims", "requests.storage"].contains(&resource),
-        "Terminating" | "NotTerminating" | "NotBestEffort" | "PriorityClass" | "CrossNamespacePodAffinity" => {
-            OF_PODS.contains(&resource)
-        }
+        "Terminating"
+        | "NotTerminating"
+        | "NotBestEffort"
+        | "PriorityClass"
+        | "CrossNamespacePodAffinity" => OF_PODS.contains(&resource),
         _ => true,
     }
 }
@@ -70,7 +72,12 @@ fn misfits<'a>(spec: &Part<'a>, scope: &'a str) -> impl Iterator<Item = &'a str>
     limited.filter(move |name| is_quota_resource(name) && !fits(scope, name))
 }
 
-fn check_opposites(scopes: &BTreeSet<&str>, at: &barque_api::field::FieldPath, value: &Value, findings: &mut Findings) {
+fn check_opposites(
+    scopes: &BTreeSet<&str>,
+    at: &barque_api::field::FieldPath,
+    value: &Value,
+    findings: &mut Findings,
+) {
     for pair in OPPOSITES {
         if pair.iter().all(|scope| scopes.contains(scope)) {
             findings.invalid(at, value.clone(), "conflicting scopes");
@@ -102,7 +109,8 @@ fn check_selector(selector: &Part<'_>, spec: &Part<'_>, findings: &mut Findings)
         for _ in misfits(spec, scope) {
             findings.invalid(&at, selector.value.clone(), "unsupported scope applied to resource");
         }
-        let only_exists = !["PriorityClass", "VolumeAttributesClass"].contains(&scope) && SCOPES.contains(&scope);
+        let only_exists =
+            !["PriorityClass", "VolumeAttributesClass"].contains(&scope) && SCOPES.contains(&scope);
         if only_exists && operator != "Exists" {
             let detail = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, \
                           ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, \
@@ -113,13 +121,15 @@ fn check_selector(selector: &Part<'_>, spec: &Part<'_>, findings: &mut Findings)
         match operator {
             "In" | "NotIn" => {
                 if values.is_empty() {
-                    let detail = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
+                    let detail =
+                        "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
                     findings.required(&at.child("values"), detail);
                 }
             }
             "Exists" | "DoesNotExist" => {
                 if !values.is_empty() {
-                    let detail = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
+                    let detail =
+                        "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
                     findings.invalid(&at.child("values"), expression.get("values").clone(), detail);
                 }
             }
@@ -140,9 +150,14 @@ mod tests {
     #[test]
     fn quotas_and_what_is_wrong_with_them() {
         let told = |spec: Value| told("", "ResourceQuota", &json!({"spec": spec}), None);
-        assert!(told(json!({"hard": {"pods": "3", "requests.cpu": "1500m", "count/jobs.batch": "2"}})).is_empty());
+        assert!(
+            told(json!({"hard": {"pods": "3", "requests.cpu": "1500m", "count/jobs.batch": "2"}})).is_empty()
+        );
         let table = [
-            (json!({"hard": {"pods": "1500m"}}), "spec.hard[pods]: Invalid value: \"1500m\": must be an integer"),
+            (
+                json!({"hard": {"pods": "1500m"}}),
+                "spec.hard[pods]: Invalid value: \"1500m\": must be an integer",
+            ),
             (
                 json!({"hard": {"cpu": "-1"}}),
                 "spec.hard[cpu]: Invalid value: \"-1\": must be greater than or equal to 0",
@@ -173,8 +188,9 @@ mod tests {
     #[test]
     fn scopes_stay() {
         let quota = |scope: &str| json!({"spec": {"hard": {"pods": "1"}, "scopes": [scope]}});
-        assert_eq!(told("", "ResourceQuota", &quota("Terminating"), Some(&quota("BestEffort"))), [
-            "spec.scopes: Invalid value: [\"Terminating\"]: field is immutable"
-        ]);
+        assert_eq!(
+            told("", "ResourceQuota", &quota("Terminating"), Some(&quota("BestEffort"))),
+            ["spec.scopes: Invalid value: [\"Terminating\"]: field is immutable"]
+        );
     }
 }

@@ -23,7 +23,8 @@ pub(super) fn check_cluster_role(change: &Change<'_>, findings: &mut Findings) {
         }
         for selector in aggregation.items("clusterRoleSelectors") {
             let rules = barque_api::labels::SelectorRules::default();
-            let errors = barque_api::labels::validate_label_selector(Some(selector.value), rules, &selector.path);
+            let errors =
+                barque_api::labels::validate_label_selector(Some(selector.value), rules, &selector.path);
             findings.extend(errors);
         }
     }
@@ -132,9 +133,12 @@ mod tests {
         let told = |kind: &str, rule: Value| told(GROUP, kind, &json!({"rules": [rule]}), None);
         assert!(told("Role", json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]})).is_empty());
         assert!(told("ClusterRole", json!({"verbs": ["get"], "nonResourceURLs": ["/healthz"]})).is_empty());
-        assert_eq!(told("Role", json!({"verbs": ["get"], "nonResourceURLs": ["/a"]})), [
-            "rules[0].nonResourceURLs: Invalid value: [\"/a\"]: namespaced rules cannot apply to non-resource URLs"
-        ]);
+        assert_eq!(
+            told("Role", json!({"verbs": ["get"], "nonResourceURLs": ["/a"]})),
+            [
+                "rules[0].nonResourceURLs: Invalid value: [\"/a\"]: namespaced rules cannot apply to non-resource URLs"
+            ]
+        );
         assert_eq!(told("Role", json!({"verbs": []})).len(), 3);
     }
 
@@ -146,16 +150,20 @@ mod tests {
         };
         for kind in ["RoleBinding", "ClusterRoleBinding"] {
             assert!(told(GROUP, kind, &binding("a"), Some(&binding("a"))).is_empty());
-            assert_eq!(told(GROUP, kind, &binding("b"), Some(&binding("a"))), [
-                "roleRef: Invalid value: {\"apiGroup\":\"rbac.authorization.k8s.io\",\"kind\":\"ClusterRole\",\
+            assert_eq!(
+                told(GROUP, kind, &binding("b"), Some(&binding("a"))),
+                [
+                    "roleRef: Invalid value: {\"apiGroup\":\"rbac.authorization.k8s.io\",\"kind\":\"ClusterRole\",\
                  \"name\":\"b\"}: cannot change roleRef"
-            ]);
+                ]
+            );
         }
         let mut other = binding("a");
         other["roleRef"]["kind"] = json!("Role");
-        assert_eq!(told(GROUP, "ClusterRoleBinding", &other, None), [
-            "roleRef.kind: Unsupported value: \"Role\": supported values: \"ClusterRole\""
-        ]);
+        assert_eq!(
+            told(GROUP, "ClusterRoleBinding", &other, None),
+            ["roleRef.kind: Unsupported value: \"Role\": supported values: \"ClusterRole\""]
+        );
         other["subjects"] = json!([{"kind": "ServiceAccount", "name": "s"}]);
         assert!(told(GROUP, "RoleBinding", &other, None).is_empty());
     }

@@ -108,26 +108,37 @@ mod tests {
     fn leases_last() {
         let told = |spec: Value| told("coordination.k8s.io", "Lease", &json!({"spec": spec}), None);
         assert!(told(json!({"leaseDurationSeconds": 15, "holderIdentity": "a"})).is_empty());
-        assert_eq!(told(json!({"leaseDurationSeconds": 0, "preferredHolder": "b"})), [
-            "spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0",
-            "spec.preferredHolder: Forbidden: may only be specified if `strategy` is defined",
-        ]);
+        assert_eq!(
+            told(json!({"leaseDurationSeconds": 0, "preferredHolder": "b"})),
+            [
+                "spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0",
+                "spec.preferredHolder: Forbidden: may only be specified if `strategy` is defined",
+            ]
+        );
     }
 
     #[test]
     fn priorities_of_users_are_below_those_of_the_system() {
         let class = |name: &str, value: i64| json!({"metadata": {"name": name}, "value": value});
-        let told = |new: Value, old: Option<Value>| told("scheduling.k8s.io", "PriorityClass", &new, old.as_ref());
+        let told =
+            |new: Value, old: Option<Value>| told("scheduling.k8s.io", "PriorityClass", &new, old.as_ref());
         assert!(told(class("a", 1_000_000_000), None).is_empty());
         assert!(told(class("system-node-critical", 2_000_001_000), None).is_empty());
-        assert_eq!(told(class("a", 1_000_000_001), None), [
-            "value: Forbidden: maximum allowed value of a user defined priority is 1000000000"
-        ]);
-        assert_eq!(told(class("system-x", 1), None), [
-            "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. \
+        assert_eq!(
+            told(class("a", 1_000_000_001), None),
+            ["value: Forbidden: maximum allowed value of a user defined priority is 1000000000"]
+        );
+        assert_eq!(
+            told(class("system-x", 1), None),
+            [
+                "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. \
              error: system-x is not a known system priority class"
-        ]);
-        assert_eq!(told(class("a", 2), Some(class("a", 1))), ["value: Forbidden: may not be changed in an update."]);
+            ]
+        );
+        assert_eq!(
+            told(class("a", 2), Some(class("a", 1))),
+            ["value: Forbidden: may not be changed in an update."]
+        );
     }
 
     #[test]

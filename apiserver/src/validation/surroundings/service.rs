@@ -7,7 +7,9 @@ use barque_api::metadata::Metadata;
 use barque_api::names;
 use serde_json::json;
 
-use super::addresses::{PROTOCOLS, check_cidr, check_ip, check_not_special, check_port, check_port_or_name, is_ip};
+use super::addresses::{
+    PROTOCOLS, check_cidr, check_ip, check_not_special, check_port, check_port_or_name, is_ip,
+};
 use super::service_ips::{check_addresses, check_changed_addresses};
 use super::{Change, Findings, Part};
 use crate::validation::findings::IMMUTABLE;
@@ -78,7 +80,8 @@ pub(super) fn check_service(change: &Change<'_>, findings: &mut Findings) {
 
 fn check_annotations(change: &Change<'_>, findings: &mut Findings) {
     let metadata = Metadata::of(change.new.value);
-    if let (Some(mode), Some(hints)) = (metadata.annotation(TOPOLOGY_MODE), metadata.annotation(TOPOLOGY_HINTS))
+    if let (Some(mode), Some(hints)) =
+        (metadata.annotation(TOPOLOGY_MODE), metadata.annotation(TOPOLOGY_HINTS))
         && mode != hints
     {
         let detail = format!("must match annotations[{TOPOLOGY_HINTS}] when both are specified");
@@ -163,10 +166,7 @@ fn check_port_pairs(spec: &Part<'_>, findings: &mut Findings) {
     for port in spec.items("ports") {
         let (protocol, number) = (port.text("protocol"), port.count("port"));
         if !own.insert((protocol, number)) {
-            findings.duplicate(
-                &port.path,
-                json!({"protocol": protocol, "port": number, "targetPort": 0}),
-            );
+            findings.duplicate(&port.path, json!({"protocol": protocol, "port": number, "targetPort": 0}));
         }
     }
 }
@@ -221,7 +221,8 @@ fn check_source_ranges(
             findings.forbidden(&path, ONLY_BALANCED);
         }
         if !ranges.trim().is_empty() {
-            let before = change.old.as_ref().and_then(|old| Metadata::of(old.value).annotation(SOURCE_RANGES));
+            let before =
+                change.old.as_ref().and_then(|old| Metadata::of(old.value).annotation(SOURCE_RANGES));
             for range in ranges.split(',') {
                 let before = before.into_iter().flat_map(|before| before.split(',')).map(str::trim);
                 check_cidr(range.trim(), before, &path, findings);
@@ -308,7 +309,6 @@ pub(super) fn check_way_in(ingress: &Part<'_>, old: Option<&Part<'_>>, findings:
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -328,15 +328,13 @@ mod tests {
 
     #[test]
     fn services_and_what_is_wrong_with_them() {
-        let port = |port: i64, name: &str| json!({"port": port, "name": name, "protocol": "TCP", "targetPort": 1});
+        let port =
+            |port: i64, name: &str| json!({"port": port, "name": name, "protocol": "TCP", "targetPort": 1});
         let table: Vec<(Value, &[&str])> = vec![
             (json!({}), &[]),
             (json!({"ports": []}), &["spec.ports: Required value"]),
             (json!({"ports": [], "clusterIP": "None", "clusterIPs": ["None"]}), &[]),
-            (
-                json!({"ports": [port(1, "a"), port(2, "")]}),
-                &["spec.ports[1].name: Required value"],
-            ),
+            (json!({"ports": [port(1, "a"), port(2, "")]}), &["spec.ports[1].name: Required value"]),
             (
                 json!({"ports": [port(1, "a"), port(1, "b")]}),
                 &["spec.ports[1]: Duplicate value: {\"protocol\":\"TCP\",\"port\":1,\"targetPort\":0}"],
@@ -353,22 +351,30 @@ mod tests {
             (json!({"type": "ExternalName", "externalName": "example.com."}), &[]),
             (
                 json!({"type": "Other"}),
-                &["spec.type: Unsupported value: \"Other\": supported values: \"ClusterIP\", \"ExternalName\", \
-                   \"LoadBalancer\", \"NodePort\""],
+                &[
+                    "spec.type: Unsupported value: \"Other\": supported values: \"ClusterIP\", \"ExternalName\", \
+                   \"LoadBalancer\", \"NodePort\"",
+                ],
             ),
             (
                 json!({"type": "NodePort", "externalTrafficPolicy": "Cluster", "clusterIP": "None", "clusterIPs": ["None"]}),
-                &["spec.clusterIPs[0]: Invalid value: \"None\": may not be set to 'None' for NodePort services"],
+                &[
+                    "spec.clusterIPs[0]: Invalid value: \"None\": may not be set to 'None' for NodePort services",
+                ],
             ),
             (
                 json!({"externalTrafficPolicy": "Local"}),
-                &["spec.externalTrafficPolicy: Invalid value: \"Local\": may only be set for externally-accessible \
-                   services"],
+                &[
+                    "spec.externalTrafficPolicy: Invalid value: \"Local\": may only be set for externally-accessible \
+                   services",
+                ],
             ),
             (
                 json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 0}}}),
-                &["spec.sessionAffinityConfig.clientIP.timeoutSeconds: Invalid value: 0: must be greater than 0 and \
-                   less than 86400"],
+                &[
+                    "spec.sessionAffinityConfig.clientIP.timeoutSeconds: Invalid value: 0: must be greater than 0 and \
+                   less than 86400",
+                ],
             ),
             (
                 json!({"loadBalancerSourceRanges": ["10.0.0.0/8"]}),
@@ -376,13 +382,18 @@ mod tests {
             ),
             (
                 json!({"externalIPs": ["127.0.0.1"]}),
-                &["spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, \
-                   ::1/128)", "spec.externalTrafficPolicy: Required value"],
+                &[
+                    "spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, \
+                   ::1/128)",
+                    "spec.externalTrafficPolicy: Required value",
+                ],
             ),
             (
                 json!({"trafficDistribution": "Far"}),
-                &["spec.trafficDistribution: Unsupported value: \"Far\": supported values: \"PreferClose\", \
-                   \"PreferSameNode\", \"PreferSameZone\""],
+                &[
+                    "spec.trafficDistribution: Unsupported value: \"Far\": supported values: \"PreferClose\", \
+                   \"PreferSameNode\", \"PreferSameZone\"",
+                ],
             ),
         ];
         for (changes, expected) in table {

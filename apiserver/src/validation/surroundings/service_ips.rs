@@ -184,14 +184,18 @@ mod tests {
     #[test]
     fn a_second_address_goes_only_when_one_is_wanted() {
         let old = json!({"clusterIPs": ["10.0.0.1", "fd00::1"], "ipFamilies": ["IPv4", "IPv6"]});
-        let mut new = json!({"clusterIPs": ["10.0.0.1"], "ipFamilies": ["IPv4"], "ipFamilyPolicy": "PreferDualStack"});
+        let mut new =
+            json!({"clusterIPs": ["10.0.0.1"], "ipFamilies": ["IPv4"], "ipFamilyPolicy": "PreferDualStack"});
         let told = |new: &Value| {
             details(|findings| check_changed_addresses(&Part::root(new), &Part::root(&old), findings))
         };
-        assert_eq!(told(&new), [
-            "must be set to 'SingleStack' when releasing the secondary clusterIP",
-            "must be set to 'SingleStack' when releasing the secondary ipFamily",
-        ]);
+        assert_eq!(
+            told(&new),
+            [
+                "must be set to 'SingleStack' when releasing the secondary clusterIP",
+                "must be set to 'SingleStack' when releasing the secondary ipFamily",
+            ]
+        );
         new["ipFamilyPolicy"] = json!("SingleStack");
         assert!(told(&new).is_empty());
         new["type"] = json!("ExternalName");
