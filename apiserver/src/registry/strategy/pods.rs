@@ -1,7 +1,7 @@
 //! Pods: how good their service is, and what each subresource may change. Must never place or start one.
 
 use barque_api::quantity::Quantity;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{keep, keep_inside};
 
@@ -90,7 +90,7 @@ pub(super) fn keep_all_but_resources(object: &mut Value, old: &Value) {
         let Some(containers) = spec.get_mut(list).and_then(Value::as_array_mut) else { continue };
         let wanted = wanted.get(list).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         for container in containers {
-            let name = container.get("name").cloned().unwrap_or_else(|| json!(null));
+            let name = container.get("name").cloned().unwrap_or_default();
             let same = wanted.iter().find(|one| !name.is_null() && one.get("name") == Some(&name));
             if let Some(one) = same {
                 keep(container, one, &["resources", "resizePolicy"]);
@@ -101,6 +101,8 @@ pub(super) fn keep_all_but_resources(object: &mut Value, old: &Value) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::super::tests::{created, updated};
     use super::*;
 

@@ -75,10 +75,8 @@ pub(super) fn check_secret(change: &Change<'_>, findings: &mut Findings) {
         }
         "kubernetes.io/dockercfg" => check_json(new, ".dockercfg", findings),
         "kubernetes.io/dockerconfigjson" => check_json(new, ".dockerconfigjson", findings),
-        "kubernetes.io/basic-auth" => {
-            if !has_key(new, "username") && !has_key(new, "password") {
-                require_keys(new, &["username", "password"], findings);
-            }
+        "kubernetes.io/basic-auth" if !has_key(new, "username") && !has_key(new, "password") => {
+            require_keys(new, &["username", "password"], findings);
         }
         "kubernetes.io/ssh-auth" => {
             let key = new.map("data").and_then(|data| data.get("ssh-privatekey"));

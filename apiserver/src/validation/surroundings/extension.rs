@@ -20,7 +20,7 @@ pub(super) fn check_api_service(change: &Change<'_>, findings: &mut Findings) {
         findings.invalid(&FieldPath::of("metadata.name"), name, detail);
     }
     let local = !spec.has("service");
-    if group.is_empty() && !local {
+    if group.is_empty() && version != "v1" {
         findings.required(&spec.at("group"), "only v1 may have an empty group and it better be legacy kube");
     }
     if !group.is_empty() {

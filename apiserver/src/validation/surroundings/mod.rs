@@ -125,3 +125,88 @@ fn told_below(
     let errors = validate_surroundings(&Subject { group, kind, subresource, new, old });
     errors.unwrap().iter().map(ToString::to_string).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use barque_api::resources::{Builtin, Verb};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Kinds whose objects are stored and judged elsewhere.
+    const ELSEWHERE: [(&str, &str); 16] = [
+        ("", "Pod"),
+        ("", "PodTemplate"),
+        ("", "ReplicationController"),
+        ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"),
+        ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"),
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"),
+        ("apiextensions.k8s.io", "CustomResourceDefinition"),
+        ("apps", "ControllerRevision"),
+        ("apps", "DaemonSet"),
+        ("apps", "Deployment"),
+        ("apps", "ReplicaSet"),
+        ("apps", "StatefulSet"),
+        ("autoscaling", "HorizontalPodAutoscaler"),
+        ("batch", "CronJob"),
+        ("batch", "Job"),
+    ];
+
+    fn stored() -> impl Iterator<Item = (String, String)> {
+        let kept = Builtin::table().all().iter().filter(|one| one.can(Verb::Update));
+        kept.map(|one| (one.group_version_kind().group.to_string(), one.kind.to_string()))
+    }
+
+    #[test]
+    fn every_kind_that_is_stored_is_judged_here_or_elsewhere() {
+        let missing: Vec<_> = stored()
+            .filter(|(group, kind)| check_of(group, kind).is_none())
+            .filter(|(group, kind)| !ELSEWHERE.contains(&(group, kind)))
+            .filter(|(_, kind)| kind != "PodDisruptionBudget")
+            .collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    #[test]
+    fn wrong_shapes_do_no_harm() {
+        let fields = [
+            "spec",
+            "status",
+            "metadata",
+            "data",
+            "rules",
+            "subjects",
+            "roleRef",
+            "webhooks",
+            "subsets",
+            "endpoints",
+            "ports",
+            "value",
+            "handler",
+            "parameters",
+            "capacity",
+            "overhead",
+            "scheduling",
+        ];
+        let inner =
+            [json!(null), json!(1), json!("x"), json!([1, null, "x", {}]), json!({"a": [1], "limits": 3})];
+        let mut shapes = inner.to_vec();
+        for value in &inner {
+            shapes.push(Value::Object(
+                fields.iter().map(|field| ((*field).to_owned(), value.clone())).collect(),
+            ));
+        }
+        for (group, kind) in stored() {
+            for new in &shapes {
+                for old in shapes.iter().map(Some).chain([None]) {
+                    for subresource in ["", "status", "approval", "finalize"] {
+                        let subject = Subject { group: &group, kind: &kind, subresource, new, old };
+                        let told = validate_surroundings(&subject);
+                        assert_eq!(told.is_some(), check_of(&group, &kind).is_some());
+                    }
+                }
+            }
+        }
+    }
+}

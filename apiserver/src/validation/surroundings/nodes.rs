@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(
             told(json!({"taints": [taint("NoSchedule"), taint("NoSchedule")]})),
             [
-                "metadata.taints[1]: Duplicate value: {\"key\":\"a\",\"effect\":\"NoSchedule\"}: taints must be unique by \
+                "metadata.taints[1]: Duplicate value: {\"effect\":\"NoSchedule\",\"key\":\"a\"}: taints must be unique by \
              key and effect pair"
             ]
         );

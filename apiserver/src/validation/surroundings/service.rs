@@ -337,7 +337,7 @@ mod tests {
             (json!({"ports": [port(1, "a"), port(2, "")]}), &["spec.ports[1].name: Required value"]),
             (
                 json!({"ports": [port(1, "a"), port(1, "b")]}),
-                &["spec.ports[1]: Duplicate value: {\"protocol\":\"TCP\",\"port\":1,\"targetPort\":0}"],
+                &["spec.ports[1]: Duplicate value: {\"port\":1,\"protocol\":\"TCP\",\"targetPort\":0}"],
             ),
             (
                 json!({"ports": [{"port": 0, "protocol": "TCP", "targetPort": "web"}]}),
