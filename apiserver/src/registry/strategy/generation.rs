@@ -34,12 +34,7 @@ const COUNTED: [(&str, &str, &[&str]); 27] = [
     ("resource.k8s.io", "ResourceSlice", &["spec"]),
     // Nothing of it changes that counts.
     ("scheduling.k8s.io", "PriorityClass", &[]),
-    // A driver is not counted from 1, as in Kubernetes, but its changes are.
-    (
-        "storage.k8s.io",
-        "CSIDriver",
-        &["/spec/tokenRequests", "/spec/requiresRepublish", "/spec/seLinuxMount"],
-    ),
+    ("storage.k8s.io", "CSIDriver", &["spec"]),
 ];
 
 fn counted(group: &str, kind: &str) -> Option<&'static [&'static str]> {
@@ -54,7 +49,7 @@ pub fn counts_generations(group: &str, kind: &str) -> bool {
 
 /// New objects begin with 1.
 pub(super) fn begin(group: &str, kind: &str, object: &mut Value) {
-    if counts_generations(group, kind) && kind != "CSIDriver" {
+    if counts_generations(group, kind) {
         set_generation(object, 1);
     }
 }

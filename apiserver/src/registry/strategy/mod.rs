@@ -40,10 +40,12 @@ pub struct Asking<'a> {
 pub fn prepare_for_create(asking: Asking<'_>, group: &str, kind: &str, object: &mut Value) {
     match (group, kind) {
         ("", "Namespace") => add_finalizer(object),
+        ("", "Pod") => pods::write_out_label_keys(object),
         ("", "Secret") => take_texts(object),
         ("", "Service") => services::settle_new(object),
         ("batch", "Job") => jobs::generate_selector(object),
         ("certificates.k8s.io", "CertificateSigningRequest") => certificates::enter_user(asking.user, object),
+        ("discovery.k8s.io", "EndpointSlice") => drop_topology(object),
         _ => {}
     }
     status::begin(asking.now, group, kind, object);
@@ -76,6 +78,9 @@ pub fn prepare_for_update(
                 ("", "Namespace") => keep_inside(object, old, "spec", &["finalizers"]),
                 ("", "Secret") => take_texts(object),
                 ("", "Service") => services::settle_changed(object, old),
+                ("discovery.k8s.io", "EndpointSlice") if object.get("endpoints") != old.get("endpoints") => {
+                    drop_topology(object);
+                }
                 _ => {}
             }
             status::keep(group, kind, object, old);
@@ -161,6 +166,14 @@ fn take_texts(object: &mut Value) {
     let Some(data) = data.as_object_mut() else { return };
     for (key, text) in texts {
         data.insert(key, STANDARD.encode(text.as_str().unwrap_or_default()).into());
+    }
+}
+
+/// What endpoints said of their places in versions before the first is not stored any more.
+fn drop_topology(object: &mut Value) {
+    let endpoints = object.get_mut("endpoints").and_then(Value::as_array_mut).into_iter().flatten();
+    for endpoint in endpoints.filter_map(Value::as_object_mut) {
+        endpoint.remove("deprecatedTopology");
     }
 }
 

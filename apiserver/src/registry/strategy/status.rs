@@ -67,7 +67,7 @@ fn first(now: Time, group: &str, kind: &str, object: &Value) -> Value {
         ("", "Namespace") => json!({"phase": "Active"}),
         ("", "PersistentVolume") => json!({"phase": "Pending", "lastPhaseTransitionTime": now.to_string()}),
         ("", "PersistentVolumeClaim") => json!({"phase": "Pending"}),
-        ("", "Pod") => json!({"phase": "Pending", "qosClass": super::quality_of_service(object)}),
+        ("", "Pod") => super::pods::first_status(object),
         ("", "ReplicationController") | ("apps", "ReplicaSet") => json!({"replicas": 0}),
         ("", "Service") | ("networking.k8s.io", "Ingress") => json!({"loadBalancer": {}}),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => json!({

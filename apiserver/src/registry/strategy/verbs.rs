@@ -1,7 +1,7 @@
 //! What a replacement may do, kind by kind: make what is not there, and say nothing of the version it replaces.
 
 /// Kinds that a PUT makes when they are not there (`AllowCreateOnUpdate`).
-const MADE_BY_PUT: [(&str, &str); 11] = [
+const MADE_BY_PUT: [(&str, &str); 12] = [
     ("", "Endpoints"),
     ("", "Event"),
     ("", "LimitRange"),
@@ -9,6 +9,7 @@ const MADE_BY_PUT: [(&str, &str); 11] = [
     ("", "Service"),
     ("coordination.k8s.io", "Lease"),
     ("events.k8s.io", "Event"),
+    ("node.k8s.io", "RuntimeClass"),
     ("rbac.authorization.k8s.io", "ClusterRole"),
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"),
     ("rbac.authorization.k8s.io", "Role"),
