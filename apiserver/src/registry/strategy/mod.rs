@@ -5,6 +5,7 @@
 //! happens around admission.
 
 mod certificates;
+mod claims;
 mod generation;
 mod jobs;
 mod pods;
@@ -69,6 +70,10 @@ pub fn prepare_for_update(
         ("", "PersistentVolume", "status") => {
             keep(object, old, &["spec"]);
             volumes::stamp_phase(asking.now, object, old);
+        }
+        ("resource.k8s.io", "ResourceClaim", "status") => {
+            status::keep_all_but(group, kind, object, old);
+            claims::drop_deallocated(object, old);
         }
         ("certificates.k8s.io", "CertificateSigningRequest", _) => {
             certificates::keep(asking.now, subresource, object, old);
@@ -252,6 +257,8 @@ mod tests {
             ("apiregistration.k8s.io", "APIService"),
             ("apiextensions.k8s.io", "CustomResourceDefinition"),
             ("apps", "Deployment"),
+            ("discovery.k8s.io", "EndpointSlice"),
+            ("resource.k8s.io", "ResourceClaim"),
         ];
         for (group, kind) in kinds {
             for shape in &shapes {
