@@ -88,8 +88,10 @@ impl<'a> Part<'a> {
 
     /// The items of the list in a field, each at its place.
     pub(super) fn items(&self, field: &str) -> impl Iterator<Item = Self> + use<'a> {
-        let path = self.at(field);
-        self.list(field).iter().enumerate().map(move |(index, item)| Self::new(item, path.index(index)))
+        let items = self.list(field);
+        // Most lists are not there; their places need not be made.
+        let path = if items.is_empty() { FieldPath::root() } else { self.at(field) };
+        items.iter().enumerate().map(move |(index, item)| Self::new(item, path.index(index)))
     }
 
     /// The map in a field.

@@ -9,6 +9,8 @@ use serde_json::Value;
 
 /// Maps from names of resources to quantities.
 const AMOUNTS: [&str; 3] = ["requests", "limits", "overhead"];
+/// Maps whose keys and values are users' own: an entry says something whatever it is.
+const OWN: [&str; 6] = ["annotations", "data", "labels", "matchLabels", "nodeSelector", "options"];
 /// Fields that are one quantity.
 const AMOUNT: [&str; 2] = ["sizeLimit", "divisor"];
 /// Fields in which `false`, 0 or an empty text says something else than nothing.
@@ -63,16 +65,13 @@ fn same_in(field: &str, left: &Value, right: &Value) -> bool {
     }
     match (left, right) {
         (Value::Object(left), Value::Object(right)) => {
-            let amounts = AMOUNTS.contains(&field);
-            let keys = left.keys().chain(right.keys().filter(|key| !left.contains_key(*key)));
-            keys.into_iter().all(|key| {
-                let (left, right) = (left.get(key), right.get(key));
-                match (left, right) {
-                    (Some(left), Some(right)) if amounts => same_amount(left, right),
-                    (Some(left), Some(right)) => same_in(key, left, right),
-                    (Some(only), None) | (None, Some(only)) => !amounts && says_nothing(key, only),
-                    (None, None) => true,
-                }
+            let (amounts, own) = (AMOUNTS.contains(&field), OWN.contains(&field));
+            let mut keys = left.keys().chain(right.keys().filter(|key| !left.contains_key(*key)));
+            keys.all(|key| match (left.get(key), right.get(key)) {
+                (Some(left), Some(right)) if amounts => same_amount(left, right),
+                (Some(left), Some(right)) => same_in(key, left, right),
+                (Some(only), None) | (None, Some(only)) => !amounts && !own && says_nothing(key, only),
+                (None, None) => true,
             })
         }
         (Value::Array(left), Value::Array(right)) => {
@@ -95,6 +94,7 @@ fn says_nothing(field: &str, value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Array(items) => items.is_empty(),
+        Value::Object(fields) if AMOUNTS.contains(&field) || OWN.contains(&field) => fields.is_empty(),
         Value::Object(fields) => fields.iter().all(|(field, value)| says_nothing(field, value)),
         _ if TOLD.contains(&field) => false,
         Value::Bool(yes) => !yes,
@@ -155,6 +155,9 @@ mod tests {
             (json!({"privileged": false}), json!({}), false),
             (json!({"requests": {"cpu": "1"}}), json!({"requests": {"cpu": "1000m"}}), true),
             (json!({"requests": {"cpu": "0"}}), json!({"requests": {}}), false),
+            (json!({"nodeSelector": {"gpu": ""}}), json!({"nodeSelector": {}}), false),
+            (json!({"nodeSelector": {"gpu": ""}}), json!({}), false),
+            (json!({"nodeSelector": {}}), json!({}), true),
             (json!({"cpu": "1"}), json!({"cpu": "1000m"}), false),
             (json!({"emptyDir": {"sizeLimit": "1Gi"}}), json!({"emptyDir": {"sizeLimit": "1024Mi"}}), true),
             (json!([1, 2]), json!([2, 1]), false),
