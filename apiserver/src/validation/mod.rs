@@ -8,6 +8,7 @@ mod part;
 mod paths;
 mod pod;
 mod same;
+mod surroundings;
 mod workload;
 
 use barque_api::field::{FieldError, FieldPath};
@@ -34,7 +35,7 @@ pub struct Subject<'a> {
 /// What is wrong with an object; nothing for kinds that have no rules here.
 #[must_use]
 pub fn validate(subject: &Subject<'_>) -> Vec<FieldError> {
-    validate_workloads(subject).unwrap_or_default()
+    validate_workloads(subject).or_else(|| surroundings::validate_surroundings(subject)).unwrap_or_default()
 }
 
 /// What is wrong with a pod, a template of pods, or what makes pods and minds their number. Nothing at all when the kind is
