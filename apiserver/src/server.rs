@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::authentication::{self, Authenticator};
 use crate::authorization::chain::AllowedPaths;
 use crate::authorization::follower::Authorization;
 use crate::config::ValidConfig;
@@ -33,7 +34,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 const CONNECTIONS: usize = 100_000;
 
 /// How a server serves.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ServerSettings {
     /// Where it listens.
     pub bind: SocketAddr,
@@ -45,6 +46,8 @@ pub struct ServerSettings {
     pub hostname: String,
     /// Paths that everybody may use.
     pub always_allowed: AllowedPaths,
+    /// How users are known.
+    pub authentication: authentication::Settings,
     /// What every cluster has from its start; the port is that of `bind`, or the one that the system chose.
     pub start: bootstrap::Settings,
 }
@@ -106,6 +109,7 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
         advertise: config.advertise,
         hostname: config.hostname,
         always_allowed: config.always_allowed,
+        authentication: config.authentication,
         start: config.start,
     };
     let kept = Settings {
@@ -127,7 +131,10 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
 /// When its port cannot be had, or its certificate cannot be used.
 pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> Result<Running, ServerError> {
     let provider = rustls::crypto::ring::default_provider();
-    let verifier = Arc::new(AnyCertificate::new(&provider, Vec::new()));
+    let known = &settings.authentication;
+    let authorities = known.client_ca.iter().chain(known.front_proxy.iter().map(|proxy| &proxy.authorities));
+    let names = authorities.flat_map(|one| one.names()).collect();
+    let verifier = Arc::new(AnyCertificate::new(&provider, names));
     let tls = ServerTls::with_verifier(&settings.tls, verifier)?;
     let failed = |source| ServerError::Listen { address: settings.bind, source };
     let listener = TcpListener::bind(settings.bind).await.map_err(failed)?;
@@ -148,9 +155,11 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
     let start = bootstrap::Settings { secure_port: address.port(), ..settings.start.clone() };
     let client = OwnClient::new(pipeline.clone());
     let kept = keeper::start(&client, &collections, start, server, &tasks, &stop);
+    let authenticator = Authenticator::new(settings.authentication.clone(), collections);
     let connections = Connections::default();
     let handler = ApiHandler::new(Parts {
         pipeline,
+        authenticator,
         authorization,
         kept,
         address: format!("{}:{}", settings.hostname, address.port()),

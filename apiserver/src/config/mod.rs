@@ -1,6 +1,9 @@
 //! How a server is told to serve: the words of its flags, checked before anything is started. What is wrong is said with the
 //! flag's name. Must never open a port.
 
+mod authentication;
+mod serving_certificate;
+
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,10 +12,13 @@ use barque_api::ip::{Cidr, parse_cidr};
 use barque_api::time::GoDuration;
 use barque_store::config::TlsFiles;
 
+use crate::authentication::Settings;
 use crate::authorization::chain::{AllowedPathError, AllowedPaths};
 use crate::bootstrap;
 use crate::storage::encryption::Encryption;
 use crate::storage::etcd::{EtcdConfig, EtcdConfigError, EtcdStorage};
+
+pub use self::authentication::AuthenticationFlags;
 
 /// The flags, as they came.
 #[derive(Clone, Debug)]
@@ -43,8 +49,10 @@ pub struct Config {
     pub encryption_provider_config: Option<PathBuf>,
     /// `--event-ttl`
     pub event_ttl: String,
-    /// `--client-ca-file`
-    pub client_ca_file: Option<PathBuf>,
+    /// How users are known.
+    pub authentication: AuthenticationFlags,
+    /// `--cert-dir`
+    pub cert_dir: PathBuf,
     /// `--service-cluster-ip-range`: one network, or one of each family with a comma between.
     pub service_cluster_ip_range: String,
     /// `--authorization-always-allow-paths`
@@ -93,6 +101,19 @@ pub enum ConfigError {
         /// What is wrong.
         why: String,
     },
+    /// Keys of tokens, and nobody whose tokens they are.
+    #[error(
+        "--service-account-issuer must be given with keys of service accounts: it is what tokens say that made them"
+    )]
+    NoIssuer,
+    /// A certificate that signs itself cannot be written.
+    #[error("--cert-dir={}: {why}", directory.display())]
+    CertDir {
+        /// Its value.
+        directory: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// A path.
     #[error("--authorization-always-allow-paths: {0}")]
     AllowedPath(#[from] AllowedPathError),
@@ -128,6 +149,8 @@ pub struct ValidConfig {
     pub event_ttl: Duration,
     /// Paths that everybody may use.
     pub always_allowed: AllowedPaths,
+    /// How users are known.
+    pub authentication: Settings,
     /// What every cluster has from its start.
     pub start: bootstrap::Settings,
 }
@@ -163,27 +186,33 @@ impl Config {
         };
         let paths: Vec<&str> = self.authorization_always_allow_paths.iter().map(String::as_str).collect();
         let service_ranges = service_ranges(&self.service_cluster_ip_range)?;
+        let tls = match (self.tls_cert_file, self.tls_private_key_file) {
+            (Some(cert), Some(key)) => {
+                TlsFiles { cert_file: Some(cert), key_file: Some(key), ..TlsFiles::default() }
+            }
+            _ => serving_certificate::self_signed(
+                &self.cert_dir,
+                &[advertise, bind],
+                self.external_hostname.as_deref(),
+            )
+            .map_err(|why| ConfigError::CertDir { directory: self.cert_dir.clone(), why })?,
+        };
+        let (authentication, told) = self.authentication.read()?;
         Ok(ValidConfig {
             bind: SocketAddr::new(bind, self.secure_port),
             advertise,
             hostname: self.external_hostname.unwrap_or_else(|| advertise.to_string()),
-            tls: TlsFiles {
-                cert_file: self.tls_cert_file,
-                key_file: self.tls_private_key_file,
-                ..TlsFiles::default()
-            },
+            tls,
             storage: EtcdStorage::new(&etcd)?,
             root: self.etcd_prefix,
             encryption,
             event_ttl: time("event-ttl", &self.event_ttl)?,
             always_allowed: AllowedPaths::of(&paths)?,
+            authentication,
             start: bootstrap::Settings {
                 service_ranges,
                 secure_port: self.secure_port,
-                authentication: bootstrap::AuthenticationConfig {
-                    client_ca: read_pem("client-ca-file", self.client_ca_file.as_deref())?,
-                    request_header: None,
-                },
+                authentication: told,
             },
         })
     }
@@ -266,6 +295,7 @@ fn encryption(file: &Path) -> Result<Encryption, ConfigError> {
 mod tests {
     use super::*;
 
+    /// In a directory that is there as long as the test.
     fn config() -> Config {
         Config {
             bind_address: "127.0.0.1".into(),
@@ -281,7 +311,8 @@ mod tests {
             etcd_prefix: "/registry".into(),
             encryption_provider_config: None,
             event_ttl: "1h0m0s".into(),
-            client_ca_file: None,
+            authentication: AuthenticationFlags::default(),
+            cert_dir: std::env::temp_dir().join("barque-config-test"),
             service_cluster_ip_range: "10.96.0.0/16".into(),
             authorization_always_allow_paths: vec!["/livez".into()],
         }
