@@ -16,6 +16,9 @@ use tokio_util::task::TaskTracker;
 use crate::admission::Admission;
 use crate::http::handler::{ApiHandler, Parts};
 use crate::http::serve::{AnyCertificate, Connections};
+use crate::registry::allocation::ServiceAllocator;
+use crate::registry::allocation::repair::Repair;
+use crate::registry::allocation::settings::ServiceNetwork;
 use crate::registry::collections::{Collections, Settings};
 use crate::registry::pipeline::Pipeline;
 use crate::storage::Storage;
@@ -34,6 +37,8 @@ pub struct Config {
     pub cert_file: PathBuf,
     /// The certificate's key.
     pub key_file: PathBuf,
+    /// From which networks and ports services are served.
+    pub services: ServiceNetwork,
 }
 
 /// A server cannot run.
@@ -93,9 +98,11 @@ pub async fn start<S: Storage>(config: &Config, settings: Settings<S>) -> Result
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let collections = Collections::start(settings, &tasks, &stop);
     let admission = Admission::new(collections.clone());
+    let services = ServiceAllocator::new(collections.clone(), &config.services);
+    tasks.spawn(Repair::new(services.clone()).run(stop.clone()));
     let connections = Connections::default();
     let handler = ApiHandler::new(Parts {
-        pipeline: Pipeline { collections, admission },
+        pipeline: Pipeline { collections, admission, services },
         address: address.to_string(),
         stop: connections.draining(),
     });

@@ -22,6 +22,7 @@ use barque_api::time::Time;
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::allocation::ServiceAllocator;
 use super::collections::{Collection, Collections};
 use super::decode::FieldValidation;
 use super::served::{Served, Shape, reset_fields};
@@ -77,6 +78,8 @@ pub struct Pipeline<S: Storage> {
     pub collections: Collections<S>,
     /// Who has a say.
     pub admission: Admission<S>,
+    /// Who gives services their addresses and ports.
+    pub services: ServiceAllocator<S>,
 }
 
 impl<S: Storage> Pipeline<S> {
