@@ -4,10 +4,14 @@
 //! [`storage`] is the narrow waist over the store; [`watch_cache`] serves lists and watches without asking it.
 
 pub mod admission;
+pub mod audit;
 pub mod authorization;
+pub mod bootstrap;
+pub mod config;
 pub mod defaults;
 pub mod discovery;
 pub mod http;
+pub mod keeper;
 pub mod registry;
 pub mod server;
 pub mod storage;

@@ -2,11 +2,11 @@
 //! answered.
 
 use std::io;
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use barque_api::openapi::v3;
 use barque_store::config::TlsFiles;
 use barque_store::tls::{ServerTls, TlsError};
 use tokio::net::TcpListener;
@@ -14,14 +14,21 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::authorization::chain::AllowedPaths;
+use crate::authorization::follower::Authorization;
+use crate::config::ValidConfig;
+use crate::http::documents;
 use crate::http::handler::{ApiHandler, Parts};
 use crate::http::serve::{AnyCertificate, Connections};
 use crate::registry::allocation::ServiceAllocator;
 use crate::registry::allocation::repair::Repair;
 use crate::registry::allocation::settings::ServiceNetwork;
 use crate::registry::collections::{Collections, Settings};
+use crate::registry::own_client::OwnClient;
 use crate::registry::pipeline::Pipeline;
+use crate::registry::uid::new_uid;
 use crate::storage::Storage;
+use crate::{bootstrap, keeper};
 
 /// How long requests may take to finish when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -30,15 +37,28 @@ const CONNECTIONS: usize = 100_000;
 
 /// How a server serves.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct ServerSettings {
     /// Where it listens.
     pub bind: SocketAddr,
-    /// Its certificate.
-    pub cert_file: PathBuf,
-    /// The certificate's key.
-    pub key_file: PathBuf,
+    /// Its certificate and key.
+    pub tls: TlsFiles,
+    /// By which address members of the cluster reach it.
+    pub advertise: IpAddr,
+    /// Where clients inside of the cluster find it, without the port.
+    pub hostname: String,
+    /// Paths that everybody may use.
+    pub always_allowed: AllowedPaths,
     /// From which networks and ports services are served.
     pub services: ServiceNetwork,
+    /// What every cluster has from its start; the port is that of `bind`, or the one that the system chose.
+    pub start: bootstrap::Settings,
+}
+
+/// The name of a server's lease: the same after a restart, and another one for another server.
+fn lease_name(hostname: &str, port: u16) -> String {
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let hash = v3::hash(format!("{}/{hostname}:{port}", machine.trim()).as_bytes()).to_lowercase();
+    format!("apiserver-{}", &hash[..26])
 }
 
 /// A server cannot run.
@@ -74,36 +94,73 @@ impl Running {
         }
         self.stop.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
+        if tokio::time::timeout(DRAIN, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some tasks do not end");
+        }
     }
+}
+
+/// Serves as the flags say until `stop`, then drains.
+///
+/// # Errors
+/// When the server cannot start.
+pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), ServerError> {
+    let settings = ServerSettings {
+        bind: config.bind,
+        tls: config.tls,
+        advertise: config.advertise,
+        hostname: config.hostname,
+        always_allowed: config.always_allowed,
+        services: config.services,
+        start: config.start,
+    };
+    let kept = Settings {
+        storage: config.storage,
+        root: config.root,
+        encryption: config.encryption,
+        event_ttl: config.event_ttl,
+    };
+    let running = start(&settings, kept).await?;
+    tracing::info!(address = %running.address, version = documents::VERSION, "serving");
+    stop.cancelled().await;
+    running.stop().await;
+    Ok(())
 }
 
 /// Starts a server.
 ///
 /// # Errors
 /// When its port cannot be had, or its certificate cannot be used.
-pub async fn start<S: Storage>(config: &Config, settings: Settings<S>) -> Result<Running, ServerError> {
+pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> Result<Running, ServerError> {
     let provider = rustls::crypto::ring::default_provider();
-    let files = TlsFiles {
-        cert_file: Some(config.cert_file.clone()),
-        key_file: Some(config.key_file.clone()),
-        ..TlsFiles::default()
-    };
-    let tls = ServerTls::with_verifier(&files, Arc::new(AnyCertificate::new(&provider, Vec::new())))?;
-    let listener = TcpListener::bind(config.bind).await;
-    let listener = listener.map_err(|source| ServerError::Listen { address: config.bind, source })?;
-    let address = listener.local_addr();
-    let address = address.map_err(|source| ServerError::Listen { address: config.bind, source })?;
+    let verifier = Arc::new(AnyCertificate::new(&provider, Vec::new()));
+    let tls = ServerTls::with_verifier(&settings.tls, verifier)?;
+    let failed = |source| ServerError::Listen { address: settings.bind, source };
+    let listener = TcpListener::bind(settings.bind).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
 
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let collections = Collections::start(settings, &tasks, &stop);
+    let collections = Collections::start(kept, &tasks, &stop);
     let admission = Admission::new(collections.clone());
-    let services = ServiceAllocator::new(collections.clone(), &config.services);
+    let services = ServiceAllocator::new(collections.clone(), &settings.services);
     tasks.spawn(Repair::new(services.clone()).run(stop.clone()));
+    let pipeline = Pipeline { collections: collections.clone(), admission, services };
+    let authorization = Authorization::start(&collections, settings.always_allowed.clone(), &tasks, &stop);
+    let server = keeper::Server {
+        name: lease_name(&settings.hostname, address.port()),
+        holder: new_uid(),
+        address: settings.advertise,
+        port: address.port(),
+    };
+    let start = bootstrap::Settings { secure_port: address.port(), ..settings.start.clone() };
+    let client = OwnClient::new(pipeline.clone());
+    let kept = keeper::start(&client, &collections, start, server, &tasks, &stop);
     let connections = Connections::default();
     let handler = ApiHandler::new(Parts {
-        pipeline: Pipeline { collections, admission, services },
-        address: address.to_string(),
+        pipeline,
+        authorization,
+        kept,
+        address: format!("{}:{}", settings.hostname, address.port()),
         stop: connections.draining(),
     });
     connections.serve(listener, Arc::new(move || tls.current()), handler, CONNECTIONS);

@@ -2,13 +2,16 @@
 //!
 //! Reads words, says what is wrong with them, and hands them on. Never decides anything else.
 
-mod run_store;
+mod apiserver_args;
+mod log;
+mod process;
 mod store_args;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::apiserver_args::ApiserverArgs;
 use crate::store_args::StoreArgs;
 
 #[global_allocator]
@@ -29,20 +32,45 @@ struct Args {
 enum Command {
     /// Runs a member of the key/value store, with etcd's flags.
     Store(Box<StoreArgs>),
+    /// Serves the Kubernetes API over a store, with kube-apiserver's flags.
+    Apiserver(Box<ApiserverArgs>),
 }
 
 fn main() -> ExitCode {
-    let Command::Store(args) = Args::parse().command;
-    let log = args.log;
-    let config = match args.into_config() {
-        Ok(config) => config,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::from(USAGE);
+    match Args::parse().command {
+        Command::Store(args) => {
+            let log = args.log;
+            match args.into_config() {
+                Ok(config) => {
+                    log.start();
+                    ended(process::run(|stop| async { Ok(barque_store::server::run(config, stop).await?) }))
+                }
+                Err(error) => usage(&error),
+            }
         }
-    };
-    log.start();
-    match run_store::run_store(config) {
+        Command::Apiserver(args) => {
+            let log = args.log;
+            match args.into_config() {
+                Ok(config) => {
+                    log.start();
+                    ended(process::run(|stop| async {
+                        Ok(barque_apiserver::server::run(config, stop).await?)
+                    }))
+                }
+                Err(error) => usage(&error),
+            }
+        }
+    }
+}
+
+/// The words were wrong.
+fn usage(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::from(USAGE)
+}
+
+fn ended(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let sentence = sentence(&error);

@@ -2,15 +2,14 @@
 //!
 //! Turns words into a configuration; what they must be is the store's to say.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use barque_store::config::{ConfigError, MemberConfig, TlsFiles, ValidConfig};
 use barque_store::member::backups::prepare_directory;
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args, ValueEnum};
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::prelude::*;
+use clap::{ArgAction, Args};
+
+use crate::log::{self, LogFormat, LogLevel};
 
 /// Runs a member of the key/value store, with etcd's flags.
 #[derive(Debug, Args)]
@@ -175,7 +174,7 @@ pub(crate) struct StoreArgs {
     pub(crate) log: LogArgs,
 }
 
-/// What is logged, to standard error.
+/// What is logged.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct LogArgs {
     /// The least important messages that are logged.
@@ -186,44 +185,10 @@ pub(crate) struct LogArgs {
     log_format: LogFormat,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogLevel {
-    Trace,
-    Debug,
-    Info,
-    Warn,
-    /// etcd's levels above it mean the same here.
-    #[value(aliases = ["dpanic", "panic", "fatal"])]
-    Error,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
-}
-
 impl LogArgs {
     /// From here on, messages are written.
     pub(crate) fn start(self) {
-        let level = match self.log_level {
-            LogLevel::Trace => LevelFilter::TRACE,
-            LogLevel::Debug => LevelFilter::DEBUG,
-            LogLevel::Info => LevelFilter::INFO,
-            LogLevel::Warn => LevelFilter::WARN,
-            LogLevel::Error => LevelFilter::ERROR,
-        };
-        // The consensus library tells its every step at "info"; that is for those who look for it.
-        let raft = if level == LevelFilter::INFO { LevelFilter::WARN } else { level };
-        let wanted = Targets::new().with_default(level).with_target("openraft", raft);
-        let lines = tracing_subscriber::fmt::layer()
-            .with_writer(std::io::stderr)
-            .with_ansi(std::io::stderr().is_terminal());
-        let log = tracing_subscriber::registry();
-        match self.log_format {
-            LogFormat::Text => log.with(lines.with_filter(wanted)).init(),
-            LogFormat::Json => log.with(lines.json().flatten_event(true).with_filter(wanted)).init(),
-        }
+        log::start(self.log_level, self.log_format);
     }
 }
 

@@ -1,8 +1,12 @@
 //! Who may do what: the question that is asked of every request, and those who answer it. Answers depend on the question and
 //! on replicated objects alone; must never ask the network or the clock.
 
+pub mod chain;
 pub mod escalation;
+pub mod follower;
+pub mod node;
 pub mod rbac;
+pub mod review;
 pub mod rules;
 
 use std::collections::BTreeMap;

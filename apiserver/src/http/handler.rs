@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use barque_api::kind::GroupResource;
 use barque_api::status::{Reason, Status};
 use barque_api::time::{GoDuration, Time};
 use bytes::Bytes;
@@ -21,8 +22,10 @@ use super::parameters::Parameters;
 use super::request_info::{RequestInfo, ResourceRequest, request_info};
 use super::serve::{Handler, Peer};
 use super::verbs::{self, Call};
-use super::{body, compression};
-use crate::authorization::User;
+use super::{body, compression, reviews};
+use crate::authorization::follower::Authorization;
+use crate::authorization::{Action, User};
+use crate::keeper::Kept;
 use crate::registry::pipeline::Pipeline;
 use crate::registry::uid::new_uid;
 use crate::storage::Storage;
@@ -34,6 +37,10 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
 pub struct Parts<S: Storage> {
     /// Writes objects, and knows them all.
     pub pipeline: Pipeline<S>,
+    /// Who may what.
+    pub authorization: Authorization,
+    /// Whether the objects of the start are there.
+    pub kept: Kept,
     /// Where clients inside of the cluster find this server, as host and port.
     pub address: String,
     /// Watches end at this.
@@ -115,6 +122,7 @@ impl<S: Storage> ApiHandler<S> {
 
     async fn filtered(&self, asked: &Asked<'_>, body: Incoming) -> Result<Response<Body>, Status> {
         let user = self.user(asked).await?;
+        self.authorize(asked, &user)?;
         match asked.info {
             RequestInfo::Other { path, .. } => self.other(asked, path).await,
             RequestInfo::Resource(resource) => {
@@ -127,6 +135,24 @@ impl<S: Storage> ApiHandler<S> {
     async fn user(&self, asked: &Asked<'_>) -> Result<User, Status> {
         let _ = asked.peer;
         Ok(User { name: "admin".into(), groups: vec!["system:masters".into()], ..User::default() })
+    }
+
+    /// Whether the user may do what is asked.
+    fn authorize(&self, asked: &Asked<'_>, user: &User) -> Result<(), Status> {
+        let (action, resource, name) = match asked.info {
+            RequestInfo::Other { verb, path } => {
+                let action = Action::Path { verb: verb.clone(), path: path.clone() };
+                (action, GroupResource::new("", ""), "")
+            }
+            RequestInfo::Resource(info) => {
+                let action = action_of(info);
+                (action, info.resource.group_resource(), info.name.as_str())
+            }
+        };
+        // One that cannot be read is refused where it is used; here it selects nothing in particular.
+        let fields = asked.parameters.text("fieldSelector").parse().unwrap_or_default();
+        let decided = self.0.parts.authorization.ask(|chain| chain.authorize(user, &action, &fields));
+        decided.map_err(|why| Status::forbidden(&resource, name, why))
     }
 
     async fn other(&self, asked: &Asked<'_>, path: &str) -> Result<Response<Body>, Status> {
@@ -177,6 +203,12 @@ impl<S: Storage> ApiHandler<S> {
                 name: "informer-sync",
                 failure: (!waits.is_empty()).then(|| format!("not listed yet: {}", waits.join(", "))),
             });
+            let synced = self.0.parts.authorization.is_in_step();
+            let failure = (!synced).then(|| "rights are not known yet".to_owned());
+            checks.push(Check { name: "poststarthook/rbac/bootstrap-roles", failure });
+            let kept = self.0.parts.kept.is_done();
+            let failure = (!kept).then(|| "objects of the start are not written yet".to_owned());
+            checks.push(Check { name: "poststarthook/start-system-namespaces-controller", failure });
             let stops = self.0.parts.stop.is_cancelled();
             let failure = stops.then(|| "process is shutting down".to_owned());
             checks.push(Check { name: "shutdown", failure });
@@ -204,7 +236,11 @@ impl<S: Storage> ApiHandler<S> {
             stop: &self.0.parts.stop,
         };
         let mut warnings = Vec::new();
-        let answered = verbs::carry_out(&call, &self.0.parts.pipeline, &mut warnings).await;
+        let answered = match reviews::answer(&call, &self.0.parts.authorization) {
+            Ok(Some(response)) => Ok(response),
+            Ok(None) => verbs::carry_out(&call, &self.0.parts.pipeline, &mut warnings).await,
+            Err(status) => Err(status),
+        };
         let mut response = match answered {
             Ok(response) => response,
             Err(status) => {
@@ -215,6 +251,21 @@ impl<S: Storage> ApiHandler<S> {
         };
         answer::warn(&mut response, &warnings);
         Ok(response)
+    }
+}
+
+/// What a request for a resource does, as it is asked whether somebody may.
+fn action_of(info: &ResourceRequest) -> Action {
+    let resource = &info.resource.resource;
+    Action::Resource {
+        verb: info.verb.to_owned(),
+        group: info.resource.group.to_string(),
+        resource: match info.subresource.as_str() {
+            "" => resource.to_string(),
+            below => format!("{resource}/{below}"),
+        },
+        namespace: info.namespace.clone(),
+        name: info.name.clone(),
     }
 }
 

@@ -9,6 +9,7 @@ pub mod health;
 pub mod negotiation;
 pub mod parameters;
 pub mod request_info;
+pub mod reviews;
 pub mod serve;
 pub mod subresources;
 pub mod verbs;

@@ -345,8 +345,6 @@ fn keeps_objects(served: &Served) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -369,11 +367,7 @@ mod tests {
         let settings = Settings {
             storage: Memory::new(),
             root: "/registry".to_owned(),
-            encryption: Encryption::new(&json!({
-                "apiVersion": "apiserver.config.k8s.io/v1", "kind": "EncryptionConfiguration",
-                "resources": [{"resources": ["secrets"], "providers": [{"identity": {}}]}],
-            }))
-            .unwrap(),
+            encryption: Encryption::none(),
             event_ttl: Duration::from_secs(3600),
         };
         let collections = Collections::start(settings, &tasks, &stop);

@@ -6,6 +6,8 @@ pub mod collections;
 pub mod conversion;
 pub mod decode;
 pub mod deletion;
+pub mod follow;
+pub mod own_client;
 pub mod pipeline;
 pub mod selectable;
 pub mod selection;

@@ -11,10 +11,11 @@ use serde_json::Value;
 
 use super::ip_objects::{has_labels, is_managed, owner_of};
 use super::ip_range::{Family, IpRange};
+use super::repair::Rest;
 use super::service::{Addressing, Held, Owner, needs_ips};
 
 /// An IPAddress is left alone for so long, in seconds: its service may be on its way to the store. No request lasts longer.
-const GRACE_S: i64 = 5 * 60;
+pub(super) const GRACE_S: i64 = 5 * 60;
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,9 +46,10 @@ pub(super) enum Step {
 }
 
 /// See the module's description.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AddressPlan {
     pub(super) steps: Vec<Step>,
+    pub(super) rest: Rest,
     /// What is wrong, in sentences.
     pub(super) complaints: Vec<String>,
 }
@@ -59,7 +61,7 @@ pub(super) fn plan_addresses(
     ranges: &[IpRange],
     now: Time,
 ) -> AddressPlan {
-    let mut plan = AddressPlan::default();
+    let mut plan = AddressPlan { steps: Vec::new(), rest: Rest::Nothing, complaints: Vec::new() };
     let held: HashMap<Owner, Vec<IpAddr>> =
         services.iter().map(|service| (Owner::of(service), Held::of(service).ips)).collect();
     let uses = |owner: &Owner, ip: IpAddr| held.get(owner).is_some_and(|ips| ips.contains(&ip));
@@ -107,7 +109,9 @@ pub(super) fn plan_addresses(
                 continue;
             };
             let is_right = owner_of(address).as_ref() == Some(&owner) && has_labels(address, ip);
-            if !is_right && !is_young(address, now) && !Metadata::of(address).is_deleting() {
+            if !is_right && is_young(address, now) {
+                plan.rest = Rest::Young;
+            } else if !is_right && !Metadata::of(address).is_deleting() {
                 plan.complaints.push(format!(
                     "the ClusterIP [{family}]: {ip} for Service {owner} has a wrong reference; repairing"
                 ));
@@ -117,11 +121,15 @@ pub(super) fn plan_addresses(
             }
         }
     }
-    for address in addresses.iter().filter(|address| is_managed(address) && !is_young(address, now)) {
+    for address in addresses.iter().filter(|address| is_managed(address)) {
         let metadata = Metadata::of(address);
         let Some(ip) = parse_ip(metadata.name()) else { continue };
         let is_used = owner_of(address).is_some_and(|owner| uses(&owner, ip));
         if is_used || made.contains_key(&ip) || metadata.is_deleting() {
+            continue;
+        }
+        if is_young(address, now) {
+            plan.rest = Rest::Young;
             continue;
         }
         plan.complaints.push(format!("the IPAddress {ip} is used by no service; cleaning up"));
@@ -172,7 +180,8 @@ mod tests {
     #[test]
     fn what_fits_is_left_alone() {
         let services = [service("web", "10.0.0.1"), service("none", "None")];
-        assert_eq!(planned(&services, &[address("10.0.0.1", "web", 1000)]), AddressPlan::default());
+        let nothing = AddressPlan { steps: vec![], rest: Rest::Nothing, complaints: vec![] };
+        assert_eq!(planned(&services, &[address("10.0.0.1", "web", 1000)]), nothing);
     }
 
     #[test]
@@ -186,7 +195,8 @@ mod tests {
             ]
         };
         assert_eq!(planned(&services, &addresses(1000)).steps, [release("10.0.0.2"), release("10.0.0.3")]);
-        assert_eq!(planned(&services, &addresses(299)).steps, [], "their services may be on the way");
+        let young = planned(&services, &addresses(299));
+        assert_eq!((young.steps, young.rest), (vec![], Rest::Young), "their services may be on the way");
         let mut foreign = address("10.0.0.4", "gone", 1000);
         foreign["metadata"]["labels"] = json!({});
         assert_eq!(

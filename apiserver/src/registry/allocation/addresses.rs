@@ -2,6 +2,7 @@
 //! only one do. Must never take a cache for the truth: it only says which addresses are not worth trying.
 
 use core::net::IpAddr;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use barque_api::kind::GroupResource;
@@ -17,7 +18,8 @@ use crate::registry::collections::{Collection, Collections};
 use crate::registry::deletion::{self, DeleteOptions, Deletion, Manner};
 use crate::registry::uid::new_uid;
 use crate::storage::{Action, Entry, Expected, Storage, Write, Written};
-use crate::watch_cache::query::At;
+use crate::watch_cache::query::{At, ListQuery};
+use crate::watch_cache::registry::Selection;
 
 /// How often a release is tried again that somebody else's change got in the way of.
 const TRIES: usize = 10;
@@ -87,14 +89,23 @@ impl<S: Storage> Addresses<S> {
         who: For<'_>,
     ) -> Result<Result<IpAddr, AddressError>, Status> {
         let collection = self.collection()?;
-        for range in self.ranges().await?.into_iter().filter(|range| range.family() == family) {
-            for ip in range.candidates(rand::random()) {
-                if is_known(&collection, ip).await? {
-                    continue;
-                }
-                if who.dry_run || self.make(ip, who.owner, who.now).await?.is_ok() {
-                    return Ok(Ok(ip));
-                }
+        let ranges: Vec<_> =
+            self.ranges().await?.into_iter().filter(|range| range.family() == family).collect();
+        for ip in ranges.iter().flat_map(|range| range.candidates(rand::random())) {
+            if is_known(&collection, ip).await? {
+                continue;
+            }
+            if who.dry_run || self.make(ip, who.owner, who.now).await?.is_ok() {
+                return Ok(Ok(ip));
+            }
+        }
+        // The cache may not know yet what was given back.
+        let list = collection.cache.list(&ListQuery::default(), &Selection::default()).await?;
+        let taken: HashSet<_> = list.objects.iter().map(|object| object.key()).collect();
+        for ip in ranges.iter().flat_map(|range| range.candidates(rand::random())) {
+            let is_taken = taken.contains(&collection.keys.object("", &ip.to_string()));
+            if !is_taken && (who.dry_run || self.make(ip, who.owner, who.now).await?.is_ok()) {
+                return Ok(Ok(ip));
             }
         }
         Ok(Err(AddressError::Full))

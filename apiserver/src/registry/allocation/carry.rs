@@ -52,7 +52,10 @@ pub(super) fn carry(new: &mut Value, old: &Value) {
     drop_unused(new, old);
     keep_allocated(new, old);
     align_changed(new, old);
-    // What only seemed to change does not count as a change.
+}
+
+/// A complete service that only seemed to be changed is of the generation that it was.
+pub(super) fn keep_generation(new: &mut Value, old: &Value) {
     if new["spec"] == old["spec"]
         && let Some(generation) = Metadata::of(old).field("generation").cloned()
         && let Some(mut metadata) = MetadataMut::of(new)
@@ -222,6 +225,7 @@ mod tests {
         let old = json!({"metadata": {"generation": 3}, "spec": {"clusterIP": "10.0.0.1"}});
         let mut new = json!({"metadata": {"generation": 4}, "spec": {}});
         carry(&mut new, &old);
+        keep_generation(&mut new, &old);
         assert_eq!(new, old);
     }
 

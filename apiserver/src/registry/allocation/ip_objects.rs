@@ -12,7 +12,7 @@ use super::ip_range::{Family, IpRange};
 use super::service::{Addressing, Owner};
 
 /// The ServiceCIDR that the flag stands for.
-pub(super) const DEFAULT_CIDR: &str = "kubernetes";
+const DEFAULT_CIDR: &str = "kubernetes";
 const FAMILY_LABEL: &str = "ipaddress.kubernetes.io/ip-family";
 const MANAGER_LABEL: &str = "ipaddress.kubernetes.io/managed-by";
 /// Who manages addresses of services.
@@ -51,26 +51,8 @@ pub(super) fn has_labels(address: &Value, ip: IpAddr) -> bool {
     is_managed(address) && Metadata::of(address).label(FAMILY_LABEL) == Some(Family::of(ip).name())
 }
 
-/// The ServiceCIDR that stands for the flag.
-pub(super) fn default_cidr(ranges: &[IpRange], uid: &str, now: Time) -> Value {
-    let cidrs: Vec<_> = ranges.iter().map(ToString::to_string).collect();
-    json!({
-        "kind": "ServiceCIDR",
-        "apiVersion": "networking.k8s.io/v1",
-        "metadata": {"name": DEFAULT_CIDR, "uid": uid, "creationTimestamp": now.to_string()},
-        "spec": {"cidrs": cidrs},
-        "status": {"conditions": [{
-            "type": "Ready",
-            "status": "True",
-            "lastTransitionTime": now.to_string(),
-            "reason": "",
-            "message": "Kubernetes default Service CIDR is ready",
-        }]},
-    })
-}
-
 /// The networks of a ServiceCIDR, as texts.
-pub(super) fn cidrs_of(object: &Value) -> impl Iterator<Item = &str> {
+fn cidrs_of(object: &Value) -> impl Iterator<Item = &str> {
     object["spec"]["cidrs"].as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
@@ -144,7 +126,7 @@ mod tests {
         let more = [cidr("b", "10.1.0.0/24", "True"), cidr("c", "10.2.0.0/24", "False"), going];
         assert_eq!(texts(&ranges(&flag, &more)), ["10.96.0.0/16", "10.1.0.0/24"]);
         let mut all = more.to_vec();
-        all.push(default_cidr(&[IpRange::parse("10.95.0.0/16").unwrap()], "u", Time::of_unix(0)));
+        all.push(cidr("kubernetes", "10.95.0.0/16", "True"));
         assert_eq!(texts(&ranges(&flag, &all)), ["10.95.0.0/16", "10.1.0.0/24"], "the object counts");
         all.push(cidr("d", "10.1.0.0/24", "True"));
         assert_eq!(ranges(&flag, &all).len(), 2, "each once");

@@ -137,7 +137,9 @@ impl<S: Storage> ServiceAllocator<S> {
         }
         let old = carry::modern(old, self.default_family());
         carry::carry(service, &old);
-        self.reserve(request, service, Some(&old)).await
+        let reservation = self.reserve(request, service, Some(&old)).await?;
+        carry::keep_generation(service, &old);
+        Ok(reservation)
     }
 
     async fn reserve(

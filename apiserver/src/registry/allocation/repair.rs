@@ -3,27 +3,37 @@
 //! out. Must never work from what is not fresh.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use barque_api::kind::GroupResource;
 use barque_api::resource_version::ResourceVersion;
 use barque_api::status::Status;
 use barque_api::time::Time;
-use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::ServiceAllocator;
-use super::address_repair::{Step, plan_addresses};
+use super::address_repair::{GRACE_S, Step, plan_addresses};
 use super::addresses::remove;
-use super::ip_objects::{DEFAULT_CIDR, cidrs_of, default_cidr, owner_of};
+use super::ip_objects::owner_of;
 use super::service::Owner;
-use crate::registry::uid::new_uid;
-use crate::storage::{Action, Entry, Expected, Storage, Write};
+use crate::registry::own_client;
+use crate::storage::{Entry, Storage};
 
 /// Between two repairs.
 const INTERVAL: Duration = Duration::from_mins(10);
+/// After one that left addresses alone because they were young.
+const SOON: Duration = Duration::from_secs(GRACE_S.unsigned_abs());
 /// After one that failed.
 const RETRY: Duration = Duration::from_secs(10);
+
+/// What a repair left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// Nothing.
+    Nothing,
+    /// Addresses that no service has, which are so young that one may be on its way.
+    Young,
+}
 
 /// Repairs, and remembers what it saw the last time.
 pub struct Repair<S: Storage> {
@@ -44,7 +54,8 @@ impl<S: Storage> Repair<S> {
         loop {
             let Some(repaired) = stop.run_until_cancelled(self.once(now())).await else { return };
             let pause = match repaired {
-                Ok(()) => INTERVAL,
+                Ok(Rest::Nothing) => INTERVAL,
+                Ok(Rest::Young) => SOON,
                 Err(error) => {
                     tracing::warn!(%error, "services' addresses and ports could not be repaired; trying again soon");
                     RETRY
@@ -60,45 +71,15 @@ impl<S: Storage> Repair<S> {
     ///
     /// # Errors
     /// When the store or the caches fail; what was done until then stays done.
-    pub async fn once(&mut self, now: Time) -> Result<(), Status> {
-        self.ensure_default_cidr(now).await?;
-        self.repair_addresses(now).await?;
+    pub async fn once(&mut self, now: Time) -> Result<Rest, Status> {
+        let rest = self.repair_addresses(now).await?;
         let plan = self.allocator.0.ports.repair(&self.suspects).await?;
         tell(&plan.complaints);
         self.suspects = plan.suspects;
-        Ok(())
+        Ok(rest)
     }
 
-    /// Makes the ServiceCIDR that the flag stands for.
-    async fn ensure_default_cidr(&self, now: Time) -> Result<(), Status> {
-        let resource = GroupResource::new("networking.k8s.io", "servicecidrs");
-        let Some(collection) = self.allocator.0.addresses.collections.collection(&resource) else {
-            return Ok(());
-        };
-        let configured = &self.allocator.0.addresses.configured;
-        let key = collection.keys.object("", DEFAULT_CIDR);
-        let got = collection.storage.get(&key).await.map_err(|error| error.to_status())?;
-        if let Some(entry) = got.entry {
-            let object: Value = serde_json::from_slice(&entry.value).unwrap_or_default();
-            let flag: Vec<_> = configured.iter().map(ToString::to_string).collect();
-            if !cidrs_of(&object).eq(flag.iter().map(String::as_str)) {
-                tracing::warn!(
-                    flag = flag.join(","),
-                    "--service-cluster-ip-range differs from the ServiceCIDR {DEFAULT_CIDR}, which counts"
-                );
-            }
-            return Ok(());
-        }
-        let value =
-            serde_json::to_vec(&default_cidr(configured, &new_uid(), now)).map_err(Status::internal)?;
-        let action = Action::Put { value: value.into(), lease: None };
-        let write = Write { key, expected: Expected::Absent, action };
-        // Another server may have made it first.
-        collection.storage.write(&write).await.map_err(|error| error.to_status())?;
-        Ok(())
-    }
-
-    async fn repair_addresses(&self, now: Time) -> Result<(), Status> {
+    async fn repair_addresses(&self, now: Time) -> Result<Rest, Status> {
         // Services are read after addresses: the service of an address that was read is among them, or not made yet.
         let collections = &self.allocator.0.addresses.collections;
         let resource = GroupResource::new("networking.k8s.io", "ipaddresses");
@@ -120,7 +101,7 @@ impl<S: Storage> Repair<S> {
                 }
             }
         }
-        Ok(())
+        Ok(plan.rest)
     }
 
     /// Makes the object of an address that a service has.
@@ -152,6 +133,5 @@ fn tell(complaints: &[String]) {
 }
 
 fn now() -> Time {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Time::of_unix(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+    Time::of_unix(own_client::now().unix_micros() / 1_000_000)
 }

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use barque_api::ip::Cidr;
+
 use super::ip_range::{Family, IpRange};
 
 /// What a cluster has for its services.
@@ -17,19 +19,14 @@ pub struct ServiceNetwork {
 /// What is wrong with a flag, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkError {
-    /// Not one or two networks.
+    /// No networks that can be used.
     #[error(
-        "--service-cluster-ip-range={0:?} must name one network, or one of IPv4 and one of IPv6, with a comma between them"
+        "--service-cluster-ip-range={value:?}: {why}; name a network such as 10.96.0.0/16, or one of each family with a \
+         comma between"
     )]
-    Count(String),
-    /// Two of one family.
-    #[error("--service-cluster-ip-range={0:?} names two networks of one IP family")]
-    SameFamily(String),
-    /// A network that cannot be used.
-    #[error("--service-cluster-ip-range: {network:?} cannot be used: {why}")]
-    Network {
-        /// Its text.
-        network: String,
+    Ranges {
+        /// Its value.
+        value: String,
         /// What is wrong.
         why: String,
     },
@@ -44,20 +41,26 @@ impl ServiceNetwork {
     /// # Errors
     /// What is wrong with the first that is wrong.
     pub fn parse(cluster_ip_range: &str, node_port_range: &str) -> Result<Self, NetworkError> {
-        let mut ranges = Vec::new();
-        for network in cluster_ip_range.split(',').map(str::trim).filter(|text| !text.is_empty()) {
-            let wrong = |why| NetworkError::Network { network: network.to_owned(), why };
-            ranges.push(IpRange::parse(network).map_err(wrong)?);
+        let wrong = |why: String| NetworkError::Ranges { value: cluster_ip_range.to_owned(), why };
+        let networks = cluster_ip_range.split(',').map(|text| IpRange::parse(text.trim()));
+        let ranges = networks.collect::<Result<Vec<_>, _>>().map_err(wrong)?;
+        if ranges.len() > 2 {
+            return Err(wrong("there may be two networks at most".to_owned()));
         }
-        match &ranges[..] {
-            [_] => {}
-            [first, second] if first.family() != second.family() => {}
-            [_, _] => return Err(NetworkError::SameFamily(cluster_ip_range.to_owned())),
-            _ => return Err(NetworkError::Count(cluster_ip_range.to_owned())),
+        if let [first, second] = &ranges[..]
+            && first.family() == second.family()
+        {
+            return Err(wrong("two networks must be of different families".to_owned()));
         }
         let node_ports = PortRange::parse(node_port_range);
         let node_ports = node_ports.ok_or_else(|| NetworkError::Ports(node_port_range.to_owned()))?;
         Ok(Self { ranges, node_ports })
+    }
+
+    /// The networks.
+    #[must_use]
+    pub fn networks(&self) -> Vec<Cidr> {
+        self.ranges.iter().map(|range| range.network()).collect()
     }
 
     /// The IP families that services can have, the default one first.
@@ -126,12 +129,17 @@ mod tests {
         assert_eq!(families("10.96.0.0/16"), Ok(vec![Family::V4]));
         assert_eq!(families("fd00::/112, 10.96.0.0/16"), Ok(vec![Family::V6, Family::V4]));
         let wrong = |ranges: &str| families(ranges).unwrap_err().to_string();
-        assert!(wrong("").contains("must name one network"));
-        assert!(wrong("10.0.0.0/16,10.1.0.0/16").ends_with("names two networks of one IP family"));
-        assert_eq!(
-            wrong("10.0.0.0"),
-            "--service-cluster-ip-range: \"10.0.0.0\" cannot be used: it is no network, such as 10.96.0.0/16"
-        );
+        let told = [
+            ("", "it is no network"),
+            ("10.0.0.0", "it is no network"),
+            ("10.0.0.0/16,10.1.0.0/16", "two networks must be of different families"),
+            ("10.0.0.0/16,fd00::/112,fd01::/112", "there may be two networks at most"),
+            ("fd00::/48", "a network of IPv6 may have a prefix of 64 bits at the shortest"),
+        ];
+        for (ranges, why) in told {
+            let start = format!("--service-cluster-ip-range={ranges:?}: {why}; name a network such as");
+            assert!(wrong(ranges).starts_with(&start), "{}", wrong(ranges));
+        }
     }
 
     #[test]

@@ -81,6 +81,10 @@ pub(super) struct Config {
 }
 
 impl Config {
+    pub(super) const fn none() -> Self {
+        Self { lists: Vec::new(), source: Value::Null }
+    }
+
     pub(super) fn read(configuration: &Value) -> Result<Self, EncryptionError> {
         let wrong = |why: String| EncryptionError(why);
         let read = Configuration::deserialize(configuration).map_err(|error| wrong(error.to_string()))?;

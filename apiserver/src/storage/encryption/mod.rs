@@ -26,6 +26,12 @@ use super::{
 pub struct Encryption(Arc<RwLock<Arc<Config>>>);
 
 impl Encryption {
+    /// Nothing is encrypted, and nothing encrypted can be read.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(Config::none()))))
+    }
+
     /// From an EncryptionConfiguration.
     ///
     /// # Errors

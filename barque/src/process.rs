@@ -1,16 +1,18 @@
-//! A running member: its runtime, its ports, and the signals that end it.
+//! A program that serves: its runtime, and the signals that end it. Must never know what is served.
 
 use std::num::NonZero;
 
 use anyhow::Context;
-use barque_store::config::ValidConfig;
-use barque_store::server;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Runs until SIGTERM or SIGINT. A second signal does not wait for the end.
-pub(crate) fn run_store(config: ValidConfig) -> anyhow::Result<()> {
+/// Runs what `serve` makes until it ends, or until SIGTERM or SIGINT. A second signal does not wait for the end.
+pub(crate) fn run<F, S>(serve: F) -> anyhow::Result<()>
+where
+    F: FnOnce(CancellationToken) -> S,
+    S: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
     allow_all_open_files();
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -24,10 +26,10 @@ pub(crate) fn run_store(config: ValidConfig) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be waited for")?;
         let shutdown = CancellationToken::new();
         // On a worker thread: the main thread need not wake up for what happens inside.
-        let mut serving = tokio::spawn(server::run(config, shutdown.clone()));
+        let mut serving = tokio::spawn(serve(shutdown.clone()));
         loop {
             let name = tokio::select! {
-                ended = &mut serving => return Ok(ended.context("the member panicked")??),
+                ended = &mut serving => return ended.context("the program panicked")?,
                 _ = terminate.recv() => "SIGTERM",
                 _ = interrupt.recv() => "SIGINT",
             };

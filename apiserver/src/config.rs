@@ -1,0 +1,298 @@
+//! How a server is told to serve: the words of its flags, checked before anything is started. What is wrong is said with the
+//! flag's name. Must never open a port.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use barque_api::time::GoDuration;
+use barque_store::config::TlsFiles;
+
+use crate::authorization::chain::{AllowedPathError, AllowedPaths};
+use crate::bootstrap;
+use crate::registry::allocation::settings::{NetworkError, ServiceNetwork};
+use crate::storage::encryption::Encryption;
+use crate::storage::etcd::{EtcdConfig, EtcdConfigError, EtcdStorage};
+
+/// The flags, as they came.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `--bind-address`
+    pub bind_address: String,
+    /// `--secure-port`
+    pub secure_port: u16,
+    /// `--advertise-address`
+    pub advertise_address: Option<String>,
+    /// `--external-hostname`
+    pub external_hostname: Option<String>,
+    /// `--tls-cert-file`
+    pub tls_cert_file: Option<PathBuf>,
+    /// `--tls-private-key-file`
+    pub tls_private_key_file: Option<PathBuf>,
+    /// `--etcd-servers`
+    pub etcd_servers: Vec<String>,
+    /// `--etcd-cafile`
+    pub etcd_cafile: Option<PathBuf>,
+    /// `--etcd-certfile`
+    pub etcd_certfile: Option<PathBuf>,
+    /// `--etcd-keyfile`
+    pub etcd_keyfile: Option<PathBuf>,
+    /// `--etcd-prefix`
+    pub etcd_prefix: String,
+    /// `--encryption-provider-config`
+    pub encryption_provider_config: Option<PathBuf>,
+    /// `--event-ttl`
+    pub event_ttl: String,
+    /// `--service-cluster-ip-range`: one network, or one of each family with a comma between.
+    pub service_cluster_ip_range: String,
+    /// `--service-node-port-range`: two ports with a dash between.
+    pub service_node_port_range: String,
+    /// `--authorization-always-allow-paths`
+    pub authorization_always_allow_paths: Vec<String>,
+}
+
+/// What is wrong with a flag, and what would be right.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// No address.
+    #[error("--{flag}={value:?} is no IP address, such as 10.0.0.1")]
+    Address {
+        /// The flag.
+        flag: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// Clients cannot be told where this server is.
+    #[error("--advertise-address must be given: this machine has no route by which an address could be told")]
+    NoAdvertiseAddress,
+    /// No time.
+    #[error("--{flag}={value:?} is no time, such as 1h30m")]
+    Time {
+        /// The flag.
+        flag: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// Half a pair.
+    #[error("--{0} and --{1} must be given together")]
+    HalfPair(&'static str, &'static str),
+    /// No prefix.
+    #[error("--etcd-prefix={0:?} must begin with a slash, such as /registry")]
+    Prefix(String),
+    /// The store's flags.
+    #[error(transparent)]
+    Etcd(#[from] EtcdConfigError),
+    /// The networks and ports of services.
+    #[error(transparent)]
+    Services(#[from] NetworkError),
+    /// A path.
+    #[error("--authorization-always-allow-paths: {0}")]
+    AllowedPath(#[from] AllowedPathError),
+    /// A file that cannot be read or understood.
+    #[error("--{flag}={}: {why}", file.display())]
+    File {
+        /// The flag.
+        flag: &'static str,
+        /// Its value.
+        file: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// The flags, checked; what they name is opened where that shows whether they are right.
+pub struct ValidConfig {
+    /// Where to listen.
+    pub bind: SocketAddr,
+    /// By which address members of the cluster reach this server.
+    pub advertise: IpAddr,
+    /// How clients are told to reach it.
+    pub hostname: String,
+    /// Certificate and key.
+    pub tls: TlsFiles,
+    /// The store; nothing is connected yet.
+    pub storage: EtcdStorage,
+    /// What all keys begin with.
+    pub root: String,
+    /// What is encrypted.
+    pub encryption: Encryption,
+    /// How long events are kept.
+    pub event_ttl: Duration,
+    /// Paths that everybody may use.
+    pub always_allowed: AllowedPaths,
+    /// What every cluster has from its start.
+    pub start: bootstrap::Settings,
+    /// From which networks and ports services are served.
+    pub services: ServiceNetwork,
+}
+
+impl Config {
+    /// Checks everything.
+    ///
+    /// # Errors
+    /// The first flag that is wrong.
+    pub fn validate(self) -> Result<ValidConfig, ConfigError> {
+        let bind = address("bind-address", &self.bind_address)?;
+        let advertise = match &self.advertise_address {
+            Some(text) => address("advertise-address", text)?,
+            None if !bind.is_unspecified() => bind,
+            None => outward_address(bind).ok_or(ConfigError::NoAdvertiseAddress)?,
+        };
+        if self.tls_cert_file.is_some() != self.tls_private_key_file.is_some() {
+            return Err(ConfigError::HalfPair("tls-cert-file", "tls-private-key-file"));
+        }
+        if !self.etcd_prefix.starts_with('/') {
+            return Err(ConfigError::Prefix(self.etcd_prefix));
+        }
+        let mut etcd = EtcdConfig::new(self.etcd_servers);
+        etcd.tls = TlsFiles {
+            cert_file: self.etcd_certfile,
+            key_file: self.etcd_keyfile,
+            trusted_ca_file: self.etcd_cafile,
+            client_cert_auth: false,
+        };
+        let encryption = match &self.encryption_provider_config {
+            None => Encryption::none(),
+            Some(file) => encryption(file)?,
+        };
+        let paths: Vec<&str> = self.authorization_always_allow_paths.iter().map(String::as_str).collect();
+        let services = ServiceNetwork::parse(&self.service_cluster_ip_range, &self.service_node_port_range)?;
+        Ok(ValidConfig {
+            bind: SocketAddr::new(bind, self.secure_port),
+            advertise,
+            hostname: self.external_hostname.unwrap_or_else(|| advertise.to_string()),
+            tls: TlsFiles {
+                cert_file: self.tls_cert_file,
+                key_file: self.tls_private_key_file,
+                ..TlsFiles::default()
+            },
+            storage: EtcdStorage::new(&etcd)?,
+            root: self.etcd_prefix,
+            encryption,
+            event_ttl: time("event-ttl", &self.event_ttl)?,
+            always_allowed: AllowedPaths::of(&paths)?,
+            start: bootstrap::Settings {
+                service_ranges: services.networks(),
+                secure_port: self.secure_port,
+                authentication: bootstrap::AuthenticationConfig::default(),
+            },
+            services,
+        })
+    }
+}
+
+fn address(flag: &'static str, value: &str) -> Result<IpAddr, ConfigError> {
+    value.parse().map_err(|_| ConfigError::Address { flag, value: value.to_owned() })
+}
+
+fn time(flag: &'static str, value: &str) -> Result<Duration, ConfigError> {
+    let nanos = GoDuration::parse(value).ok().and_then(|time| u64::try_from(time.nanos()).ok());
+    match nanos {
+        Some(nanos) if nanos > 0 => Ok(Duration::from_nanos(nanos)),
+        _ => Err(ConfigError::Time { flag, value: value.to_owned() }),
+    }
+}
+
+/// The address from which this machine would speak to others. Nothing is sent: only the way is looked up.
+fn outward_address(bind: IpAddr) -> Option<IpAddr> {
+    // Addresses for documentation; any that are not here will do.
+    let (from, to) = match bind {
+        IpAddr::V4(_) => ("0.0.0.0:0", "192.0.2.1:9"),
+        IpAddr::V6(_) => ("[::]:0", "[2001:db8::1]:9"),
+    };
+    let socket = UdpSocket::bind(from).ok()?;
+    socket.connect(to).ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_unspecified()).then_some(address)
+}
+
+/// A configuration file as a value.
+///
+/// # Errors
+/// When it cannot be read, or is no YAML.
+pub fn read_yaml(flag: &'static str, file: &Path) -> Result<serde_json::Value, ConfigError> {
+    let wrong = |why: String| ConfigError::File { flag, file: file.to_owned(), why };
+    let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+    serde_saphyr::from_str(&text).map_err(|error| wrong(error.to_string()))
+}
+
+fn encryption(file: &Path) -> Result<Encryption, ConfigError> {
+    const FLAG: &str = "encryption-provider-config";
+    Encryption::new(&read_yaml(FLAG, file)?).map_err(|error| ConfigError::File {
+        flag: FLAG,
+        file: file.to_owned(),
+        why: error.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config {
+            bind_address: "127.0.0.1".into(),
+            secure_port: 0,
+            advertise_address: None,
+            external_hostname: None,
+            tls_cert_file: None,
+            tls_private_key_file: None,
+            etcd_servers: vec!["http://127.0.0.1:2379".into()],
+            etcd_cafile: None,
+            etcd_certfile: None,
+            etcd_keyfile: None,
+            etcd_prefix: "/registry".into(),
+            encryption_provider_config: None,
+            event_ttl: "1h0m0s".into(),
+            service_cluster_ip_range: "10.96.0.0/16".into(),
+            service_node_port_range: "30000-32767".into(),
+            authorization_always_allow_paths: vec!["/livez".into()],
+        }
+    }
+
+    #[test]
+    fn what_is_not_given_follows_from_what_is() {
+        let valid = config().validate().unwrap();
+        assert_eq!(valid.advertise.to_string(), "127.0.0.1");
+        assert_eq!((valid.hostname.as_str(), valid.event_ttl.as_secs()), ("127.0.0.1", 3600));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_flag() {
+        let range = |text: &str| Config { service_cluster_ip_range: text.into(), ..config() };
+        let table: [(Config, &str); 10] = [
+            (
+                range("10.0.0.0"),
+                "--service-cluster-ip-range=\"10.0.0.0\": it is no network; name a network such as",
+            ),
+            (
+                range("10.0.0.0/16,10.1.0.0/16"),
+                "--service-cluster-ip-range=\"10.0.0.0/16,10.1.0.0/16\": two networks",
+            ),
+            (
+                Config { service_node_port_range: "many".into(), ..config() },
+                "--service-node-port-range=\"many\" is no range of ports, such as 30000-32767",
+            ),
+            (
+                Config { authorization_always_allow_paths: vec!["/a*b".into()], ..config() },
+                "--authorization-always-allow-paths: only trailing * allowed in",
+            ),
+            (Config { bind_address: "here".into(), ..config() }, "--bind-address=\"here\" is no IP address"),
+            (Config { event_ttl: "long".into(), ..config() }, "--event-ttl=\"long\" is no time"),
+            (Config { etcd_prefix: "registry".into(), ..config() }, "--etcd-prefix=\"registry\" must begin"),
+            (
+                Config { tls_cert_file: Some("/a".into()), ..config() },
+                "--tls-cert-file and --tls-private-key-file must be given together",
+            ),
+            (Config { etcd_servers: vec![], ..config() }, "--etcd-servers names no endpoint"),
+            (
+                Config { encryption_provider_config: Some("/nowhere".into()), ..config() },
+                "--encryption-provider-config=/nowhere: No such file",
+            ),
+        ];
+        for (config, told) in table {
+            let error = config.validate().err().unwrap().to_string();
+            assert!(error.starts_with(told), "{error}");
+        }
+    }
+}
