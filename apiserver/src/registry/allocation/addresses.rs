@@ -92,6 +92,7 @@ impl<S: Storage> Addresses<S> {
         let ranges: Vec<_> =
             self.ranges().await?.into_iter().filter(|range| range.family() == family).collect();
         for ip in ranges.iter().flat_map(|range| range.candidates(rand::random())) {
+            tokio::task::coop::consume_budget().await;
             if is_known(&collection, ip).await? {
                 continue;
             }
@@ -103,6 +104,7 @@ impl<S: Storage> Addresses<S> {
         let list = collection.cache.list(&ListQuery::default(), &Selection::default()).await?;
         let taken: HashSet<_> = list.objects.iter().map(|object| object.key()).collect();
         for ip in ranges.iter().flat_map(|range| range.candidates(rand::random())) {
+            tokio::task::coop::consume_budget().await;
             let is_taken = taken.contains(&collection.keys.object("", &ip.to_string()));
             if !is_taken && (who.dry_run || self.make(ip, who.owner, who.now).await?.is_ok()) {
                 return Ok(Ok(ip));
