@@ -144,8 +144,13 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
     let admission = Admission::new(collections.clone());
     let services = ServiceAllocator::new(collections.clone(), &settings.services);
     tasks.spawn(Repair::new(services.clone()).run(stop.clone()));
-    let pipeline = Pipeline { collections: collections.clone(), admission, services };
     let authorization = Authorization::start(&collections, settings.always_allowed.clone(), &tasks, &stop);
+    let pipeline = Pipeline {
+        collections: collections.clone(),
+        admission,
+        authorization: authorization.clone(),
+        services,
+    };
     let server = keeper::Server {
         name: lease_name(&settings.hostname, address.port()),
         holder: new_uid(),

@@ -31,11 +31,11 @@ pub fn prepare_for_update(request: &Request<'_>, object: &mut Value, old: &Value
         };
     };
     match request.subresource {
-        "" if request.served.has_status() => keep(object, "status"),
+        "" | "scale" if request.served.has_status() => keep(object, "status"),
         "status" => keep(object, "spec"),
         _ => {}
     }
-    if request.subresource.is_empty()
+    if ["", "scale"].contains(&request.subresource)
         && counts_generations(request.served, object)
         && object.get("spec") != old.get("spec")
         && let Some(mut metadata) = MetadataMut::of(object)

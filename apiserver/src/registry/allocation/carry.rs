@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(carried(new.clone(), old.clone()), old);
         // A port that somebody chose for another one is not kept for the first.
         new["ports"] = json!([{"name": "a", "port": 1}, {"name": "b", "port": 2, "nodePort": 30_080}]);
-        assert_eq!(carried(new.clone(), old.clone())["ports"], new["ports"]);
+        assert_eq!(carried(new.clone(), old)["ports"], new["ports"]);
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod settings;
 #[cfg(test)]
 mod tests;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use barque_api::field::{FieldError, FieldPath};
@@ -189,7 +190,7 @@ impl<S: Storage> ServiceAllocator<S> {
             let change = |map: &mut port_map::PortMap| {
                 let mut one = service.clone();
                 let taken = node_ports::assign(&mut one, old, map, &mut rand::random)?;
-                Ok((one, taken))
+                Ok::<_, Refusal>((one, taken))
             };
             let assigned = self.0.ports.change(request.dry_run, change).await?;
             let (assigned, taken) = assigned.map_err(|refusal| refusal.to_status(kind, &owner.name))?;
@@ -272,16 +273,12 @@ impl<S: Storage> ServiceAllocator<S> {
         }
         let change = |map: &mut port_map::PortMap| {
             held.ports.iter().for_each(|port| map.release(*port));
-            Ok(())
+            Ok::<_, Infallible>(())
         };
-        match self.0.ports.change(false, change).await {
-            Ok(Ok(())) => {}
-            Ok(Err(why)) => {
-                tracing::warn!(ports = ?held.ports, service = %owner, %why, "ports were not released")
-            }
-            Err(error) => tracing::warn!(
+        if let Err(error) = self.0.ports.change(false, change).await {
+            tracing::warn!(
                 ports = ?held.ports, service = %owner, %error, "ports could not be released; the repair will"
-            ),
+            );
         }
     }
 

@@ -11,7 +11,6 @@ use tokio::sync::Mutex;
 
 use super::port_map::PortMap;
 use super::port_repair::{PortPlan, plan_ports};
-use super::refusal::Refusal;
 use super::settings::PortRange;
 use crate::registry::collections::Collections;
 use crate::storage::encryption::Encrypted;
@@ -52,11 +51,11 @@ impl<S: Storage> PortStore<S> {
     ///
     /// # Errors
     /// That of the store, or that the map is of another range than this server's. What `change` refuses is handed on.
-    pub(super) async fn change<T>(
+    pub(super) async fn change<T, E>(
         &self,
         dry_run: bool,
-        mut change: impl FnMut(&mut PortMap) -> Result<T, Refusal>,
-    ) -> Result<Result<T, Refusal>, Status> {
+        mut change: impl FnMut(&mut PortMap) -> Result<T, E>,
+    ) -> Result<Result<T, E>, Status> {
         let _turn = self.turn.lock().await;
         let got = self.storage.get(&self.key).await.map_err(|error| error.to_status())?;
         let mut stored = read(got.entry)?;

@@ -196,10 +196,6 @@ impl Held {
             ports: self.ports.iter().filter(|port| !other.ports.contains(port)).copied().collect(),
         }
     }
-
-    pub(super) const fn is_empty(&self) -> bool {
-        self.ips.is_empty() && self.ports.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -224,7 +220,11 @@ mod tests {
             held(json!({"type": "ClusterIP", "clusterIP": "10.0.0.1", "ports": ports})),
             Held { ips: ips(&["10.0.0.1"]), ports: vec![] }
         );
-        assert!(held(json!({"type": "ClusterIP", "clusterIP": "None", "clusterIPs": ["None"]})).is_empty());
-        assert!(held(json!({"type": "ExternalName", "clusterIP": "10.0.0.1"})).is_empty());
+        for nothing in [
+            json!({"type": "ClusterIP", "clusterIP": "None", "clusterIPs": ["None"]}),
+            json!({"type": "ExternalName", "clusterIP": "10.0.0.1"}),
+        ] {
+            assert_eq!(held(nothing), Held::default());
+        }
     }
 }

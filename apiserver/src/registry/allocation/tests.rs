@@ -14,11 +14,13 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::ServiceAllocator;
 use super::repair::{Repair, Rest};
 use super::settings::ServiceNetwork;
+use super::{Fate, ServiceAllocator};
 use crate::admission::Admission;
 use crate::authorization::User;
+use crate::authorization::chain::AllowedPaths;
+use crate::authorization::follower::Authorization;
 use crate::registry::collections::{Collections, Settings};
 use crate::registry::decode::FieldValidation;
 use crate::registry::deletion::DeleteOptions;
@@ -26,7 +28,7 @@ use crate::registry::pipeline::{Pipeline, Request};
 use crate::registry::served::Served;
 use crate::storage::encryption::Encryption;
 use crate::storage::memory::Memory;
-use crate::storage::{Action, Expected, Page, Storage as _, Write};
+use crate::storage::{Action, Expected, Page, Storage as _, StorageError, Write};
 
 const NOW: Time = Time::of_unix(1_000_000);
 
@@ -53,7 +55,8 @@ impl Server {
         let row = Builtin::table().named(&GroupVersionResource::new("", "v1", "services")).unwrap();
         let served = Arc::new(Served::builtin(Arc::clone(row)));
         let admission = Admission::new(collections.clone());
-        Self { pipeline: Pipeline { collections, admission, services }, served, tasks, stop }
+        let authorization = Authorization::start(&collections, AllowedPaths::default(), &tasks, &stop);
+        Self { pipeline: Pipeline { collections, admission, authorization, services }, served, tasks, stop }
     }
 
     async fn stop(self) {
@@ -311,6 +314,55 @@ async fn a_map_that_is_lost_begins_with_what_services_have() {
     storage.write(&write).await.unwrap();
     let second = server.create("second", web("NodePort"), false).await.unwrap();
     assert_ne!(first["spec"]["ports"], second["spec"]["ports"]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_became_of_a_service_decides_what_is_given_back() {
+    let storage = Memory::new();
+    let server = Server::start(&storage, "10.96.0.0/16", "30000-32767");
+    let user = User::default();
+    let request = server.request(&user, "");
+    let services = &server.pipeline.services;
+    let kept = async |fate: Fate| {
+        let mut service = json!({"metadata": {"namespace": "a", "name": "web"}, "spec": web("NodePort")});
+        let reservation = services.create(&request, &mut service).await.unwrap();
+        services.settle(reservation, fate, NOW).await;
+        let kept = (server.addresses().await.len(), server.ports().await.len());
+        services.release(&request, &service).await;
+        kept
+    };
+    assert_eq!(kept(Fate::Refused).await, (0, 0));
+    assert_eq!(kept(Fate::Gone).await, (0, 0));
+    assert_eq!(kept(Fate::Stored).await, (1, 1));
+    assert_eq!(
+        kept(Fate::of_failure(&StorageError::Unknown { why: String::new() }.to_status())).await,
+        (1, 1)
+    );
+    assert_eq!(Fate::of_failure(&StorageError::TooLarge.to_status()), Fate::Refused);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_network_is_followed_by_another_one() {
+    let storage = Memory::new();
+    let server = Server::start(&storage, "10.96.0.0/30", "30000-32767");
+    for name in ["a", "b"] {
+        server.create(name, web("ClusterIP"), false).await.unwrap();
+    }
+    assert_eq!(server.create("c", web("ClusterIP"), false).await.unwrap_err().reason.code(), 500);
+    let object = json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": {"name": "more"}, "spec": {"cidrs": ["10.97.0.0/29"]}});
+    let write = Write {
+        key: "/registry/servicecidrs/more".into(),
+        expected: Expected::Absent,
+        action: Action::Put { value: object.to_string().into(), lease: None },
+    };
+    storage.write(&write).await.unwrap();
+    let cidrs = GroupResource::new("networking.k8s.io", "servicecidrs");
+    assert_eq!(server.pipeline.collections.newest_objects(&cidrs, "").await.unwrap().len(), 1);
+    let third = server.create("c", web("ClusterIP"), false).await.unwrap();
+    assert!(third["spec"]["clusterIP"].as_str().unwrap().starts_with("10.97.0."), "{third}");
     server.stop().await;
 }
 

@@ -42,7 +42,7 @@ impl<S: Storage> Pipeline<S> {
             if is_generated && let Some(mut metadata) = MetadataMut::of(&mut one) {
                 metadata.set_name(&generated_name(&base, rand::random()));
             }
-            match self.create_named(request, one, warnings).await? {
+            match self.create_named(request, one, false, warnings).await? {
                 Ok(answer) => return Ok(answer),
                 Err(_) if tries > 0 => {}
                 Err(name) => return Err(Status::already_exists(&group_resource(request), &name)),
@@ -50,11 +50,12 @@ impl<S: Storage> Pipeline<S> {
         }
     }
 
-    /// Stores it, or answers its name if there is one with it.
+    /// Stores it, or answers its name if there is one with it. One that is `owned` has its owners entered already.
     pub(super) async fn create_named(
         &self,
         request: &Request<'_>,
         mut object: Value,
+        owned: bool,
         warnings: &mut Vec<String>,
     ) -> Result<Result<Answer, String>, Status> {
         let collection = self.collection(request)?;
@@ -62,7 +63,7 @@ impl<S: Storage> Pipeline<S> {
         stamp(request, &mut object);
         served.default(&mut object);
         strategy::prepare_for_create(request, &mut object);
-        let mut object = own_fields(request, &Value::Null, object);
+        let mut object = if owned { object } else { own_fields(request, &Value::Null, object) };
 
         let name = Metadata::of(&object).name().to_owned();
         let asked = Asked { operation: Operation::Create, kind: &served.kind, name: &name, old: None };

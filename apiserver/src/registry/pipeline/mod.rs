@@ -27,7 +27,8 @@ use super::collections::{Collection, Collections};
 use super::decode::FieldValidation;
 use super::served::{Served, Shape, reset_fields};
 use crate::admission::{Admission, Attributes, Operation};
-use crate::authorization::User;
+use crate::authorization::follower::Authorization;
+use crate::authorization::{User, granting};
 use crate::storage::{Action, Entry, Expected, Revision, Storage, Write, Written};
 
 pub use delete::DeleteAnswer;
@@ -80,6 +81,8 @@ pub struct Pipeline<S: Storage> {
     pub admission: Admission<S>,
     /// Who gives services their addresses and ports.
     pub services: ServiceAllocator<S>,
+    /// Who may what: nobody gives rights that they do not have.
+    pub authorization: Authorization,
 }
 
 impl<S: Storage> Pipeline<S> {
@@ -120,6 +123,11 @@ impl<S: Storage> Pipeline<S> {
         object: &Value,
         warnings: &mut Vec<String>,
     ) -> Result<(), Status> {
+        if !object.is_null() && request.subresource.is_empty() {
+            let resource = group_resource(request);
+            self.authorization
+                .ask(|chain| granting::check(chain, request.user, &resource, object, asked.old))?;
+        }
         self.admission.validate(&attributes(request, asked), object, warnings).await
     }
 

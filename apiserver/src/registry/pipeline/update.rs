@@ -76,7 +76,7 @@ impl<S: Storage> Pipeline<S> {
         for _ in 0..TRIES {
             let Some(current) = self.current(request, &collection).await? else {
                 let changed = change(None)?;
-                match self.create_named(request, changed.object, warnings).await? {
+                match self.create_named(request, changed.object, changed.owned, warnings).await? {
                     Ok(answer) => return Ok(answer),
                     Err(_) => continue,
                 }
