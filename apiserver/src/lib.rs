@@ -16,4 +16,5 @@ pub mod registry;
 pub mod server;
 pub mod storage;
 pub mod table;
+pub mod validation;
 pub mod watch_cache;

@@ -1,5 +1,7 @@
 //! A cluster for tests: one member of the store, and API servers over it, as programs of their own on loopback.
 
+#![allow(dead_code, reason = "each test uses a part")]
+
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -123,7 +125,21 @@ impl Cluster {
         path
     }
 
-    /// Waits until a server says that it is ready.
+    /// Waits until servers say that they are ready.
+    pub(crate) async fn wait_until_ready(&self, first: &kube::Client, second: &kube::Client) {
+        for client in [first, second] {
+            let deadline = std::time::Instant::now() + START;
+            loop {
+                let request = http::Request::get("/readyz").body(Vec::new()).unwrap();
+                match client.request_text(request).await {
+                    Ok(_) => break,
+                    Err(error) => assert!(std::time::Instant::now() < deadline, "{error}"),
+                }
+            }
+        }
+    }
+
+    /// Waits until every server says that it is ready.
     pub(crate) fn ready(&self, kubectl: &Path) {
         for server in 0..self.servers.len() {
             let deadline = std::time::Instant::now() + START;

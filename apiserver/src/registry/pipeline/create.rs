@@ -5,12 +5,12 @@ use barque_api::names::generated_name;
 use barque_api::status::Status;
 use serde_json::Value;
 
-use super::{Answer, Asked, Pipeline, Request, answer, group_resource, own_fields, refuse, validate};
+use super::{Answer, Asked, Pipeline, Request, answer, group_resource, own_fields, prepare, refuse};
 use crate::admission::Operation;
 use crate::registry::allocation::Fate;
 use crate::registry::collections::Collection;
+use crate::registry::decode;
 use crate::registry::uid::new_uid;
-use crate::registry::{decode, strategy};
 use crate::storage::{Expected, Storage};
 
 /// How many names are made up before a request fails.
@@ -62,14 +62,17 @@ impl<S: Storage> Pipeline<S> {
         let served = request.served;
         stamp(request, &mut object);
         served.default(&mut object);
-        strategy::prepare_for_create(request, &mut object);
+        prepare::for_create(request, &mut object);
         let mut object = if owned { object } else { own_fields(request, &Value::Null, object) };
 
         let name = Metadata::of(&object).name().to_owned();
         let asked = Asked { operation: Operation::Create, kind: &served.kind, name: &name, old: None };
+        let unchanged = object.clone();
         self.mutate(request, asked, &mut object, warnings).await?;
-        served.default(&mut object);
-        strategy::prepare_for_create(request, &mut object);
+        if object != unchanged {
+            served.default(&mut object);
+            prepare::for_create(request, &mut object);
+        }
         let mut stored = served.to_stored(object).map_err(Status::bad_request)?;
 
         let reservation = self.services.create(request, &mut stored).await?;
@@ -90,7 +93,8 @@ impl<S: Storage> Pipeline<S> {
         fate: &mut Fate,
     ) -> Result<Result<Answer, String>, Status> {
         let name = asked.name.to_owned();
-        refuse(request, &stored, &validate(request, &stored, None))?;
+        refuse(request, &stored, &prepare::validate(request, &stored, None))?;
+        warnings.extend(prepare::warnings(request, &stored, None));
         let admitted = request.served.of_stored(stored.clone()).map_err(Status::internal)?;
         self.admit(request, asked, &admitted, warnings).await?;
 

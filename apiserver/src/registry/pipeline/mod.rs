@@ -7,15 +7,16 @@ mod create;
 mod delete;
 mod eviction;
 mod patch;
+mod prepare;
 pub mod scale;
 mod update;
 
 use std::sync::Arc;
 
-use barque_api::field::{FieldError, FieldPath};
+use barque_api::field::FieldError;
 use barque_api::kind::{GroupResource, GroupVersionKind};
 use barque_api::managed_fields::FieldManager;
-use barque_api::metadata::{self, Metadata, MetadataMut};
+use barque_api::metadata::{Metadata, MetadataMut};
 use barque_api::resource_version::ResourceVersion;
 use barque_api::status::Status;
 use barque_api::time::Time;
@@ -25,7 +26,7 @@ use serde_json::Value;
 use super::allocation::ServiceAllocator;
 use super::collections::{Collection, Collections};
 use super::decode::FieldValidation;
-use super::served::{Served, Shape, reset_fields};
+use super::served::{Served, reset_fields};
 use crate::admission::{Admission, Attributes, Operation};
 use crate::authorization::follower::Authorization;
 use crate::authorization::{User, granting};
@@ -225,25 +226,6 @@ fn stored_bytes(object: &Value) -> Result<Bytes, Status> {
 /// What a collection is called in errors.
 fn group_resource(request: &Request<'_>) -> GroupResource {
     request.served.group_resource()
-}
-
-/// Everything that is wrong with an object that is about to be stored, in its stored version: `old` is what it replaces.
-fn validate(request: &Request<'_>, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let (served, at) = (request.served, FieldPath::of("metadata"));
-    let metadata = Metadata::of(object);
-    let mut errors = match old {
-        None => metadata::validate_create(metadata, served.resource.namespaced, served.names, &at),
-        Some(old) => metadata::validate_update(metadata, Metadata::of(old), &at),
-    };
-    if let Shape::Custom(shape) = &served.shape
-        && let Some(schema) = &shape.schema
-    {
-        errors.extend(match old {
-            None => schema.validate(object),
-            Some(old) => schema.validate_update(object, old),
-        });
-    }
-    errors
 }
 
 /// What went wrong while an object was validated, as a Status.

@@ -7,13 +7,13 @@ use barque_api::status::Status;
 use serde_json::Value;
 
 use super::{
-    Answer, Asked, Current, Pipeline, Request, TRIES, answer, create, group_resource, own_fields, refuse,
-    validate,
+    Answer, Asked, Current, Pipeline, Request, TRIES, answer, create, group_resource, own_fields, prepare,
+    refuse,
 };
 use crate::admission::Operation;
 use crate::registry::allocation::Fate;
 use crate::registry::collections::Collection;
-use crate::registry::{decode, deletion, strategy};
+use crate::registry::{decode, deletion};
 use crate::storage::{Action, Expected, Storage, Write, Written};
 
 /// What a change makes of an object.
@@ -52,7 +52,7 @@ impl<S: Storage> Pipeline<S> {
         let guarded = !Metadata::of(&object).resource_version().is_empty();
         let replace = |current: Option<&Value>| match current {
             Some(_) => Ok(Changed { object: object.clone(), owned: false }),
-            None if strategy::creates_on_update(request.served) && request.subresource.is_empty() => {
+            None if prepare::creates_on_update(request) && request.subresource.is_empty() => {
                 Ok(Changed { object: object.clone(), owned: false })
             }
             None => Err(Status::not_found(&group_resource(request), request.name)),
@@ -109,14 +109,17 @@ impl<S: Storage> Pipeline<S> {
         let old = &current.object;
         keep_what_is_the_servers(&mut object, old);
         served.default(&mut object);
-        strategy::prepare_for_update(request, &mut object, old);
+        prepare::for_update(request, &mut object, old);
         let mut object = if owned { object } else { own_fields(request, old, object) };
 
         let asked =
             Asked { operation: Operation::Update, kind: &served.kind, name: request.name, old: Some(old) };
+        let unchanged = object.clone();
         self.mutate(request, asked, &mut object, warnings).await?;
-        served.default(&mut object);
-        strategy::prepare_for_update(request, &mut object, old);
+        if object != unchanged {
+            served.default(&mut object);
+            prepare::for_update(request, &mut object, old);
+        }
         let mut stored = served.to_stored(object).map_err(Status::bad_request)?;
 
         let reservation = self.services.update(request, &mut stored, &current.stored).await?;
@@ -139,7 +142,8 @@ impl<S: Storage> Pipeline<S> {
         warnings: &mut Vec<String>,
         fate: &mut Fate,
     ) -> Result<Option<Answer>, Status> {
-        refuse(request, &stored, &validate(request, &stored, Some(&current.stored)))?;
+        refuse(request, &stored, &prepare::validate(request, &stored, Some(&current.stored)))?;
+        warnings.extend(prepare::warnings(request, &stored, Some(&current.stored)));
         let admitted = request.served.of_stored(stored.clone()).map_err(Status::internal)?;
         self.admit(request, asked, &admitted, warnings).await?;
 
@@ -192,7 +196,7 @@ fn check_version(request: &Request<'_>, object: &mut Value, current: &Current) -
     }
     let version = new.resource_version().to_owned();
     if version.is_empty() || version == "0" {
-        if strategy::needs_version(request.served) {
+        if prepare::needs_version(request) {
             return Ok(());
         }
         if let Some(mut metadata) = MetadataMut::of(object) {
