@@ -21,6 +21,9 @@ use crate::config::ValidConfig;
 use crate::http::documents;
 use crate::http::handler::{ApiHandler, Parts};
 use crate::http::serve::{AnyCertificate, Connections};
+use crate::registry::allocation::ServiceAllocator;
+use crate::registry::allocation::repair::Repair;
+use crate::registry::allocation::settings::ServiceNetwork;
 use crate::registry::collections::{Collections, Settings};
 use crate::registry::own_client::OwnClient;
 use crate::registry::pipeline::Pipeline;
@@ -48,6 +51,8 @@ pub struct ServerSettings {
     pub always_allowed: AllowedPaths,
     /// How users are known.
     pub authentication: authentication::Settings,
+    /// From which networks and ports services are served.
+    pub services: ServiceNetwork,
     /// What every cluster has from its start; the port is that of `bind`, or the one that the system chose.
     pub start: bootstrap::Settings,
 }
@@ -110,6 +115,7 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
         hostname: config.hostname,
         always_allowed: config.always_allowed,
         authentication: config.authentication,
+        services: config.services,
         start: config.start,
     };
     let kept = Settings {
@@ -143,9 +149,15 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let collections = Collections::start(kept, &tasks, &stop);
     let admission = Admission::new(collections.clone());
+    let services = ServiceAllocator::new(collections.clone(), &settings.services);
+    tasks.spawn(Repair::new(services.clone()).run(stop.clone()));
     let authorization = Authorization::start(&collections, settings.always_allowed.clone(), &tasks, &stop);
-    let pipeline =
-        Pipeline { collections: collections.clone(), admission, authorization: authorization.clone() };
+    let pipeline = Pipeline {
+        collections: collections.clone(),
+        admission,
+        authorization: authorization.clone(),
+        services,
+    };
     let server = keeper::Server {
         name: lease_name(&settings.hostname, address.port()),
         holder: new_uid(),

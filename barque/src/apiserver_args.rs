@@ -82,6 +82,14 @@ pub(crate) struct ApiserverArgs {
         value_name = "NETWORKS"
     )]
     service_cluster_ip_range: String,
+    /// The ports of nodes on which services can be reached.
+    #[arg(
+        long,
+        env = "BARQUE_APISERVER_SERVICE_NODE_PORT_RANGE",
+        default_value = "30000-32767",
+        value_name = "PORTS"
+    )]
+    service_node_port_range: String,
     /// Paths that everybody may use, comma separated; a star at the end stands for anything.
     #[arg(
         long,
@@ -140,6 +148,7 @@ impl ApiserverArgs {
             cert_dir: self.cert_dir,
             authentication: self.authentication.into_flags(),
             service_cluster_ip_range: self.service_cluster_ip_range,
+            service_node_port_range: self.service_node_port_range,
             authorization_always_allow_paths: self.authorization_always_allow_paths,
         }
         .validate()

@@ -7,6 +7,8 @@ use serde_json::Value;
 
 use super::{Answer, Asked, Pipeline, Request, answer, group_resource, own_fields, prepare, refuse};
 use crate::admission::Operation;
+use crate::registry::allocation::Fate;
+use crate::registry::collections::Collection;
 use crate::registry::decode;
 use crate::registry::uid::new_uid;
 use crate::storage::{Expected, Storage};
@@ -73,9 +75,27 @@ impl<S: Storage> Pipeline<S> {
         }
         let mut stored = served.to_stored(object).map_err(Status::bad_request)?;
 
+        let reservation = self.services.create(request, &mut stored).await?;
+        let mut fate = Fate::Refused;
+        let answered = self.store_new(request, &collection, stored, asked, warnings, &mut fate).await;
+        self.services.settle(reservation, fate, request.now).await;
+        answered
+    }
+
+    /// Stores a complete new object, if there is nothing wrong with it; `fate` is what became of it, also after a failure.
+    async fn store_new(
+        &self,
+        request: &Request<'_>,
+        collection: &Collection<S>,
+        mut stored: Value,
+        asked: Asked<'_>,
+        warnings: &mut Vec<String>,
+        fate: &mut Fate,
+    ) -> Result<Result<Answer, String>, Status> {
+        let name = asked.name.to_owned();
         refuse(request, &stored, &prepare::validate(request, &stored, None))?;
         warnings.extend(prepare::warnings(request, &stored, None));
-        let admitted = served.of_stored(stored.clone()).map_err(Status::internal)?;
+        let admitted = request.served.of_stored(stored.clone()).map_err(Status::internal)?;
         self.admit(request, asked, &admitted, warnings).await?;
 
         let key = collection.keys.object(request.namespace, &name);
@@ -89,8 +109,12 @@ impl<S: Storage> Pipeline<S> {
         if let Some(mut metadata) = MetadataMut::of(&mut stored) {
             metadata.remove("resourceVersion");
         }
-        match self.put(&collection, key, Expected::Absent, &stored).await? {
-            Ok(revision) => answer(request, stored, Some(revision), true).map(Ok),
+        let put = self.put(collection, key, Expected::Absent, &stored).await;
+        match put.inspect_err(|status| *fate = Fate::of_failure(status))? {
+            Ok(revision) => {
+                *fate = Fate::Stored;
+                answer(request, stored, Some(revision), true).map(Ok)
+            }
             Err(_) => Ok(Err(name)),
         }
     }

@@ -11,6 +11,8 @@ use super::{
     refuse,
 };
 use crate::admission::Operation;
+use crate::registry::allocation::Fate;
+use crate::registry::collections::Collection;
 use crate::registry::{decode, deletion};
 use crate::storage::{Action, Expected, Storage, Write, Written};
 
@@ -97,7 +99,7 @@ impl<S: Storage> Pipeline<S> {
     async fn replace(
         &self,
         request: &Request<'_>,
-        collection: &crate::registry::collections::Collection<S>,
+        collection: &Collection<S>,
         current: &Current,
         mut object: Value,
         owned: bool,
@@ -120,9 +122,29 @@ impl<S: Storage> Pipeline<S> {
         }
         let mut stored = served.to_stored(object).map_err(Status::bad_request)?;
 
+        let reservation = self.services.update(request, &mut stored, &current.stored).await?;
+        let mut fate = Fate::Refused;
+        let answered =
+            self.store_changed(request, collection, current, stored, asked, warnings, &mut fate).await;
+        self.services.settle(reservation, fate, request.now).await;
+        answered
+    }
+
+    /// Stores a complete changed object, if there is nothing wrong with it; `fate` is what became of it, also after a failure.
+    #[expect(clippy::too_many_arguments, reason = "one step of `replace`, which has them all at hand")]
+    async fn store_changed(
+        &self,
+        request: &Request<'_>,
+        collection: &Collection<S>,
+        current: &Current,
+        mut stored: Value,
+        asked: Asked<'_>,
+        warnings: &mut Vec<String>,
+        fate: &mut Fate,
+    ) -> Result<Option<Answer>, Status> {
         refuse(request, &stored, &prepare::validate(request, &stored, Some(&current.stored)))?;
         warnings.extend(prepare::warnings(request, &stored, Some(&current.stored)));
-        let admitted = served.of_stored(stored.clone()).map_err(Status::internal)?;
+        let admitted = request.served.of_stored(stored.clone()).map_err(Status::internal)?;
         self.admit(request, asked, &admitted, warnings).await?;
 
         keep_times_of_unchanged(&current.stored, &mut stored);
@@ -134,14 +156,21 @@ impl<S: Storage> Pipeline<S> {
         if deletion::is_over(&stored) {
             // Nothing holds it any more: this was its last change.
             let write = Write { key, expected, action: Action::Delete };
-            let written = collection.storage.write(&write).await.map_err(|error| error.to_status())?;
-            return match written {
-                Written::Done(revision) => answer(request, stored, Some(revision), false).map(Some),
+            let written = collection.storage.write(&write).await.map_err(|error| error.to_status());
+            return match written.inspect_err(|status| *fate = Fate::of_failure(status))? {
+                Written::Done(revision) => {
+                    *fate = Fate::Gone;
+                    answer(request, stored, Some(revision), false).map(Some)
+                }
                 Written::Differs(_) => Ok(None),
             };
         }
-        match self.put(collection, key, expected, &stored).await? {
-            Ok(revision) => answer(request, stored, Some(revision), false).map(Some),
+        let put = self.put(collection, key, expected, &stored).await;
+        match put.inspect_err(|status| *fate = Fate::of_failure(status))? {
+            Ok(revision) => {
+                *fate = Fate::Stored;
+                answer(request, stored, Some(revision), false).map(Some)
+            }
             Err(_) => Ok(None),
         }
     }
