@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +15,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::audit::{Log, LogConfig, Policy};
 use crate::authentication::{self, Authenticator};
 use crate::authorization::chain::AllowedPaths;
 use crate::authorization::follower::Authorization;
 use crate::config::ValidConfig;
+use crate::http::auditing::Auditor;
 use crate::http::documents;
 use crate::http::handler::{ApiHandler, Parts};
 use crate::http::serve::{AnyCertificate, Connections};
@@ -53,6 +56,8 @@ pub struct ServerSettings {
     pub authentication: authentication::Settings,
     /// From which networks and ports services are served.
     pub services: ServiceNetwork,
+    /// What is written down of requests, and where.
+    pub audit: Option<(Policy, LogConfig)>,
     /// What every cluster has from its start; the port is that of `bind`, or the one that the system chose.
     pub start: bootstrap::Settings,
 }
@@ -72,6 +77,14 @@ pub enum ServerError {
     Listen {
         /// The port.
         address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The audit log cannot be written.
+    #[error("--audit-log-path={} cannot be written", file.display())]
+    Audit {
+        /// The file.
+        file: PathBuf,
         /// Why.
         source: io::Error,
     },
@@ -115,6 +128,7 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
         hostname: config.hostname,
         always_allowed: config.always_allowed,
         authentication: config.authentication,
+        audit: config.audit,
         services: config.services,
         start: config.start,
     };
@@ -168,11 +182,20 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
     let client = OwnClient::new(pipeline.clone());
     let kept = keeper::start(&client, &collections, start, server, &tasks, &stop);
     let authenticator = Authenticator::new(settings.authentication.clone(), collections);
+    let auditor = match &settings.audit {
+        None => None,
+        Some((policy, log)) => {
+            let log = Log::start(log, &tasks, stop.clone())
+                .map_err(|source| ServerError::Audit { file: log.path.clone(), source })?;
+            Some(Auditor::new(policy.clone(), log, tasks.clone()))
+        }
+    };
     let connections = Connections::default();
     let handler = ApiHandler::new(Parts {
         pipeline,
         authenticator,
         authorization,
+        auditor,
         kept,
         address: format!("{}:{}", settings.hostname, address.port()),
         stop: connections.draining(),

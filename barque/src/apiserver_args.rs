@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use barque_apiserver::config::{Config, ConfigError, ValidConfig};
+use barque_apiserver::config::{AuditFlags, Config, ConfigError, ValidConfig};
 use clap::Args;
 
 use crate::authentication_args::AuthenticationArgs;
@@ -45,6 +45,9 @@ pub(crate) struct ApiserverArgs {
 
     #[command(flatten)]
     authentication: AuthenticationArgs,
+
+    #[command(flatten)]
+    audit: AuditArgs,
 
     /// URLs of the store's members, comma separated.
     #[arg(
@@ -104,6 +107,38 @@ pub(crate) struct ApiserverArgs {
     pub(crate) log: LogArgs,
 }
 
+/// What is written down of requests.
+#[derive(Debug, Args)]
+struct AuditArgs {
+    /// A Policy of audit.k8s.io/v1: what is told of which requests.
+    #[arg(long, env = "BARQUE_APISERVER_AUDIT_POLICY_FILE", value_name = "FILE")]
+    audit_policy_file: Option<PathBuf>,
+    /// Where it is told, a line of JSON each; - is standard output.
+    #[arg(long, env = "BARQUE_APISERVER_AUDIT_LOG_PATH", value_name = "FILE")]
+    audit_log_path: Option<PathBuf>,
+    /// When the file is put aside, in MiB; 0 is never.
+    #[arg(long, env = "BARQUE_APISERVER_AUDIT_LOG_MAXSIZE", default_value_t = 100, value_name = "MIB")]
+    audit_log_maxsize: u64,
+    /// How many files that were put aside are kept; 0 is all.
+    #[arg(long, env = "BARQUE_APISERVER_AUDIT_LOG_MAXBACKUP", default_value_t = 0, value_name = "COUNT")]
+    audit_log_maxbackup: usize,
+    /// For how many days they are kept; 0 is for ever.
+    #[arg(long, env = "BARQUE_APISERVER_AUDIT_LOG_MAXAGE", default_value_t = 0, value_name = "DAYS")]
+    audit_log_maxage: u64,
+}
+
+impl AuditArgs {
+    fn into_flags(self) -> AuditFlags {
+        AuditFlags {
+            audit_policy_file: self.audit_policy_file,
+            audit_log_path: self.audit_log_path,
+            audit_log_maxsize: self.audit_log_maxsize,
+            audit_log_maxbackup: self.audit_log_maxbackup,
+            audit_log_maxage: self.audit_log_maxage,
+        }
+    }
+}
+
 /// What is logged.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct LogArgs {
@@ -147,6 +182,7 @@ impl ApiserverArgs {
             event_ttl: self.event_ttl,
             cert_dir: self.cert_dir,
             authentication: self.authentication.into_flags(),
+            audit: self.audit.into_flags(),
             service_cluster_ip_range: self.service_cluster_ip_range,
             service_node_port_range: self.service_node_port_range,
             authorization_always_allow_paths: self.authorization_always_allow_paths,

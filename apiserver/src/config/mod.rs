@@ -1,6 +1,7 @@
 //! How a server is told to serve: the words of its flags, checked before anything is started. What is wrong is said with the
 //! flag's name. Must never open a port.
 
+mod audit;
 mod authentication;
 mod serving_certificate;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 use barque_api::time::GoDuration;
 use barque_store::config::TlsFiles;
 
+use crate::audit::{LogConfig, Policy};
 use crate::authentication::Settings;
 use crate::authorization::chain::{AllowedPathError, AllowedPaths};
 use crate::bootstrap;
@@ -18,6 +20,7 @@ use crate::registry::allocation::settings::{NetworkError, ServiceNetwork};
 use crate::storage::encryption::Encryption;
 use crate::storage::etcd::{EtcdConfig, EtcdConfigError, EtcdStorage};
 
+pub use self::audit::AuditFlags;
 pub use self::authentication::AuthenticationFlags;
 
 /// The flags, as they came.
@@ -51,6 +54,8 @@ pub struct Config {
     pub event_ttl: String,
     /// How users are known.
     pub authentication: AuthenticationFlags,
+    /// What is written down of requests.
+    pub audit: AuditFlags,
     /// `--cert-dir`
     pub cert_dir: PathBuf,
     /// `--service-cluster-ip-range`: one network, or one of each family with a comma between.
@@ -145,6 +150,8 @@ pub struct ValidConfig {
     pub always_allowed: AllowedPaths,
     /// How users are known.
     pub authentication: Settings,
+    /// What is written down of requests, and where.
+    pub audit: Option<(Policy, LogConfig)>,
     /// What every cluster has from its start.
     pub start: bootstrap::Settings,
     /// From which networks and ports services are served.
@@ -205,6 +212,7 @@ impl Config {
             event_ttl: time("event-ttl", &self.event_ttl)?,
             always_allowed: AllowedPaths::of(&paths)?,
             authentication,
+            audit: self.audit.read()?,
             start: bootstrap::Settings {
                 service_ranges: services.networks(),
                 secure_port: self.secure_port,
@@ -250,8 +258,8 @@ pub fn read_yaml(flag: &'static str, file: &Path) -> Result<serde_json::Value, C
     serde_saphyr::from_str(&text).map_err(|error| wrong(error.to_string()))
 }
 
-/// The text of a file of certificates; empty where none is given.
-fn read_pem(flag: &'static str, file: Option<&Path>) -> Result<String, ConfigError> {
+/// The text of a file; empty where none is given.
+fn read_text(flag: &'static str, file: Option<&Path>) -> Result<String, ConfigError> {
     let Some(file) = file else { return Ok(String::new()) };
     std::fs::read_to_string(file).map_err(|error| ConfigError::File {
         flag,
@@ -290,6 +298,7 @@ mod tests {
             encryption_provider_config: None,
             event_ttl: "1h0m0s".into(),
             authentication: AuthenticationFlags::default(),
+            audit: AuditFlags::default(),
             cert_dir: std::env::temp_dir().join("barque-config-test"),
             service_cluster_ip_range: "10.96.0.0/16".into(),
             service_node_port_range: "30000-32767".into(),

@@ -17,6 +17,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{self, Body};
+use super::auditing::{Arrived, Auditor, Trail};
 use super::documents::{self, Documents};
 use super::health::{self, Check};
 use super::negotiation::{self, Offer};
@@ -44,6 +45,8 @@ pub struct Parts<S: Storage> {
     pub authenticator: Authenticator<S>,
     /// Who may what.
     pub authorization: Authorization,
+    /// What is written down of requests.
+    pub auditor: Option<Auditor>,
     /// Whether the objects of the start are there.
     pub kept: Kept,
     /// Where clients inside of the cluster find this server, as host and port.
@@ -71,7 +74,8 @@ impl<S: Storage> Handler for ApiHandler<S> {
         let id = request.headers().get("audit-id").cloned();
         let id = id.filter(|id| id.len() <= 64).or_else(|| HeaderValue::from_str(&new_uid()).ok());
         // A fault in one request must not take the connection's others with it.
-        let answered = std::panic::AssertUnwindSafe(self.answer(request, peer)).catch_unwind().await;
+        let name = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+        let answered = std::panic::AssertUnwindSafe(self.answer(request, peer, &name)).catch_unwind().await;
         let mut response = answered.unwrap_or_else(|_| {
             tracing::error!("a request's handler panicked");
             answer::failure(&Status::internal("the request could not be handled"), None)
@@ -90,7 +94,7 @@ impl<S: Storage> ApiHandler<S> {
         Self(Arc::new(Inner { parts, documents: Documents::default() }))
     }
 
-    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>, peer: Peer, id: &str) -> Response<Body> {
         let (head, body) = request.into_parts();
         let parameters = Parameters::of(head.uri.query().unwrap_or_default());
         let path = head.uri.path();
@@ -99,24 +103,33 @@ impl<S: Storage> ApiHandler<S> {
         let form = negotiation::accepted(accept, Offer { protobuf: true, views: false });
         let gzip = compression::accepts(&head.headers);
 
-        let asked = Asked { head: &head, parameters: &parameters, info: &info, peer: &peer };
-        let answered = self.within_deadline(&asked, body).await;
-        let is_watch = matches!(&info, RequestInfo::Resource(resource) if is_long_running(resource));
-        match answered {
-            Ok(response) if gzip && !is_watch => compression::compress(response),
-            Ok(response) => response,
-            Err(status) => answer::failure(&status, form),
+        let asked = Asked { head: &head, parameters: &parameters, info: &info, peer: &peer, id };
+        let mut trail = Trail::default();
+        let answered = self.within_deadline(&asked, body, &mut trail).await;
+        let follows = matches!(&info, RequestInfo::Resource(resource) if is_long_running(resource));
+        let mut response = answered.unwrap_or_else(|status| {
+            trail.failed(&status);
+            answer::failure(&status, form)
+        });
+        if let Some(auditor) = &self.0.parts.auditor {
+            response = auditor.answered(trail, response, follows).await;
         }
+        if gzip && !follows { compression::compress(response) } else { response }
     }
 
-    async fn within_deadline(&self, asked: &Asked<'_>, body: Incoming) -> Result<Response<Body>, Status> {
+    async fn within_deadline(
+        &self,
+        asked: &Asked<'_>,
+        body: Incoming,
+        trail: &mut Trail,
+    ) -> Result<Response<Body>, Status> {
         if matches!(asked.info, RequestInfo::Resource(resource) if is_long_running(resource)) {
-            return self.filtered(asked, body).await;
+            return self.filtered(asked, body, trail).await;
         }
         let seconds = asked.parameters.text("timeout");
         let deadline = go_seconds(seconds).filter(|wanted| *wanted < REQUEST_DEADLINE);
         let deadline = deadline.unwrap_or(REQUEST_DEADLINE);
-        match tokio::time::timeout(deadline, self.filtered(asked, body)).await {
+        match tokio::time::timeout(deadline, self.filtered(asked, body, trail)).await {
             Ok(answered) => answered,
             Err(_) => Err(Status::new(
                 Reason::Timeout,
@@ -125,26 +138,37 @@ impl<S: Storage> ApiHandler<S> {
         }
     }
 
-    async fn filtered(&self, asked: &Asked<'_>, body: Incoming) -> Result<Response<Body>, Status> {
-        let user = self.user(asked).await?;
-        self.authorize(asked, &user)?;
+    async fn filtered(
+        &self,
+        asked: &Asked<'_>,
+        body: Incoming,
+        trail: &mut Trail,
+    ) -> Result<Response<Body>, Status> {
+        let user = self.user(asked, trail).await?;
+        self.authorize(asked, &user, trail)?;
         match asked.info {
             RequestInfo::Other { path, .. } => self.other(asked, path).await,
             RequestInfo::Resource(resource) => {
                 let body = body::read(body).await?;
+                trail.sent(&asked.head.headers, &body);
                 self.resource(asked, resource, &user, body).await
             }
         }
     }
 
     /// Who asks, or whom they act as.
-    async fn user(&self, asked: &Asked<'_>) -> Result<User, Status> {
+    async fn user(&self, asked: &Asked<'_>, trail: &mut Trail) -> Result<User, Status> {
         let credentials = Credentials {
             certificates: &asked.peer.certificates,
             headers: &asked.head.headers,
             path: asked.head.uri.path(),
         };
-        let user = self.0.parts.authenticator.authenticate(&credentials, now()).await?;
+        let known = self.0.parts.authenticator.authenticate(&credentials, now()).await;
+        if let Some(auditor) = &self.0.parts.auditor {
+            let nobody = User::default();
+            *trail = auditor.arrived(&asked.arrived(), known.as_ref().unwrap_or(&nobody)).await;
+        }
+        let user = known?;
         let Some(acting) = impersonation::requested(&asked.head.headers)? else { return Ok(user) };
         for action in &acting.actions {
             let fields = FieldSelector::default();
@@ -153,11 +177,12 @@ impl<S: Storage> ApiHandler<S> {
                 return Err(Status::forbidden(&GroupResource::new(group, resource), name, why));
             }
         }
+        trail.impersonated(&acting.user);
         Ok(acting.user)
     }
 
     /// Whether the user may do what is asked.
-    fn authorize(&self, asked: &Asked<'_>, user: &User) -> Result<(), Status> {
+    fn authorize(&self, asked: &Asked<'_>, user: &User, trail: &mut Trail) -> Result<(), Status> {
         let (action, resource, name) = match asked.info {
             RequestInfo::Other { verb, path } => {
                 let action = Action::Path { verb: verb.clone(), path: path.clone() };
@@ -171,7 +196,12 @@ impl<S: Storage> ApiHandler<S> {
         // One that cannot be read is refused where it is used; here it selects nothing in particular.
         let fields = asked.parameters.text("fieldSelector").parse().unwrap_or_default();
         let decided = self.0.parts.authorization.ask(|chain| chain.authorize(user, &action, &fields));
-        decided.map_err(|why| Status::forbidden(&resource, name, why))
+        let word = if decided.is_ok() { "allow" } else { "forbid" };
+        trail.annotate("authorization.k8s.io/decision", word);
+        decided.map_err(|why| {
+            trail.annotate("authorization.k8s.io/reason", &why);
+            Status::forbidden(&resource, name, why)
+        })
     }
 
     async fn other(&self, asked: &Asked<'_>, path: &str) -> Result<Response<Body>, Status> {
@@ -276,14 +306,7 @@ impl<S: Storage> ApiHandler<S> {
             Ok(None) => verbs::carry_out(&call, &parts.pipeline, &mut warnings).await,
             Err(status) => Err(status),
         };
-        let mut response = match answered {
-            Ok(response) => response,
-            Err(status) => {
-                let accept = asked.head.headers.get(ACCEPT).and_then(|value| value.to_str().ok());
-                let form = negotiation::accepted(accept, Offer { protobuf: true, views: false });
-                answer::failure(&status, form)
-            }
-        };
+        let mut response = answered?;
         answer::warn(&mut response, &warnings);
         Ok(response)
     }
@@ -310,6 +333,20 @@ struct Asked<'a> {
     parameters: &'a Parameters,
     info: &'a RequestInfo,
     peer: &'a Peer,
+    /// Names the request.
+    id: &'a str,
+}
+
+impl<'a> Asked<'a> {
+    fn arrived(&self) -> Arrived<'a> {
+        Arrived {
+            id: self.id,
+            uri: self.head.uri.path_and_query().map_or("", |uri| uri.as_str()),
+            info: self.info,
+            headers: &self.head.headers,
+            address: &self.peer.ip,
+        }
+    }
 }
 
 /// Whether a request may take as long as it likes: it follows something.
