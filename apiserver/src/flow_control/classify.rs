@@ -152,9 +152,7 @@ pub(super) mod tests {
         let specs = |kind: &str| {
             let of = |table: &str| tables[table][kind].as_object().cloned().unwrap_or_default();
             let all = of("mandatory").into_iter().chain(of("suggested"));
-            let object = |(name, spec): (String, Value)| {
-                json!({"metadata": {"name": name, "uid": format!("of-{name}")}, "spec": spec})
-            };
+            let object = |(name, spec): (String, Value)| json!({"metadata": {"name": name, "uid": format!("of-{name}")}, "spec": spec});
             all.map(object).collect::<Vec<_>>()
         };
         let schemas = specs("FlowSchema");

@@ -55,8 +55,9 @@ pub fn start<S: Storage>(
         let mut was_in_step = false;
         let tell = move |followed: Followed| {
             let mut picture = picture.lock();
-            let name =
-                |object: &Object| named.keys.names(object.key()).map(|(_, name)| name.to_owned()).unwrap_or_default();
+            let name = |object: &Object| {
+                named.keys.names(object.key()).map(|(_, name)| name.to_owned()).unwrap_or_default()
+            };
             match followed {
                 Followed::Is(object) => picture.enter(meaning, name(&object), &object),
                 Followed::Gone(object) => picture.leave(meaning, &name(&object)),

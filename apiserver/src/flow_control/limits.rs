@@ -17,7 +17,7 @@ use super::queues::Ticket;
 use super::scheduler::{Arrival, Grant, Place, Refusal, Scheduler};
 use crate::authorization::User;
 use crate::http::request_info::RequestInfo;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, SchemaMetrics};
 
 /// How much is worked on at once.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +65,7 @@ pub struct Limits(Arc<Inner>);
 pub struct Permit {
     limits: Limits,
     place: Place,
-    schema: Arc<str>,
+    metrics: Option<Arc<SchemaMetrics>>,
     began: Instant,
     waited: Duration,
 }
@@ -92,7 +92,9 @@ impl Drop for Permit {
             let grants = state.scheduler.end(&self.place);
             state.hand_out(grants);
         }
-        inner.metrics.flow.ended(&self.place.level, &self.schema, self.place.seats, self.began.elapsed());
+        if let Some(metrics) = &self.metrics {
+            metrics.ended(self.place.seats, self.began.elapsed());
+        }
     }
 }
 
@@ -141,43 +143,49 @@ impl Limits {
     pub async fn admit(&self, classified: &Classified, seats: u32) -> Result<Permit, Status> {
         let came = Instant::now();
         let flow = self.0.hasher.hash_one((&classified.schema, &classified.distinguisher));
-        let metrics = &self.0.metrics.flow;
+        let metrics = self.0.metrics.flow.of(&classified.schema);
         let mut queued = {
             let mut state = self.0.state.lock();
             let ticket = Ticket(state.next);
             state.next += 1;
             match state.scheduler.arrive(ticket, &classified.level, flow, seats) {
-                Arrival::Begins(place) => return Ok(self.permit(place, classified, came)),
+                Arrival::Begins(place) => return Ok(self.permit(place, metrics, came)),
                 Arrival::Refused(why) => {
-                    metrics.refused(&classified.level, &classified.schema, why.name());
+                    if let Some(metrics) = metrics {
+                        metrics.refused(why.name());
+                    }
                     return Err(too_many_requests());
                 }
                 Arrival::Waits(place) => {
                     let (granted, grant) = oneshot::channel();
                     state.waiting.insert(ticket, granted);
-                    metrics.queued(&place.level, &classified.schema);
-                    Queued { limits: self, classified, ticket, place, grant, came, why: Refusal::Cancelled }
+                    if let Some(metrics) = &metrics {
+                        metrics.queued();
+                    }
+                    Queued { limits: self, metrics, ticket, place, grant, came, why: Refusal::Cancelled }
                 }
             }
         };
-        match tokio::time::timeout(self.0.patience, &mut queued.grant).await {
-            Ok(Ok(place)) => Ok(self.permit(place, classified, came)),
-            Ok(Err(_)) | Err(_) => {
+        let granted = match tokio::time::timeout(self.0.patience, &mut queued.grant).await {
+            Ok(granted) => granted.ok(),
+            // Seats may have come at the last moment.
+            Err(_) => queued.grant.try_recv().ok(),
+        };
+        match granted {
+            Some(place) => Ok(self.permit(place, queued.metrics.clone(), came)),
+            None => {
                 queued.why = Refusal::TimeOut;
-                // Seats may have come at the last moment.
-                queued.grant.try_recv().map(|place| self.permit(place, classified, came)).map_err(|_| {
-                    drop(queued);
-                    too_many_requests()
-                })
+                Err(too_many_requests())
             }
         }
     }
 
-    fn permit(&self, place: Place, classified: &Classified, came: Instant) -> Permit {
+    fn permit(&self, place: Place, metrics: Option<Arc<SchemaMetrics>>, came: Instant) -> Permit {
         let began = Instant::now();
-        let schema = Arc::clone(&classified.schema);
-        self.0.metrics.flow.began(&place.level, &schema, place.seats);
-        Permit { limits: self.clone(), place, schema, began, waited: began - came }
+        if let Some(metrics) = &metrics {
+            metrics.began(place.seats);
+        }
+        Permit { limits: self.clone(), place, metrics, began, waited: began - came }
     }
 }
 
@@ -196,7 +204,7 @@ impl State {
 /// A request waits for as long as this lives.
 struct Queued<'a> {
     limits: &'a Limits,
-    classified: &'a Classified,
+    metrics: Option<Arc<SchemaMetrics>>,
     ticket: Ticket,
     place: Place,
     grant: oneshot::Receiver<Place>,
@@ -208,7 +216,6 @@ struct Queued<'a> {
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
         let inner = &self.limits.0;
-        let (level, schema) = (&self.place.level, &self.classified.schema);
         let went = {
             let mut state = inner.state.lock();
             let grants = if state.waiting.remove(&self.ticket).is_some() {
@@ -221,9 +228,10 @@ impl Drop for Queued<'_> {
             state.hand_out(grants.unwrap_or_default());
             went
         };
-        inner.metrics.flow.dequeued(level, schema, self.came.elapsed(), !went);
+        let Some(metrics) = &self.metrics else { return };
+        metrics.dequeued(self.came.elapsed(), !went);
         if went {
-            inner.metrics.flow.refused(level, schema, self.why.name());
+            metrics.refused(self.why.name());
         }
     }
 }

@@ -54,9 +54,8 @@ impl Queues {
     #[must_use]
     pub fn deal(&self, flow: u64, queuing: &Queuing) -> u32 {
         let mut hand = Hand::new(flow, queuing.queues, queuing.hand_size);
-        let weight = |number: u32| {
-            self.queues.get(&number).map_or((0, 0), |queue| (queue.waiting_seats, queue.seats))
-        };
+        let weight =
+            |number: u32| self.queues.get(&number).map_or((0, 0), |queue| (queue.waiting_seats, queue.seats));
         hand.by_ref().min_by_key(|number| weight(*number)).unwrap_or_default()
     }
 

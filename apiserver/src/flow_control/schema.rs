@@ -79,10 +79,16 @@ struct Rule {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "kind")]
 enum Subject {
-    User { user: Named },
-    Group { group: Named },
+    User {
+        user: Named,
+    },
+    Group {
+        group: Named,
+    },
     #[serde(rename_all = "camelCase")]
-    ServiceAccount { service_account: Account },
+    ServiceAccount {
+        service_account: Account,
+    },
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -279,7 +285,11 @@ mod tests {
             (resources(nodes), "GET /api/v1/pods".to_owned(), false),
             (resources(leases.clone()), format!("POST {lease}"), true),
             (resources(leases.clone()), format!("PUT {lease}/b"), false),
-            (resources(leases.clone()), "GET /apis/coordination.k8s.io/v1/namespaces/b/leases/b".to_owned(), false),
+            (
+                resources(leases.clone()),
+                "GET /apis/coordination.k8s.io/v1/namespaces/b/leases/b".to_owned(),
+                false,
+            ),
             (resources(leases), "GET /apis/coordination.k8s.io/v1/leases".to_owned(), false),
             (paths(json!(["/healthz"])), "GET /healthz".to_owned(), true),
             (paths(json!(["/healthz"])), "GET /healthz/etcd".to_owned(), true),

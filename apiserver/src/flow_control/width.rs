@@ -39,7 +39,9 @@ pub fn seats(
         "watch" if parameters.flag("sendInitialEvents") || begins_with_objects(parameters) => {
             extent().map_or(1, |extent| list(resource, parameters, extent))
         }
-        "create" | "update" | "patch" | "delete" | "deletecollection" if resource.subresource != "eviction" => {
+        "create" | "update" | "patch" | "delete" | "deletecollection"
+            if resource.subresource != "eviction" =>
+        {
             extent().map_or(1, |extent| 1 + extent.watchers / WATCHERS_PER_SEAT)
         }
         _ => 1,

@@ -29,6 +29,7 @@ pub use self::grpc::{Call, Code, GrpcMetrics, MethodMetrics};
 pub use self::lease::LeaseMetrics;
 pub use self::mvcc::MvccMetrics;
 pub use self::network::{NetworkMetrics, PeerMetrics};
+pub use self::process::ProcessCollector;
 pub use self::server::ServerMetrics;
 pub use self::watch::WatchMetrics;
 

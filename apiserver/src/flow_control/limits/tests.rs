@@ -3,8 +3,10 @@
 use std::task::Poll;
 
 use futures::poll;
+use serde_json::json;
 
 use super::super::level::{Level, Queuing, Response};
+use super::super::schema::Schema;
 use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -22,7 +24,9 @@ fn limits(seats: u32) -> Limits {
         })
     };
     let queue = Response::Queue(Queuing { queues: 8, hand_size: 2, queue_length_limit: 2 });
-    limits.configure(Configuration::new([], [level("a", queue), level("exempt", Response::Exempt)]));
+    let schema = json!({"metadata": {"name": "a"}, "spec": {"priorityLevelConfiguration": {"name": "a"}}});
+    let schema = Arc::new(Schema::of(&schema).unwrap());
+    limits.configure(Configuration::new([schema], [level("a", queue), level("exempt", Response::Exempt)]));
     limits
 }
 

@@ -82,7 +82,9 @@ fn exempt_requests_never_wait() {
     fill(&mut scheduler, "b");
     fill(&mut scheduler, "a");
     for _ in 0..100 {
-        assert!(matches!(scheduler.arrive(Ticket(1), "exempt", 0, 9), Arrival::Begins(place) if place.seats == 0));
+        assert!(
+            matches!(scheduler.arrive(Ticket(1), "exempt", 0, 9), Arrival::Begins(place) if place.seats == 0)
+        );
     }
 }
 
