@@ -3,6 +3,7 @@
 
 use crate::http::parameters::Parameters;
 use crate::http::request_info::{RequestInfo, ResourceRequest};
+use crate::watch_cache::counts::Counts;
 
 /// So many bytes are one seat.
 const BYTES_PER_SEAT: u64 = 100_000;
@@ -22,6 +23,13 @@ pub struct Extent {
     pub bytes: u64,
     /// How many watch.
     pub watchers: u64,
+}
+
+/// As a collection's cache tells it.
+impl From<Counts> for Extent {
+    fn from(counts: Counts) -> Self {
+        Self { objects: counts.objects, bytes: counts.bytes, watchers: counts.watchers }
+    }
 }
 
 /// The seats of a request. `extent` is asked only where it matters; nothing for what has no objects here. No request gets

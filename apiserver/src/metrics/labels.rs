@@ -83,13 +83,13 @@ impl Subject {
             },
             RequestInfo::Other { verb, path } => {
                 let verb = method(verb);
-                let first = path.find(|letter| letter == '/').map(|at| &path[at + 1..]).unwrap_or_default();
-                let first = &path[..path.len() - first.len() + first.find('/').unwrap_or(first.len())];
+                let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+                let known = PATHS.into_iter().find(|known| &known[1..] == first);
                 Self {
                     verb,
                     dry_run: "",
                     resource: None,
-                    subresource: PATHS.into_iter().find(|known| *known == first).unwrap_or_default(),
+                    subresource: known.unwrap_or_default(),
                     scope: "",
                     is_mutating: !["GET", "HEAD"].contains(&verb),
                 }

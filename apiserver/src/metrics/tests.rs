@@ -8,7 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::http::answer;
 use crate::http::request_info::{Query, request_info};
-use crate::storage::memory::MemoryStorage;
+use crate::storage::memory::Memory;
 use crate::storage::{Action, Expected, Page, Revision, Storage as _, StorageWatch as _, Write};
 use crate::watch_cache::counts::Counts;
 
@@ -91,7 +91,7 @@ fn an_answer_is_not_changed_by_being_counted() {
 #[tokio::test]
 async fn a_measured_store_counts_by_collection() {
     let metrics = Metrics::new();
-    let store = Measured::new(MemoryStorage::default(), "/registry", Arc::clone(&metrics.storage));
+    let store = Measured::new(Memory::new(), "/registry", Arc::clone(&metrics.storage));
     let put = |key: &'static str, expected| Write {
         key: Bytes::from_static(key.as_bytes()),
         expected,

@@ -144,3 +144,27 @@ impl Index {
         end.saturating_sub(self.by_key.rank(start.max(prefix)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Entry, Revision};
+    use crate::watch_cache::reader::ObjectReader;
+
+    fn object(key: &'static str, value: &'static str) -> Arc<Object> {
+        let entry = Entry { key: key.into(), value: value.into(), revision: Revision(1) };
+        Arc::new(ObjectReader::new([]).read(entry))
+    }
+
+    #[test]
+    fn bytes_are_those_of_the_objects_that_are_there() {
+        let mut index = Index::from_sorted(&[object("a", "12"), object("b", "345")], None);
+        assert_eq!(index.bytes(), 5);
+        index.set(b"a", Some(object("a", "1")));
+        index.set(b"c", Some(object("c", "6789")));
+        assert_eq!(index.bytes(), 8);
+        index.set(b"b", None);
+        index.set(b"b", None);
+        assert_eq!((index.bytes(), index.len()), (5, 2));
+    }
+}

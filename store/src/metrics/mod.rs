@@ -86,10 +86,7 @@ impl Metrics {
             before: Mutex::default(),
             registry,
         };
-        metrics
-            .registry
-            .register(Box::new(process::ProcessCollector::new()))
-            .expect("names are registered once");
+        metrics.registry.register(Box::new(ProcessCollector::new())).expect("names are registered once");
         metrics
     }
 

@@ -55,15 +55,21 @@ fn a_level_borrows_what_is_lent_and_gives_it_back() {
     // What a kept is there at once.
     let own = fill(&mut scheduler, "a");
     assert_eq!(own.len(), 5);
-    // Now both wait; whatever becomes free goes to a until it has its part.
-    let mut began = 0;
+    // Now one of each waits: what becomes free is a's first, as it has less than its part.
+    let mut began = Vec::new();
     for place in borrowed.iter().take(2) {
-        for (_, place) in scheduler.end(place) {
-            assert_eq!(&*place.level, "a");
-            began += 1;
-        }
+        began.extend(scheduler.end(place).into_iter().map(|(_, place)| place.level));
     }
-    assert_eq!(began, 1, "one of a waited");
+    assert_eq!(began, ["a".into(), "b".into()]);
+    // And b borrows nothing while a waits.
+    let wide = scheduler.arrive(Ticket(2000), "a", 0, 4);
+    let narrow = scheduler.arrive(Ticket(2001), "b", 0, 1);
+    assert!(matches!((wide, narrow), (Arrival::Waits(_), Arrival::Waits(_))));
+    let mut began = Vec::new();
+    for place in borrowed.iter().skip(2).take(4) {
+        began.extend(scheduler.end(place).into_iter().map(|(ticket, _)| ticket));
+    }
+    assert_eq!(began, [Ticket(2000)]);
 }
 
 #[test]
