@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use barque_api::kind::GroupResource;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -38,20 +39,36 @@ struct Picture {
     told: usize,
 }
 
+/// How far the limits are in step.
+#[derive(Clone, Debug)]
+pub struct InStep(watch::Receiver<u64>);
+
+impl InStep {
+    /// Whether what is in the store holds; `readyz` tells it as `poststarthook/priority-and-fairness-config-consumer`.
+    #[must_use]
+    pub fn is_reached(&self) -> bool {
+        *self.0.borrow() > 0
+    }
+}
+
 /// Follows both collections with `tasks` until `stop`.
+#[must_use]
 pub fn start<S: Storage>(
     limits: &Limits,
     collections: &Collections<S>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
-) {
+) -> InStep {
     let picture = Arc::new(Mutex::new(Picture::default()));
+    let (published, in_step) = watch::channel(0);
+    let published = Arc::new(published);
     for (resource, meaning) in FOLLOWED {
         let Some(collection) = collections.collection(&GroupResource::new(GROUP, resource)) else {
             tracing::error!(resource, "is not served; requests are limited by what every cluster has");
             continue;
         };
         let (limits, picture, named) = (limits.clone(), Arc::clone(&picture), Arc::clone(&collection));
+        let published = Arc::clone(&published);
         let mut was_in_step = false;
         let tell = move |followed: Followed| {
             let mut picture = picture.lock();
@@ -69,10 +86,12 @@ pub fn start<S: Storage>(
             }
             if picture.told == FOLLOWED.len() {
                 limits.configure(picture.configuration());
+                published.send_modify(|count| *count += 1);
             }
         };
         tasks.spawn(follow(collection, stop.clone(), tell));
     }
+    InStep(in_step)
 }
 
 impl Picture {
@@ -105,5 +124,80 @@ impl Picture {
 
     fn configuration(&self) -> Configuration {
         Configuration::new(self.schemas.values().cloned(), self.levels.values().cloned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::authorization::User;
+    use crate::flow_control::limits::Settings;
+    use crate::http::request_info::{Query, request_info};
+    use crate::metrics::Metrics;
+    use crate::registry::collections;
+    use crate::storage::encryption::Encryption;
+    use crate::storage::memory::Memory;
+    use crate::storage::{Action, Expected, Write, Written};
+
+    async fn write(store: &Memory, key: &str, expected: Expected, action: Action) -> Expected {
+        let write = Write { key: key.to_owned().into(), expected, action };
+        match store.write(&write).await.unwrap() {
+            Written::Done(revision) => Expected::At(revision),
+            Written::Differs(found) => panic!("{found:?}"),
+        }
+    }
+
+    fn put(kind: &str, spec: serde_json::Value) -> Action {
+        let object = json!({
+            "apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": kind, "metadata": {"name": "a", "uid": kind}, "spec": spec,
+        });
+        Action::Put { value: object.to_string().into(), lease: None }
+    }
+
+    #[tokio::test]
+    async fn schemas_and_levels_of_the_store_hold_and_go() {
+        let store = Memory::new();
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let level = put(
+            "PriorityLevelConfiguration",
+            json!({"type": "Limited", "limited": {"nominalConcurrencyShares": 5}}),
+        );
+        write(&store, "/registry/prioritylevelconfigurations/a", Expected::Absent, level).await;
+        let everything = json!({"priorityLevelConfiguration": {"name": "a"}, "rules": [{
+            "subjects": [{"kind": "Group", "group": {"name": "*"}}],
+            "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
+        }]});
+        let key = "/registry/flowschemas/a";
+        let written = write(&store, key, Expected::Absent, put("FlowSchema", everything)).await;
+        let settings = collections::Settings {
+            storage: store.clone(),
+            root: "/registry".to_owned(),
+            encryption: Encryption::none(),
+            event_ttl: Duration::from_secs(3600),
+        };
+        let collections = Collections::start(settings, &tasks, &stop);
+        let limits = Limits::new(Settings::default(), Arc::new(Metrics::new()));
+        let mut in_step = start(&limits, &collections, &tasks, &stop);
+        let info = request_info("GET", "/version", Query::default());
+        let classified = || limits.classify(&User { name: "eva".into(), ..User::default() }, &info);
+
+        in_step.0.wait_for(|published| *published > 0).await.unwrap();
+        assert!(in_step.is_reached());
+        let found = classified();
+        assert_eq!((&*found.schema_uid, &*found.level_uid), ("FlowSchema", "PriorityLevelConfiguration"));
+        assert_eq!(limits.admit(&found, 1).await.unwrap().seats(), 1);
+
+        write(&store, key, written, Action::Delete).await;
+        while &*classified().schema == "a" {
+            in_step.0.changed().await.unwrap();
+        }
+        assert_eq!(&*classified().schema, "catch-all");
+        stop.cancel();
+        tasks.close();
+        tasks.wait().await;
     }
 }

@@ -1,4 +1,4 @@
-//! What a request is counted as. Every value is one of few: what clients can invent is told as `other`, or not at all. Pure;
+//! What a request is counted as. Every value is one of few: what clients can invent is told as `other`, or not at all. It
 //! must never look at a name or a namespace.
 
 use std::collections::HashSet;
