@@ -237,5 +237,4 @@ impl Drop for Queued<'_> {
 }
 
 #[cfg(test)]
-#[path = "limits/tests.rs"]
 mod tests;

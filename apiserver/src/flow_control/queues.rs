@@ -252,6 +252,35 @@ mod tests {
 
     proptest! {
         #[test]
+        fn nobody_waits_for_more_than_one_request_of_each_other_queue(
+            floods in proptest::collection::vec(proptest::collection::vec(1..8_u32, 40), 1..6),
+            before in 0..30_usize,
+            wide in 1..8_u32,
+        ) {
+            let mut queues = Queues::default();
+            for (number, flood) in (0_u32..).zip(&floods) {
+                for seats in flood {
+                    queues.wait(number, Ticket(0), *seats);
+                }
+            }
+            for _ in 0..before {
+                let (_, number, seats) = queues.take(9).unwrap();
+                queues.end(number, seats);
+            }
+            queues.wait(99, Ticket(1), wide);
+            let mut others = Vec::new();
+            loop {
+                let (ticket, number, seats) = queues.take(9).unwrap();
+                queues.end(number, seats);
+                if ticket == Ticket(1) {
+                    break;
+                }
+                prop_assert!(!others.contains(&number), "queue {} came twice", number);
+                others.push(number);
+            }
+        }
+
+        #[test]
         fn a_hand_has_each_queue_once(hash: u64, queues in 1..200_u32, size in 1..20_u32) {
             let mut hand: Vec<u32> = Hand::new(hash, queues, size).collect();
             prop_assert_eq!(hand.len(), size.min(queues) as usize);

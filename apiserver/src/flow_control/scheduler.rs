@@ -282,5 +282,4 @@ impl Scheduler {
 }
 
 #[cfg(test)]
-#[path = "scheduler/tests.rs"]
 mod tests;
