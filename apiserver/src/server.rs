@@ -20,10 +20,14 @@ use crate::authentication::{self, Authenticator};
 use crate::authorization::chain::AllowedPaths;
 use crate::authorization::follower::Authorization;
 use crate::config::ValidConfig;
+use crate::flow_control::bodies::BodyRoom;
+use crate::flow_control::limits::{self, Limits};
 use crate::http::auditing::Auditor;
+use crate::http::body;
 use crate::http::documents;
 use crate::http::handler::{ApiHandler, Parts};
 use crate::http::serve::{AnyCertificate, Connections};
+use crate::metrics::{Measured, Metrics};
 use crate::registry::allocation::ServiceAllocator;
 use crate::registry::allocation::repair::Repair;
 use crate::registry::allocation::settings::ServiceNetwork;
@@ -32,12 +36,15 @@ use crate::registry::own_client::OwnClient;
 use crate::registry::pipeline::Pipeline;
 use crate::registry::uid::new_uid;
 use crate::storage::Storage;
-use crate::{bootstrap, keeper};
+use crate::{bootstrap, flow_control, keeper};
 
 /// How long requests may take to finish when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
 /// Connections at once; more wait in the kernel's queue.
 const CONNECTIONS: usize = 100_000;
+
+/// Bodies of requests that are in memory at once.
+const BODIES_BYTES: usize = 256 << 20;
 
 /// How a server serves.
 #[derive(Clone)]
@@ -56,6 +63,8 @@ pub struct ServerSettings {
     pub authentication: authentication::Settings,
     /// From which networks and ports services are served.
     pub services: ServiceNetwork,
+    /// How many requests are worked on at once, and how long others wait.
+    pub limits: limits::Settings,
     /// What is written down of requests, and where.
     pub audit: Option<(Policy, LogConfig)>,
     /// What every cluster has from its start; the port is that of `bind`, or the one that the system chose.
@@ -129,6 +138,7 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
         always_allowed: config.always_allowed,
         authentication: config.authentication,
         audit: config.audit,
+        limits: config.limits,
         services: config.services,
         start: config.start,
     };
@@ -161,7 +171,23 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
     let address = listener.local_addr().map_err(failed)?;
 
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let metrics = Arc::new(Metrics::new());
+    metrics.identify(&documents::version());
+    let kept = Settings {
+        storage: Measured::new(kept.storage, &kept.root, Arc::clone(&metrics.storage)),
+        root: kept.root,
+        encryption: kept.encryption,
+        event_ttl: kept.event_ttl,
+    };
     let collections = Collections::start(kept, &tasks, &stop);
+    let counted = collections.clone();
+    metrics.look_before_scrape(move |metrics| {
+        let catalog = counted.catalog();
+        let open = catalog.endpoints.iter().filter_map(|one| one.collection.as_ref());
+        metrics.caches.look(open.map(|one| (one.resource.clone(), one.cache.counts())));
+    });
+    let limits = Limits::new(settings.limits, Arc::clone(&metrics));
+    let limits_in_step = flow_control::follower::start(&limits, &collections, &tasks, &stop);
     let admission = Admission::new(collections.clone());
     let services = ServiceAllocator::new(collections.clone(), &settings.services);
     tasks.spawn(Repair::new(services.clone()).run(stop.clone()));
@@ -196,6 +222,10 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
         authenticator,
         authorization,
         auditor,
+        limits,
+        limits_in_step,
+        room: BodyRoom::new(BODIES_BYTES, u32::try_from(body::MOST_BYTES).unwrap_or(u32::MAX)),
+        metrics,
         kept,
         address: format!("{}:{}", settings.hostname, address.port()),
         stop: connections.draining(),

@@ -49,6 +49,18 @@ pub(crate) struct ApiserverArgs {
     #[command(flatten)]
     audit: AuditArgs,
 
+    /// Requests that are worked on at once, together with --max-mutating-requests-inflight; priority levels share them.
+    #[arg(long, env = "BARQUE_APISERVER_MAX_REQUESTS_INFLIGHT", default_value_t = 400, value_name = "COUNT")]
+    max_requests_inflight: u32,
+    /// Added to --max-requests-inflight.
+    #[arg(
+        long,
+        env = "BARQUE_APISERVER_MAX_MUTATING_REQUESTS_INFLIGHT",
+        default_value_t = 200,
+        value_name = "COUNT"
+    )]
+    max_mutating_requests_inflight: u32,
+
     /// URLs of the store's members, comma separated.
     #[arg(
         long,
@@ -183,6 +195,8 @@ impl ApiserverArgs {
             cert_dir: self.cert_dir,
             authentication: self.authentication.into_flags(),
             audit: self.audit.into_flags(),
+            max_requests_inflight: self.max_requests_inflight,
+            max_mutating_requests_inflight: self.max_mutating_requests_inflight,
             service_cluster_ip_range: self.service_cluster_ip_range,
             service_node_port_range: self.service_node_port_range,
             authorization_always_allow_paths: self.authorization_always_allow_paths,

@@ -16,6 +16,7 @@ use crate::audit::{LogConfig, Policy};
 use crate::authentication::Settings;
 use crate::authorization::chain::{AllowedPathError, AllowedPaths};
 use crate::bootstrap;
+use crate::flow_control::limits;
 use crate::registry::allocation::settings::{NetworkError, ServiceNetwork};
 use crate::storage::encryption::Encryption;
 use crate::storage::etcd::{EtcdConfig, EtcdConfigError, EtcdStorage};
@@ -56,6 +57,10 @@ pub struct Config {
     pub authentication: AuthenticationFlags,
     /// What is written down of requests.
     pub audit: AuditFlags,
+    /// `--max-requests-inflight`
+    pub max_requests_inflight: u32,
+    /// `--max-mutating-requests-inflight`
+    pub max_mutating_requests_inflight: u32,
     /// `--cert-dir`
     pub cert_dir: PathBuf,
     /// `--service-cluster-ip-range`: one network, or one of each family with a comma between.
@@ -102,6 +107,9 @@ pub enum ConfigError {
         "--service-account-issuer must be given with keys of service accounts: it is what tokens say that made them"
     )]
     NoIssuer,
+    /// Nobody would ever be answered.
+    #[error("--max-requests-inflight and --max-mutating-requests-inflight must not both be 0")]
+    NoSeats,
     /// A certificate that signs itself cannot be written.
     #[error("--cert-dir={}: {why}", directory.display())]
     CertDir {
@@ -150,6 +158,8 @@ pub struct ValidConfig {
     pub always_allowed: AllowedPaths,
     /// How users are known.
     pub authentication: Settings,
+    /// How many requests are worked on at once, and how long others wait.
+    pub limits: limits::Settings,
     /// What is written down of requests, and where.
     pub audit: Option<(Policy, LogConfig)>,
     /// What every cluster has from its start.
@@ -199,6 +209,10 @@ impl Config {
             )
             .map_err(|why| ConfigError::CertDir { directory: self.cert_dir.clone(), why })?,
         };
+        let seats = self.max_requests_inflight.saturating_add(self.max_mutating_requests_inflight);
+        if seats == 0 {
+            return Err(ConfigError::NoSeats);
+        }
         let (authentication, told) = self.authentication.read()?;
         let services = ServiceNetwork::parse(&self.service_cluster_ip_range, &self.service_node_port_range)?;
         Ok(ValidConfig {
@@ -213,6 +227,7 @@ impl Config {
             always_allowed: AllowedPaths::of(&paths)?,
             authentication,
             audit: self.audit.read()?,
+            limits: limits::Settings { seats, ..limits::Settings::default() },
             start: bootstrap::Settings {
                 service_ranges: services.networks(),
                 secure_port: self.secure_port,
@@ -299,6 +314,8 @@ mod tests {
             event_ttl: "1h0m0s".into(),
             authentication: AuthenticationFlags::default(),
             audit: AuditFlags::default(),
+            max_requests_inflight: 400,
+            max_mutating_requests_inflight: 200,
             cert_dir: std::env::temp_dir().join("barque-config-test"),
             service_cluster_ip_range: "10.96.0.0/16".into(),
             service_node_port_range: "30000-32767".into(),

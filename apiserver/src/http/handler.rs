@@ -10,9 +10,9 @@ use barque_api::status::{Reason, Status};
 use barque_api::time::{GoDuration, Time};
 use bytes::Bytes;
 use futures::FutureExt as _;
-use http::header::{ACCEPT, HeaderName};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +29,13 @@ use super::{body, compression, reviews};
 use crate::authentication::{Authenticator, Credentials, impersonation};
 use crate::authorization::follower::Authorization;
 use crate::authorization::{Action, User};
+use crate::flow_control::bodies::BodyRoom;
+use crate::flow_control::classify::Classified;
+use crate::flow_control::follower::InStep;
+use crate::flow_control::limits::{Limits, Permit};
+use crate::flow_control::width::{self, Extent};
 use crate::keeper::Kept;
+use crate::metrics::{Metrics, Ongoing, Seen, Subject};
 use crate::registry::pipeline::Pipeline;
 use crate::registry::uid::new_uid;
 use crate::storage::Storage;
@@ -47,6 +53,14 @@ pub struct Parts<S: Storage> {
     pub authorization: Authorization,
     /// What is written down of requests.
     pub auditor: Option<Auditor>,
+    /// Which requests wait, and which are sent away.
+    pub limits: Limits,
+    /// Whether limits are as the store has them.
+    pub limits_in_step: InStep,
+    /// Room for bodies.
+    pub room: BodyRoom,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// Whether the objects of the start are there.
     pub kept: Kept,
     /// Where clients inside of the cluster find this server, as host and port.
@@ -104,37 +118,63 @@ impl<S: Storage> ApiHandler<S> {
         let gzip = compression::accepts(&head.headers);
 
         let asked = Asked { head: &head, parameters: &parameters, info: &info, peer: &peer, id };
-        let mut trail = Trail::default();
-        let answered = self.within_deadline(&asked, body, &mut trail).await;
         let follows = matches!(&info, RequestInfo::Resource(resource) if is_long_running(resource));
+        let parts = &self.0.parts;
+        let ongoing = parts.metrics.request_began(self.subject(&asked), follows);
+        let mut passage = Passage { trail: Trail::default(), ongoing, classified: None };
+        let answered = self.within_deadline(&asked, body, &mut passage).await;
+        let Passage { mut trail, ongoing, classified } = passage;
         let mut response = answered.unwrap_or_else(|status| {
             trail.failed(&status);
             answer::failure(&status, form)
         });
-        if let Some(auditor) = &self.0.parts.auditor {
+        if let Some(classified) = classified {
+            classified.write_headers(response.headers_mut());
+        }
+        if let Some(auditor) = &parts.auditor {
             response = auditor.answered(trail, response, follows).await;
         }
-        if gzip && !follows { compression::compress(response) } else { response }
+        if gzip && !follows {
+            response = compression::compress(response);
+        }
+        ongoing.answered(response)
+    }
+
+    /// What is counted of a request.
+    fn subject(&self, asked: &Asked<'_>) -> Subject {
+        let catalog = self.0.parts.pipeline.collections.catalog();
+        let content_type = asked.head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let seen = Seen {
+            is_served: match asked.info {
+                RequestInfo::Resource(resource) => catalog.named(&resource.resource).is_some(),
+                RequestInfo::Other { .. } => false,
+            },
+            is_apply: content_type.is_some_and(|text| text.starts_with("application/apply-patch")),
+            is_dry_run: asked.parameters.has("dryRun"),
+        };
+        Subject::of(asked.info, seen)
     }
 
     async fn within_deadline(
         &self,
         asked: &Asked<'_>,
         body: Incoming,
-        trail: &mut Trail,
+        passage: &mut Passage,
     ) -> Result<Response<Body>, Status> {
         if matches!(asked.info, RequestInfo::Resource(resource) if is_long_running(resource)) {
-            return self.filtered(asked, body, trail).await;
+            return self.filtered(asked, body, passage).await;
         }
         let seconds = asked.parameters.text("timeout");
         let deadline = go_seconds(seconds).filter(|wanted| *wanted < REQUEST_DEADLINE);
         let deadline = deadline.unwrap_or(REQUEST_DEADLINE);
-        match tokio::time::timeout(deadline, self.filtered(asked, body, trail)).await {
+        match tokio::time::timeout(deadline, self.filtered(asked, body, passage)).await {
             Ok(answered) => answered,
-            Err(_) => Err(Status::new(
-                Reason::Timeout,
-                "Timeout: request did not complete within the allotted timeout",
-            )),
+            Err(_) => {
+                let why = "Timeout: request did not complete within the allotted timeout";
+                let status = Status::new(Reason::Timeout, why);
+                passage.ongoing.terminated(status.reason.code());
+                Err(status)
+            }
         }
     }
 
@@ -142,16 +182,54 @@ impl<S: Storage> ApiHandler<S> {
         &self,
         asked: &Asked<'_>,
         body: Incoming,
-        trail: &mut Trail,
+        passage: &mut Passage,
     ) -> Result<Response<Body>, Status> {
-        let user = self.user(asked, trail).await?;
-        self.authorize(asked, &user, trail)?;
+        let user = self.user(asked, &mut passage.trail).await?;
+        // Held until there is an answer.
+        let _permit = self.admit(asked, &user, passage).await?;
+        self.authorize(asked, &user, &mut passage.trail)?;
         match asked.info {
             RequestInfo::Other { path, .. } => self.other(asked, path).await,
             RequestInfo::Resource(resource) => {
+                let declared = body.size_hint().exact();
+                let _room = self.0.parts.room.take(declared)?;
                 let body = body::read(body).await?;
-                trail.sent(&asked.head.headers, &body);
+                passage.trail.sent(&asked.head.headers, &body);
                 self.resource(asked, resource, &user, body).await
+            }
+        }
+    }
+
+    /// Waits until the request may be worked on.
+    async fn admit(
+        &self,
+        asked: &Asked<'_>,
+        user: &User,
+        passage: &mut Passage,
+    ) -> Result<Option<Permit>, Status> {
+        let limits = &self.0.parts.limits;
+        let classified = limits.classify(user, asked.info);
+        if matches!(asked.info, RequestInfo::Resource(resource) if resource.verb != "watch" && is_long_running(resource))
+        {
+            return Ok(None);
+        }
+        let extent = || {
+            let RequestInfo::Resource(resource) = asked.info else { return None };
+            let catalog = self.0.parts.pipeline.collections.catalog();
+            let collection = catalog.named(&resource.resource)?.collection.as_ref()?;
+            Some(Extent::from(collection.cache.counts()))
+        };
+        let seats = width::seats(asked.info, asked.parameters, extent, limits.widest(&classified));
+        let admitted = limits.admit(&classified, seats).await;
+        passage.classified = Some(classified);
+        match admitted {
+            Ok(permit) => {
+                passage.ongoing.waited(permit.waited());
+                Ok(Some(permit))
+            }
+            Err(status) => {
+                passage.ongoing.terminated(status.reason.code());
+                Err(status)
             }
         }
     }
@@ -219,6 +297,10 @@ impl<S: Storage> ApiHandler<S> {
         if let Some(response) = self.0.documents.answer(document, &catalog)? {
             return Ok(response);
         }
+        if path == "/metrics" {
+            let text = self.0.parts.metrics.text();
+            return Ok(answer::with(StatusCode::OK, Metrics::CONTENT_TYPE, answer::whole(text)));
+        }
         if let Some(document) = self.token_document(path) {
             return Ok(answer::json(&document));
         }
@@ -273,6 +355,9 @@ impl<S: Storage> ApiHandler<S> {
             let kept = self.0.parts.kept.is_done();
             let failure = (!kept).then(|| "objects of the start are not written yet".to_owned());
             checks.push(Check { name: "poststarthook/start-system-namespaces-controller", failure });
+            let limited = self.0.parts.limits_in_step.is_reached();
+            let failure = (!limited).then(|| "limits are not known yet".to_owned());
+            checks.push(Check { name: "poststarthook/priority-and-fairness-config-consumer", failure });
             let stops = self.0.parts.stop.is_cancelled();
             let failure = stops.then(|| "process is shutting down".to_owned());
             checks.push(Check { name: "shutdown", failure });
@@ -325,6 +410,13 @@ fn action_of(info: &ResourceRequest) -> Action {
         namespace: info.namespace.clone(),
         name: info.name.clone(),
     }
+}
+
+/// What becomes of a request on its way.
+struct Passage {
+    trail: Trail,
+    ongoing: Ongoing,
+    classified: Option<Classified>,
 }
 
 /// A request and what was read of it.
