@@ -10,6 +10,7 @@ use barque_store::config::TlsFiles;
 
 use crate::storage::encryption::Encryption;
 use crate::storage::etcd::{EtcdConfig, EtcdConfigError, EtcdStorage};
+use crate::streaming::dial::AgentFlags;
 
 /// The flags, as they came.
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ pub struct Config {
     pub encryption_provider_config: Option<PathBuf>,
     /// `--event-ttl`
     pub event_ttl: String,
+    /// `--kubelet-...`
+    pub agents: AgentFlags,
 }
 
 /// What is wrong with a flag, and what would be right.
@@ -103,6 +106,8 @@ pub struct ValidConfig {
     pub encryption: Encryption,
     /// How long events are kept.
     pub event_ttl: Duration,
+    /// How agents of nodes are reached.
+    pub agents: AgentFlags,
 }
 
 impl Config {
@@ -119,6 +124,9 @@ impl Config {
         };
         if self.tls_cert_file.is_some() != self.tls_private_key_file.is_some() {
             return Err(ConfigError::HalfPair("tls-cert-file", "tls-private-key-file"));
+        }
+        if self.agents.client_certificate.is_some() != self.agents.client_key.is_some() {
+            return Err(ConfigError::HalfPair("kubelet-client-certificate", "kubelet-client-key"));
         }
         if !self.etcd_prefix.starts_with('/') {
             return Err(ConfigError::Prefix(self.etcd_prefix));
@@ -147,6 +155,7 @@ impl Config {
             root: self.etcd_prefix,
             encryption,
             event_ttl: time("event-ttl", &self.event_ttl)?,
+            agents: self.agents,
         })
     }
 }
@@ -214,6 +223,7 @@ mod tests {
             etcd_prefix: "/registry".into(),
             encryption_provider_config: None,
             event_ttl: "1h0m0s".into(),
+            agents: AgentFlags::default(),
         }
     }
 
@@ -226,13 +236,20 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_told_with_its_flag() {
-        let table: [(Config, &str); 6] = [
+        let table: [(Config, &str); 7] = [
             (Config { bind_address: "here".into(), ..config() }, "--bind-address=\"here\" is no IP address"),
             (Config { event_ttl: "long".into(), ..config() }, "--event-ttl=\"long\" is no time"),
             (Config { etcd_prefix: "registry".into(), ..config() }, "--etcd-prefix=\"registry\" must begin"),
             (
                 Config { tls_cert_file: Some("/a".into()), ..config() },
                 "--tls-cert-file and --tls-private-key-file must be given together",
+            ),
+            (
+                Config {
+                    agents: AgentFlags { client_key: Some("/a".into()), ..AgentFlags::default() },
+                    ..config()
+                },
+                "--kubelet-client-certificate and --kubelet-client-key must be given together",
             ),
             (Config { etcd_servers: vec![], ..config() }, "--etcd-servers names no endpoint"),
             (

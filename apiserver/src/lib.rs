@@ -14,5 +14,6 @@ pub mod http;
 pub mod registry;
 pub mod server;
 pub mod storage;
+pub mod streaming;
 pub mod table;
 pub mod watch_cache;

@@ -20,6 +20,8 @@ use crate::http::serve::{AnyCertificate, Connections};
 use crate::registry::collections::{Collections, Settings};
 use crate::registry::pipeline::Pipeline;
 use crate::storage::Storage;
+use crate::streaming::Streaming;
+use crate::streaming::dial::AgentFlags;
 
 /// How long requests may take to finish when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -35,6 +37,8 @@ pub struct ServerSettings {
     pub tls: TlsFiles,
     /// Where clients inside of the cluster find it, without the port.
     pub hostname: String,
+    /// How agents of nodes are reached.
+    pub agents: AgentFlags,
 }
 
 /// A server cannot run.
@@ -79,7 +83,12 @@ impl Running {
 /// # Errors
 /// When the server cannot start.
 pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), ServerError> {
-    let settings = ServerSettings { bind: config.bind, tls: config.tls, hostname: config.hostname };
+    let settings = ServerSettings {
+        bind: config.bind,
+        tls: config.tls,
+        hostname: config.hostname,
+        agents: config.agents,
+    };
     let kept = Settings {
         storage: config.storage,
         root: config.root,
@@ -109,7 +118,9 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
     let collections = Collections::start(kept, &tasks, &stop);
     let admission = Admission::new(collections.clone());
     let connections = Connections::default();
+    let streaming = Streaming::new(settings.agents.clone(), tasks.clone(), connections.draining())?;
     let handler = ApiHandler::new(Parts {
+        streaming,
         pipeline: Pipeline { collections, admission },
         address: format!("{}:{}", settings.hostname, address.port()),
         stop: connections.draining(),

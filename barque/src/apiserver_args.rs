@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use barque_apiserver::config::{Config, ConfigError, ValidConfig};
+use barque_apiserver::streaming::dial::AgentFlags;
 use clap::Args;
 
 use crate::log::{self, LogFormat, LogLevel};
@@ -61,6 +62,25 @@ pub(crate) struct ApiserverArgs {
     #[arg(long, env = "BARQUE_APISERVER_EVENT_TTL", default_value = "1h0m0s", value_name = "TIME")]
     event_ttl: String,
 
+    /// Which addresses of nodes their agents are reached by, the best first.
+    #[arg(
+        long,
+        env = "BARQUE_APISERVER_KUBELET_PREFERRED_ADDRESS_TYPES",
+        default_value = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP",
+        value_name = "TYPES",
+        value_delimiter = ','
+    )]
+    kubelet_preferred_address_types: Vec<String>,
+    /// Certificate that agents of nodes are shown, PEM.
+    #[arg(long, env = "BARQUE_APISERVER_KUBELET_CLIENT_CERTIFICATE", value_name = "FILE")]
+    kubelet_client_certificate: Option<PathBuf>,
+    /// Key of --kubelet-client-certificate, PEM.
+    #[arg(long, env = "BARQUE_APISERVER_KUBELET_CLIENT_KEY", value_name = "FILE")]
+    kubelet_client_key: Option<PathBuf>,
+    /// Authorities of the certificates of agents, PEM; without it they are not verified.
+    #[arg(long, env = "BARQUE_APISERVER_KUBELET_CERTIFICATE_AUTHORITY", value_name = "FILE")]
+    kubelet_certificate_authority: Option<PathBuf>,
+
     /// The least important messages that are logged.
     #[command(flatten)]
     pub(crate) log: LogArgs,
@@ -107,6 +127,12 @@ impl ApiserverArgs {
             etcd_prefix: self.etcd_prefix,
             encryption_provider_config: self.encryption_provider_config,
             event_ttl: self.event_ttl,
+            agents: AgentFlags {
+                preferred_address_types: self.kubelet_preferred_address_types,
+                client_certificate: self.kubelet_client_certificate,
+                client_key: self.kubelet_client_key,
+                certificate_authority: self.kubelet_certificate_authority,
+            },
         }
         .validate()
     }
