@@ -9,11 +9,16 @@ pub mod options;
 pub mod plan;
 pub mod proxy;
 pub mod refusal;
+pub mod spdy;
+pub mod translate;
+pub mod websocket;
 
 #[cfg(test)]
 mod fake_agent;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod translate_tests;
 
 use std::sync::Arc;
 
@@ -24,6 +29,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use rand::seq::SliceRandom as _;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -31,8 +37,10 @@ use tokio_util::task::TaskTracker;
 
 use self::dial::{AgentFlags, Dialer};
 use self::node::Agent;
+use self::options::Streams;
 use self::plan::{Target, Trust};
 use self::proxy::{Sender, nothing};
+use self::websocket::Protocol;
 use crate::http::answer::{self, Body};
 use crate::http::parameters::Parameters;
 use crate::http::request_info::ResourceRequest;
@@ -127,8 +135,12 @@ pub async fn serve<S: Storage>(
                 return Err(Status::bad_request("Upgrade request required"));
             };
             let headers = headers::passed_on(&head, peer.address.ip());
-            let sent = inner.sender.send(&target, head.method, headers, nothing()).await;
-            inner.sender.coupled(sent.map_err(|error| error.of_agent())?, upgrade)
+            let sent = inner.sender.send(&target, head.method.clone(), headers, nothing()).await;
+            let response = sent.map_err(|error| error.of_agent())?;
+            if !headers::is_websocket(&head.headers) || websocket::goes_through(&head.headers, &response) {
+                return inner.sender.coupled(response, upgrade);
+            }
+            stream.end_websocket(&head.headers, &target, upgrade, response).await
         }
     }
 }
@@ -207,6 +219,48 @@ impl<S: Storage> Stream<'_, S> {
         Ok(Target::agent(self.agent(node).await?, path, query))
     }
 
+    /// Ends the WebSocket of a client here and speaks SPDY to an agent that has refused it.
+    async fn end_websocket(
+        &self,
+        request: &HeaderMap,
+        target: &Target,
+        client: OnUpgrade,
+        refused: Response<Incoming>,
+    ) -> Result<Response<Body>, Status> {
+        let sender = &self.inner.sender;
+        let ports = self.info.subresource == "portforward";
+        let protocol = Protocol::chosen(&headers::protocols(request), ports);
+        let accepted = protocol.and_then(|one| Some((one, websocket::accepted(request, one)?)));
+        let Some((protocol, accepted)) = accepted else {
+            return sender.coupled(refused, client);
+        };
+        drop(refused);
+        let wanted = options::streams(self.parameters);
+        if !ports && wanted == (Streams { tty: wanted.tty, ..Streams::default() }) {
+            return Err(Status::bad_request("you must specify at least 1 of stdin, stdout, stderr"));
+        }
+        let inside = if ports { translate::PORTS_PROTOCOL } else { translate::PROCESS_PROTOCOL };
+        let response = sender.ask_spdy(target, inside).await.map_err(|error| error.of_agent())?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return sender.coupled(response, client);
+        }
+        let agent = hyper::upgrade::on(response);
+        sender.own(Box::pin(async move {
+            match tokio::try_join!(client, agent) {
+                Ok((client, agent)) => {
+                    let (client, agent) = (websocket::socket(client).await, TokioIo::new(agent));
+                    if protocol == Protocol::Tunnel {
+                        translate::tunnel(client, agent).await;
+                    } else {
+                        translate::process(client, protocol, agent, wanted).await;
+                    }
+                }
+                Err(error) => tracing::debug!("an upgrade broke off: {error}"),
+            }
+        }));
+        Ok(accepted.map(|()| answer::whole("")))
+    }
+
     async fn proxy_target(&self, path: String, query: String) -> Result<Target, Status> {
         let (namespace, id) = (&self.info.namespace, &self.info.name);
         match &*self.info.resource.resource {
@@ -249,5 +303,47 @@ impl<S: Storage> Stream<'_, S> {
         let location = http::HeaderValue::from_str(&location).map_err(Status::internal)?;
         response.headers_mut().insert(http::header::LOCATION, location);
         Ok(response)
+    }
+}
+
+#[cfg(test)]
+mod decisions {
+    use super::*;
+    use crate::http::request_info::{Query, RequestInfo, request_info};
+
+    fn resource(method: &str, path: &str) -> ResourceRequest {
+        match request_info(method, path, Query::default()) {
+            RequestInfo::Resource(resource) => resource,
+            RequestInfo::Other { .. } => panic!("{path} is no resource"),
+        }
+    }
+
+    #[test]
+    fn what_is_streamed_is_told_by_the_path() {
+        let table = [
+            ("/api/v1/namespaces/a/pods/p/log", true),
+            ("/api/v1/namespaces/a/pods/p/exec", true),
+            ("/api/v1/namespaces/a/services/s/proxy/x", true),
+            ("/api/v1/nodes/n/proxy", true),
+            ("/api/v1/nodes/n/log", false),
+            ("/api/v1/namespaces/a/pods/p/status", false),
+            ("/apis/example.com/v1/namespaces/a/pods/p/log", false),
+        ];
+        for (path, wanted) in table {
+            assert_eq!(serves(&resource("GET", path)), wanted, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_websocket_that_runs_something_needs_the_right_to_create() {
+        let mut headers = HeaderMap::new();
+        let exec = "/api/v1/namespaces/a/pods/p/exec";
+        assert_eq!(extra_action(&resource("GET", exec), &headers), None);
+        headers.insert("connection", http::HeaderValue::from_static("Upgrade"));
+        headers.insert("upgrade", http::HeaderValue::from_static("websocket"));
+        assert_eq!(extra_action(&resource("GET", exec), &headers), Some("create"));
+        assert_eq!(extra_action(&resource("POST", exec), &headers), None);
+        let proxy = "/api/v1/namespaces/a/pods/p/proxy/x";
+        assert_eq!(extra_action(&resource("GET", proxy), &headers), None);
     }
 }

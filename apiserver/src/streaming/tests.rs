@@ -17,22 +17,22 @@ use crate::server::{self, Running, ServerSettings};
 use crate::storage::encryption::Encryption;
 use crate::storage::memory::Memory;
 
-const PODS: &str = "/api/v1/namespaces/default/pods";
+pub(super) const PODS: &str = "/api/v1/namespaces/default/pods";
 
-type Upgraded = hyper_util::rt::TokioIo<hyper::upgrade::Upgraded>;
+pub(super) type Upgraded = hyper_util::rt::TokioIo<hyper::upgrade::Upgraded>;
 
 /// A server, the agent of its node `n`, and what a test holds of both.
-struct Cluster {
-    server: Running,
-    agent: Arc<Agent>,
-    taken: mpsc::Receiver<Upgraded>,
+pub(super) struct Cluster {
+    pub(super) server: Running,
+    pub(super) agent: Arc<Agent>,
+    pub(super) taken: mpsc::Receiver<Upgraded>,
     log: mpsc::Sender<&'static str>,
     client: Dialer,
     _files: tempfile::TempDir,
 }
 
 impl Cluster {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         Self::with(|_| AgentFlags::default()).await
     }
 
@@ -127,7 +127,7 @@ impl Cluster {
     }
 
     /// Asks and reads the answer to its end.
-    async fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+    pub(super) async fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
         let headers = format!("connection: close\r\n{headers}");
         let (mut stream, head) = self.begin(method, path, &headers, body).await;
         let mut rest = String::new();
@@ -135,11 +135,11 @@ impl Cluster {
         (code(&head), format!("{head}{rest}"))
     }
 
-    async fn upgrade(&self, method: &str, path: &str, headers: &str) -> (Box<dyn Stream>, String) {
+    pub(super) async fn upgrade(&self, method: &str, path: &str, headers: &str) -> (Box<dyn Stream>, String) {
         self.begin(method, path, &format!("connection: Upgrade\r\n{headers}"), "").await
     }
 
-    fn asked(&self) -> String {
+    pub(super) fn asked(&self) -> String {
         self.agent.asked.lock().last().cloned().unwrap_or_default()
     }
 }
@@ -155,11 +155,11 @@ async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     String::from_utf8(head).unwrap()
 }
 
-fn code(head: &str) -> u16 {
+pub(super) fn code(head: &str) -> u16 {
     head.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
-async fn read_until(stream: &mut (impl AsyncRead + Unpin), end: &str) -> String {
+pub(super) async fn read_until(stream: &mut (impl AsyncRead + Unpin), end: &str) -> String {
     let mut bytes = Vec::new();
     while !bytes.ends_with(end.as_bytes()) {
         bytes.push(stream.read_u8().await.unwrap());
