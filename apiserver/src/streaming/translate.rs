@@ -170,16 +170,12 @@ async fn open(session: &Session, wanted: Streams) -> Result<Process, SessionErro
         }
         session.open(vec![("streamtype".to_owned(), kind.to_owned())]).await.map(Some)
     };
-    let (error, writer) = session.open(vec![("streamtype".to_owned(), "error".to_owned())]).await?;
-    // Of streams that only come nothing goes.
-    writer.finish().await?;
+    // In the order of Go's clients.
+    let (error, _) = session.open(vec![("streamtype".to_owned(), "error".to_owned())]).await?;
     let stdin = one("stdin", wanted.stdin).await?.map(|(_, writer)| writer);
     let stdout = one("stdout", wanted.stdout).await?;
     let stderr = one("stderr", wanted.stderr).await?;
     let resize = one("resize", wanted.tty).await?.map(|(_, writer)| writer);
-    for (_, writer) in [&stdout, &stderr].into_iter().flatten() {
-        writer.finish().await?;
-    }
     let reader = |pair: Option<(Reader, Writer)>| pair.map(|(reader, _)| reader);
     Ok(Process { stdin, resize, stdout: reader(stdout), stderr: reader(stderr), error })
 }
