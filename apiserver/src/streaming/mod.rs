@@ -282,7 +282,7 @@ impl<S: Storage> Stream<'_, S> {
                 for backend in backends {
                     // Endpoints may be written by anybody in the namespace; only what its pods have is for them.
                     let pods = GroupResource::new("", "pods");
-                    let pod = self.collections.object(&pods, namespace, &backend.pod).await?;
+                    let pod = self.collections.newest_object(&pods, namespace, &backend.pod).await?;
                     if pod.is_some_and(|pod| plan::has_address(&pod, &backend.ip)) {
                         let (host, port) = (backend.ip, backend.port);
                         return Ok(Target { tls: asked.tls, host, port, path, query, trust: Trust::Anybody });

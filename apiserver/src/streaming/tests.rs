@@ -312,6 +312,44 @@ async fn a_proxy_passes_on_method_path_and_body() {
 }
 
 #[tokio::test]
+async fn a_service_is_reached_at_the_address_of_its_pod_and_nowhere_else() {
+    let cluster = Cluster::start().await;
+    let namespace = "/api/v1/namespaces/default";
+    let port = cluster.agent.address.port();
+    let endpoints = |ip: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "s"},
+            "subsets": [{
+                "addresses": [{"ip": ip, "targetRef": {"kind": "Pod", "namespace": "default", "name": "p"}}],
+                "ports": [{"name": "web", "port": port}],
+            }],
+        })
+    };
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"},
+        "spec": {"clusterIP": "None", "ports": [{"name": "web", "port": 443}]},
+    });
+    cluster.create(&format!("{namespace}/services"), &service).await;
+    cluster.create(&format!("{namespace}/endpoints"), &endpoints("127.0.0.1")).await;
+    let path = format!("{namespace}/services/https:s:443/proxy/a?b=c");
+    // No pod has this address yet.
+    let (code, answer) = cluster.ask("GET", &path, "", "").await;
+    assert_eq!(code, 503, "{answer}");
+    assert!(answer.contains("no endpoints available for service \\\"https:s:443\\\""), "{answer}");
+    let headers = "content-type: application/merge-patch+json\r\n";
+    let status = json!({"status": {"podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}}).to_string();
+    let (code, answer) = cluster.ask("PATCH", &format!("{PODS}/p/status"), headers, &status).await;
+    assert_eq!(code, 200, "{answer}");
+    let (code, answer) = cluster.ask("GET", &path, "", "").await;
+    assert_eq!(code, 200, "{answer}");
+    assert!(answer.contains("GET /a?b=c "), "{answer}");
+    let (code, answer) = cluster.ask("GET", &format!("{namespace}/services/s:80/proxy/"), "", "").await;
+    assert_eq!(code, 503, "{answer}");
+    assert!(answer.contains("no service port 80 found for service \\\"s\\\""), "{answer}");
+    cluster.server.stop().await;
+}
+
+#[tokio::test]
 async fn an_agent_must_have_a_certificate_of_the_authority_that_is_named() {
     // Another one that signs itself.
     let cluster = Cluster::with(|directory| {
