@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod registry;
 pub mod server;
 pub mod storage;
+pub mod streaming;
 pub mod table;
 pub mod validation;
 pub mod watch_cache;

@@ -36,6 +36,8 @@ use crate::registry::own_client::OwnClient;
 use crate::registry::pipeline::Pipeline;
 use crate::registry::uid::new_uid;
 use crate::storage::Storage;
+use crate::streaming::Streaming;
+use crate::streaming::dial::AgentFlags;
 use crate::{bootstrap, flow_control, keeper};
 
 /// How long requests may take to finish when the server stops.
@@ -67,6 +69,8 @@ pub struct ServerSettings {
     pub limits: limits::Settings,
     /// What is written down of requests, and where.
     pub audit: Option<(Policy, LogConfig)>,
+    /// How agents of nodes are reached.
+    pub agents: AgentFlags,
     /// What every cluster has from its start; the port is that of `bind`, or the one that the system chose.
     pub start: bootstrap::Settings,
 }
@@ -141,6 +145,7 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
         limits: config.limits,
         services: config.services,
         start: config.start,
+        agents: config.agents,
     };
     let kept = Settings {
         storage: config.storage,
@@ -217,6 +222,7 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
         }
     };
     let connections = Connections::default();
+    let streaming = Streaming::new(settings.agents.clone(), tasks.clone(), connections.draining())?;
     let handler = ApiHandler::new(Parts {
         pipeline,
         authenticator,
@@ -227,6 +233,7 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
         room: BodyRoom::new(BODIES_BYTES, u32::try_from(body::MOST_BYTES).unwrap_or(u32::MAX)),
         metrics,
         kept,
+        streaming,
         address: format!("{}:{}", settings.hostname, address.port()),
         stop: connections.draining(),
     });

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use barque_apiserver::config::{AuditFlags, Config, ConfigError, ValidConfig};
+use barque_apiserver::streaming::dial::AgentFlags;
 use clap::Args;
 
 use crate::authentication_args::AuthenticationArgs;
@@ -115,6 +116,25 @@ pub(crate) struct ApiserverArgs {
     )]
     authorization_always_allow_paths: Vec<String>,
 
+    /// Which addresses of nodes their agents are reached by, the best first.
+    #[arg(
+        long,
+        env = "BARQUE_APISERVER_KUBELET_PREFERRED_ADDRESS_TYPES",
+        default_value = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP",
+        value_name = "TYPES",
+        value_delimiter = ','
+    )]
+    kubelet_preferred_address_types: Vec<String>,
+    /// Certificate that agents of nodes are shown, PEM.
+    #[arg(long, env = "BARQUE_APISERVER_KUBELET_CLIENT_CERTIFICATE", value_name = "FILE")]
+    kubelet_client_certificate: Option<PathBuf>,
+    /// Key of --kubelet-client-certificate, PEM.
+    #[arg(long, env = "BARQUE_APISERVER_KUBELET_CLIENT_KEY", value_name = "FILE")]
+    kubelet_client_key: Option<PathBuf>,
+    /// Authorities of the certificates of agents, PEM; without it they are not verified.
+    #[arg(long, env = "BARQUE_APISERVER_KUBELET_CERTIFICATE_AUTHORITY", value_name = "FILE")]
+    kubelet_certificate_authority: Option<PathBuf>,
+
     #[command(flatten)]
     pub(crate) log: LogArgs,
 }
@@ -200,6 +220,12 @@ impl ApiserverArgs {
             service_cluster_ip_range: self.service_cluster_ip_range,
             service_node_port_range: self.service_node_port_range,
             authorization_always_allow_paths: self.authorization_always_allow_paths,
+            agents: AgentFlags {
+                preferred_address_types: self.kubelet_preferred_address_types,
+                client_certificate: self.kubelet_client_certificate,
+                client_key: self.kubelet_client_key,
+                certificate_authority: self.kubelet_certificate_authority,
+            },
         }
         .validate()
     }

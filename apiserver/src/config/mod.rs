@@ -20,6 +20,7 @@ use crate::flow_control::limits;
 use crate::registry::allocation::settings::{NetworkError, ServiceNetwork};
 use crate::storage::encryption::Encryption;
 use crate::storage::etcd::{EtcdConfig, EtcdConfigError, EtcdStorage};
+use crate::streaming::dial::AgentFlags;
 
 pub use self::audit::AuditFlags;
 pub use self::authentication::AuthenticationFlags;
@@ -69,6 +70,8 @@ pub struct Config {
     pub service_node_port_range: String,
     /// `--authorization-always-allow-paths`
     pub authorization_always_allow_paths: Vec<String>,
+    /// `--kubelet-...`
+    pub agents: AgentFlags,
 }
 
 /// What is wrong with a flag, and what would be right.
@@ -166,6 +169,8 @@ pub struct ValidConfig {
     pub start: bootstrap::Settings,
     /// From which networks and ports services are served.
     pub services: ServiceNetwork,
+    /// How agents of nodes are reached.
+    pub agents: AgentFlags,
 }
 
 impl Config {
@@ -182,6 +187,9 @@ impl Config {
         };
         if self.tls_cert_file.is_some() != self.tls_private_key_file.is_some() {
             return Err(ConfigError::HalfPair("tls-cert-file", "tls-private-key-file"));
+        }
+        if self.agents.client_certificate.is_some() != self.agents.client_key.is_some() {
+            return Err(ConfigError::HalfPair("kubelet-client-certificate", "kubelet-client-key"));
         }
         if !self.etcd_prefix.starts_with('/') {
             return Err(ConfigError::Prefix(self.etcd_prefix));
@@ -234,6 +242,7 @@ impl Config {
                 authentication: told,
             },
             services,
+            agents: self.agents,
         })
     }
 }
@@ -320,6 +329,7 @@ mod tests {
             service_cluster_ip_range: "10.96.0.0/16".into(),
             service_node_port_range: "30000-32767".into(),
             authorization_always_allow_paths: vec!["/livez".into()],
+            agents: AgentFlags::default(),
         }
     }
 
@@ -333,7 +343,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_with_its_flag() {
         let range = |text: &str| Config { service_cluster_ip_range: text.into(), ..config() };
-        let table: [(Config, &str); 10] = [
+        let table: [(Config, &str); 11] = [
             (
                 range("10.0.0.0"),
                 "--service-cluster-ip-range=\"10.0.0.0\": it is no network; name a network such as",
@@ -356,6 +366,13 @@ mod tests {
             (
                 Config { tls_cert_file: Some("/a".into()), ..config() },
                 "--tls-cert-file and --tls-private-key-file must be given together",
+            ),
+            (
+                Config {
+                    agents: AgentFlags { client_key: Some("/a".into()), ..AgentFlags::default() },
+                    ..config()
+                },
+                "--kubelet-client-certificate and --kubelet-client-key must be given together",
             ),
             (Config { etcd_servers: vec![], ..config() }, "--etcd-servers names no endpoint"),
             (

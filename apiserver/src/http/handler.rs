@@ -39,6 +39,7 @@ use crate::metrics::{Metrics, Ongoing, Seen, Subject};
 use crate::registry::pipeline::Pipeline;
 use crate::registry::uid::new_uid;
 use crate::storage::Storage;
+use crate::streaming::{self, Streaming};
 
 /// Requests that are no watch and no stream are answered within this time.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
@@ -65,6 +66,8 @@ pub struct Parts<S: Storage> {
     pub kept: Kept,
     /// Where clients inside of the cluster find this server, as host and port.
     pub address: String,
+    /// Serves what is streamed to nodes, pods and services.
+    pub streaming: Streaming,
     /// Watches end at this.
     pub stop: CancellationToken,
 }
@@ -190,6 +193,15 @@ impl<S: Storage> ApiHandler<S> {
         self.authorize(asked, &user, &mut passage.trail)?;
         match asked.info {
             RequestInfo::Other { path, .. } => self.other(asked, path).await,
+            RequestInfo::Resource(resource) if streaming::serves(resource) => {
+                let request = Request::from_parts(asked.head.clone(), body);
+                let parts = &self.0.parts;
+                let collections = &parts.pipeline.collections;
+                let (streaming, parameters) = (&parts.streaming, asked.parameters);
+                let served =
+                    streaming::serve(streaming, collections, request, resource, parameters, asked.peer);
+                Box::pin(served).await
+            }
             RequestInfo::Resource(resource) => {
                 let declared = body.size_hint().exact();
                 let _room = self.0.parts.room.take(declared)?;
