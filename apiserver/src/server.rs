@@ -25,7 +25,8 @@ use crate::registry::own_client::OwnClient;
 use crate::registry::pipeline::Pipeline;
 use crate::registry::uid::new_uid;
 use crate::storage::Storage;
-use crate::{bootstrap, keeper};
+use crate::webhook_client::WebhookClient;
+use crate::{bootstrap, custom_resources, keeper};
 
 /// How long requests may take to finish when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -147,6 +148,8 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
     let start = bootstrap::Settings { secure_port: address.port(), ..settings.start.clone() };
     let client = OwnClient::new(pipeline.clone());
     let kept = keeper::start(&client, &collections, start, server, &tasks, &stop);
+    let webhooks = WebhookClient::new(collections.clone());
+    custom_resources::controller::start(&client, &collections, &webhooks, &tasks, &stop);
     let connections = Connections::default();
     let handler = ApiHandler::new(Parts {
         pipeline,

@@ -67,10 +67,14 @@ impl<S: Storage> Pipeline<S> {
         self.mutate(request, asked, &mut object, warnings).await?;
         served.default(&mut object);
         strategy::prepare_for_create(request, &mut object);
-        let mut stored = served.to_stored(object).map_err(Status::bad_request)?;
+        let judged = served.is_custom().then(|| object.clone());
+        let mut stored = served.to_stored(object).await?;
 
-        refuse(request, &stored, &validate(request, &stored, None))?;
-        let admitted = served.of_stored(stored.clone()).map_err(Status::internal)?;
+        refuse(request, &stored, &validate(request, judged.as_ref().unwrap_or(&stored), None))?;
+        let admitted = match judged {
+            Some(judged) => judged,
+            None => served.of_stored(stored.clone()).await?,
+        };
         self.admit(request, asked, &admitted, warnings).await?;
 
         let key = collection.keys.object(request.namespace, &name);
@@ -78,14 +82,14 @@ impl<S: Storage> Pipeline<S> {
             let got = collection.storage.get(&key).await.map_err(|error| error.to_status())?;
             return match got.entry {
                 Some(_) => Ok(Err(name)),
-                None => answer(request, stored, None, true).map(Ok),
+                None => answer(request, stored, None, true).await.map(Ok),
             };
         }
         if let Some(mut metadata) = MetadataMut::of(&mut stored) {
             metadata.remove("resourceVersion");
         }
         match self.put(&collection, key, Expected::Absent, &stored).await? {
-            Ok(revision) => answer(request, stored, Some(revision), true).map(Ok),
+            Ok(revision) => answer(request, stored, Some(revision), true).await.map(Ok),
             Err(_) => Ok(Err(name)),
         }
     }

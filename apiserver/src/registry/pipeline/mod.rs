@@ -27,6 +27,7 @@ use super::decode::FieldValidation;
 use super::served::{Served, Shape, reset_fields};
 use crate::admission::{Admission, Attributes, Operation};
 use crate::authorization::User;
+use crate::custom_resources;
 use crate::storage::{Action, Entry, Expected, Revision, Storage, Write, Written};
 
 pub use delete::DeleteAnswer;
@@ -95,7 +96,10 @@ impl<S: Storage> Pipeline<S> {
     ) -> Result<Option<Current>, Status> {
         let key = collection.keys.object(request.namespace, request.name);
         let got = collection.storage.get(&key).await.map_err(|error| error.to_status())?;
-        got.entry.map(|entry| Current::of(entry, request)).transpose()
+        match got.entry {
+            Some(entry) => Current::of(entry, request).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Admission may change the object.
@@ -174,9 +178,9 @@ struct Current {
 }
 
 impl Current {
-    fn of(entry: Entry, request: &Request<'_>) -> Result<Self, Status> {
+    async fn of(entry: Entry, request: &Request<'_>) -> Result<Self, Status> {
         let stored = with_version(&entry)?;
-        let object = request.served.of_stored(stored.clone()).map_err(Status::internal)?;
+        let object = request.served.of_stored(stored.clone()).await?;
         Ok(Self { entry, stored, object })
     }
 }
@@ -216,7 +220,8 @@ fn group_resource(request: &Request<'_>) -> GroupResource {
     request.served.group_resource()
 }
 
-/// Everything that is wrong with an object that is about to be stored, in its stored version: `old` is what it replaces.
+/// Everything that is wrong with an object that is about to be stored: `old` is what it replaces. Built-in kinds are judged in
+/// their stored version, custom ones in that of the request.
 fn validate(request: &Request<'_>, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let (served, at) = (request.served, FieldPath::of("metadata"));
     let metadata = Metadata::of(object);
@@ -231,6 +236,12 @@ fn validate(request: &Request<'_>, object: &Value, old: Option<&Value>) -> Vec<F
             None => schema.validate(object),
             Some(old) => schema.validate_update(object, old),
         });
+    }
+    if let (true, Some(scale)) = (served.is_custom(), &served.scale) {
+        scale::judge_numbers(scale, object, &mut errors);
+    }
+    if custom_resources::are_definitions(&served.group_resource()) {
+        errors.extend(custom_resources::validation::validate(object, old, request.subresource));
     }
     errors
 }
@@ -263,7 +274,7 @@ fn field_manager<'a>(
 }
 
 /// The object in the version of the request, as the client is answered.
-fn answer(
+async fn answer(
     request: &Request<'_>,
     mut stored: Value,
     revision: Option<Revision>,
@@ -272,6 +283,6 @@ fn answer(
     if let Some(revision) = revision {
         set_version(&mut stored, revision);
     }
-    let object = request.served.of_stored(stored).map_err(Status::internal)?;
+    let object = request.served.of_stored(stored).await?;
     Ok(Answer { object, created })
 }

@@ -115,15 +115,23 @@ impl<S: Storage> Pipeline<S> {
         self.mutate(request, asked, &mut object, warnings).await?;
         served.default(&mut object);
         strategy::prepare_for_update(request, &mut object, old);
-        let mut stored = served.to_stored(object).map_err(Status::bad_request)?;
+        let judged = served.is_custom().then(|| object.clone());
+        let mut stored = served.to_stored(object).await?;
 
-        refuse(request, &stored, &validate(request, &stored, Some(&current.stored)))?;
-        let admitted = served.of_stored(stored.clone()).map_err(Status::internal)?;
+        let errors = match &judged {
+            Some(judged) => validate(request, judged, Some(old)),
+            None => validate(request, &stored, Some(&current.stored)),
+        };
+        refuse(request, &stored, &errors)?;
+        let admitted = match judged {
+            Some(judged) => judged,
+            None => served.of_stored(stored.clone()).await?,
+        };
         self.admit(request, asked, &admitted, warnings).await?;
 
         keep_times_of_unchanged(&current.stored, &mut stored);
         if stored == current.stored || request.dry_run {
-            return answer(request, stored, None, false).map(Some);
+            return answer(request, stored, None, false).await.map(Some);
         }
         let key = current.entry.key.clone();
         let expected = Expected::At(current.entry.revision);
@@ -132,12 +140,12 @@ impl<S: Storage> Pipeline<S> {
             let write = Write { key, expected, action: Action::Delete };
             let written = collection.storage.write(&write).await.map_err(|error| error.to_status())?;
             return match written {
-                Written::Done(revision) => answer(request, stored, Some(revision), false).map(Some),
+                Written::Done(revision) => answer(request, stored, Some(revision), false).await.map(Some),
                 Written::Differs(_) => Ok(None),
             };
         }
         match self.put(collection, key, expected, &stored).await? {
-            Ok(revision) => answer(request, stored, Some(revision), false).map(Some),
+            Ok(revision) => answer(request, stored, Some(revision), false).await.map(Some),
             Err(_) => Ok(None),
         }
     }
