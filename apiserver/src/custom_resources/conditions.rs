@@ -120,20 +120,18 @@ fn name<'a>(judged: &mut Value, others: impl IntoIterator<Item = &'a Value>, now
             Err(message) => conflict = Some((reason, message)),
         }
     }
-    if list(&wanted, "/shortNames") != list(&before, "/shortNames") {
-        let own = list(&before, "/shortNames");
-        let taken: Vec<String> = list(&wanted, "/shortNames")
-            .iter()
-            .filter(|name| !own.contains(name))
-            .filter_map(Value::as_str)
-            .filter(|name| used.resources.contains(*name))
-            .map(in_use)
-            .collect();
-        match taken.as_slice() {
-            [] => take(&mut accepted, &wanted, "shortNames"),
-            [one] => conflict = Some(("ShortNamesConflict", one.clone())),
-            all => conflict = Some(("ShortNamesConflict", format!("[{}]", all.join(", ")))),
-        }
+    let own = list(&before, "/shortNames");
+    let taken: Vec<String> = list(&wanted, "/shortNames")
+        .iter()
+        .filter(|name| !own.contains(name))
+        .filter_map(Value::as_str)
+        .filter(|name| used.resources.contains(*name))
+        .map(in_use)
+        .collect();
+    match taken.as_slice() {
+        [] => take(&mut accepted, &wanted, "shortNames"),
+        [one] => conflict = Some(("ShortNamesConflict", one.clone())),
+        all => conflict = Some(("ShortNamesConflict", format!("[{}]", all.join(", ")))),
     }
     for (field, reason) in [("kind", "KindConflict"), ("listKind", "ListKindConflict")] {
         match used.check_kind(&wanted, &before, field) {
@@ -298,7 +296,10 @@ mod tests {
         let one = &judged.definition;
         assert_eq!(one["status"]["acceptedNames"], one["spec"]["names"]);
         assert_eq!(told(one, "NamesAccepted"), "True NoConflicts: no conflicts found");
-        assert_eq!(told(one, "Established"), "True InitialNamesAccepted: the initial names have been accepted");
+        assert_eq!(
+            told(one, "Established"),
+            "True InitialNamesAccepted: the initial names have been accepted"
+        );
         assert_eq!(judged.established_at, None);
         assert_eq!(judge(one, [one], noon().plus_seconds(60), 0).definition, *one, "it stays as it is");
     }
@@ -362,8 +363,12 @@ mod tests {
             "True Violations: spec.versions[0].schema.openAPIV3Schema.type: Required value: must not be empty at the root"
         );
         one["spec"]["group"] = json!("x.k8s.io");
-        one["metadata"]["annotations"] = json!({"api-approved.kubernetes.io": "https://github.com/a/b/pull/1"});
+        one["metadata"]["annotations"] =
+            json!({"api-approved.kubernetes.io": "https://github.com/a/b/pull/1"});
         let judged = judge(&one, [], noon(), 0).definition;
-        assert_eq!(told(&judged, APPROVED), "True ApprovedAnnotation: approved in https://github.com/a/b/pull/1");
+        assert_eq!(
+            told(&judged, APPROVED),
+            "True ApprovedAnnotation: approved in https://github.com/a/b/pull/1"
+        );
     }
 }

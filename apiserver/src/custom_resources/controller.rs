@@ -62,6 +62,7 @@ pub fn start<S: Storage>(
         drains: JoinSet::new(),
         draining: HashSet::new(),
         drained: HashSet::new(),
+        failed: HashMap::new(),
     };
     tasks.spawn(controller.run(collection));
 }
@@ -110,6 +111,8 @@ struct Controller<S: Storage> {
     draining: HashSet<String>,
     /// By UID.
     drained: HashSet<String>,
+    /// Why a collection could not be emptied, and when that is tried again; by UID.
+    failed: HashMap<String, (Instant, String)>,
 }
 
 impl<S: Storage> Controller<S> {
@@ -154,7 +157,9 @@ impl<S: Storage> Controller<S> {
                     Ok(()) => {
                         self.drained.insert(uid);
                     }
-                    Err(status) => tracing::warn!("objects of a definition cannot be deleted yet: {status}"),
+                    Err(status) => {
+                        self.failed.insert(uid, (Instant::now() + RETRY, status.message));
+                    }
                 }
             }
             Err(error) => {
@@ -170,6 +175,7 @@ impl<S: Storage> Controller<S> {
         let time = Time::of_unix(now().unix_micros() / 1_000_000);
         let uids: HashSet<&str> = all.values().map(|one| Metadata::of(one).uid()).collect();
         self.drained.retain(|uid| uids.contains(uid.as_str()));
+        self.failed.retain(|uid, _| uids.contains(uid.as_str()));
         self.settled.retain(|name, _| all.contains_key(name));
 
         let (wanted, mut waits) = self.judge_all(all, time).await;
@@ -250,8 +256,7 @@ impl<S: Storage> Controller<S> {
     /// Serves what is accepted, if that is not what is served already. That comes before anybody is told of it.
     fn serve(&mut self, wanted: &BTreeMap<String, Value>) {
         let mut changed = false;
-        let is_offered =
-            |one: &Value| definition::is_served(one) && !definition::is_builtin(one);
+        let is_offered = |one: &Value| definition::is_served(one) && !definition::is_builtin(one);
         self.offers.retain(|name, _| {
             let stays = wanted.get(name).is_some_and(is_offered);
             changed |= !stays;
@@ -291,25 +296,31 @@ impl<S: Storage> Controller<S> {
         } else {
             None
         };
-        let (status, (reason, message)) = match ended {
-            Some(why) => ("False", why),
-            None => ("True", ("InstanceDeletionInProgress", "CustomResource deletion is in progress")),
+        let failed = self.failed.get(&uid);
+        let (status, reason, message) = match (ended, failed) {
+            (Some((reason, message)), _) => ("False", reason, message.to_owned()),
+            (None, Some((_, why))) => {
+                ("True", "InstanceDeletionFailed", format!("could not issue all deletes: {why}"))
+            }
+            (None, None) => {
+                ("True", "InstanceDeletionInProgress", "CustomResource deletion is in progress".to_owned())
+            }
         };
-        let condition = Condition { kind: "Terminating", status, reason, message: message.to_owned() };
-        conditions::set(definition, &condition, time);
+        conditions::set(definition, &Condition { kind: "Terminating", status, reason, message }, time);
+        let rests = failed.is_some_and(|(until, _)| *until > Instant::now());
         if ended.is_some() {
             if let Some(mut metadata) = MetadataMut::of(definition) {
                 metadata.remove_finalizer(CLEANUP);
             }
             return;
         }
-        if let Some(version) = storage_version(definition)
+        if !rests
+            && let Some(version) = storage_version(definition)
             && self.draining.insert(uid.clone())
         {
             let plural = text(definition, "/status/acceptedNames/plural");
             let resource = GroupVersion::new(text(definition, "/spec/group"), version).resource(plural);
-            let drained =
-                drain(self.client.clone(), self.collections.clone(), resource, self.stop.clone());
+            let drained = drain(self.client.clone(), self.collections.clone(), resource, self.stop.clone());
             self.drains.spawn(async move { (uid, drained.await) });
         }
     }
@@ -330,9 +341,5 @@ fn must_drain(definition: &Value) -> bool {
 /// What decides how a definition is served.
 fn origin(definition: &Value) -> Value {
     let part = |pointer: &str| definition.pointer(pointer).cloned().unwrap_or_default();
-    serde_json::json!([
-        part("/spec"),
-        part("/status/acceptedNames"),
-        Metadata::of(definition).is_deleting(),
-    ])
+    serde_json::json!([part("/spec"), part("/status/acceptedNames"), Metadata::of(definition).is_deleting(),])
 }

@@ -28,8 +28,7 @@ const VERBS: [Verb; 8] = [
     Verb::Watch,
 ];
 /// What can be done while the definition goes.
-const LAST_VERBS: [Verb; 5] =
-    [Verb::Delete, Verb::DeleteCollection, Verb::Get, Verb::List, Verb::Watch];
+const LAST_VERBS: [Verb; 5] = [Verb::Delete, Verb::DeleteCollection, Verb::Get, Verb::List, Verb::Watch];
 
 /// Whether objects of the definition are served: its names were accepted, now or before.
 #[must_use]

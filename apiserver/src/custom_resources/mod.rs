@@ -10,7 +10,6 @@ mod selectable;
 pub mod validation;
 pub mod webhook_conversion;
 
-
 use barque_api::kind::{GroupResource, GroupVersionResource};
 use serde_json::Value;
 
@@ -47,3 +46,6 @@ fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
 fn is_true(object: &Value, field: &str) -> bool {
     object.get(field).and_then(Value::as_bool).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,9 +5,9 @@ use barque_api::metadata::{Metadata, MetadataMut};
 use barque_api::time::Time;
 use serde_json::{Value, json};
 
+use super::CLEANUP;
 use super::conditions::{self, Condition};
 use super::definition::storage_version;
-use super::CLEANUP;
 
 /// A new definition has no status but the version in which its objects will be stored.
 pub fn on_create(definition: &mut Value) {
@@ -49,7 +49,8 @@ pub fn on_delete(definition: &Value, now: Time) -> Value {
         kind: "Terminating",
         status: "True",
         reason: "InstanceDeletionPending",
-        message: "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon".to_owned(),
+        message: "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon"
+            .to_owned(),
     };
     conditions::set(&mut held, &pending, now);
     held
@@ -61,7 +62,8 @@ mod tests {
 
     #[test]
     fn versions_that_were_ever_stored_are_remembered() {
-        let mut one = json!({"spec": {"versions": [{"name": "v1", "storage": true}]}, "status": {"conditions": [1]}});
+        let mut one =
+            json!({"spec": {"versions": [{"name": "v1", "storage": true}]}, "status": {"conditions": [1]}});
         on_create(&mut one);
         assert_eq!(one["status"]["storedVersions"], json!(["v1"]));
         assert_eq!(one["status"]["conditions"], json!([]));

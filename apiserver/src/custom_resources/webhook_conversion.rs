@@ -68,7 +68,9 @@ impl<S: Storage> WebhookConverter<S> {
         let pairs = objects.iter().zip(converted).enumerate();
         let believed = pairs.map(|(index, (original, converted))| {
             believe(original, converted, to).map_err(|why| {
-                format!("conversion webhook for {of} returned invalid converted object at index {index}: {why}")
+                format!(
+                    "conversion webhook for {of} returned invalid converted object at index {index}: {why}"
+                )
             })
         });
         believed.collect()
@@ -185,7 +187,11 @@ mod tests {
         assert_eq!(converted(answer(good.clone()), "v1", "u"), Ok(vec![json!({"a": 1})]));
         let table = [
             (answer(good), "v", r#"expected response.uid="v", got "u""#),
-            (json!({"kind": "Pod"}), "u", "expected webhook response of apiextensions.k8s.io/v1, Kind=ConversionReview, got , Kind=Pod"),
+            (
+                json!({"kind": "Pod"}),
+                "u",
+                "expected webhook response of apiextensions.k8s.io/v1, Kind=ConversionReview, got , Kind=Pod",
+            ),
             (answer(Value::Null), "u", "no response provided"),
             (answer(json!({"uid": "u", "result": {"status": "Failed", "message": "no"}})), "u", "no"),
             (answer(json!({"uid": "u", "result": {}})), "u", "response.result.status was '', not 'Success'"),
@@ -203,7 +209,10 @@ mod tests {
         let good = json!({"apiVersion": "example.com/v2", "kind": "Foo", "spec": {"n": 1},
             "metadata": {"name": "a", "uid": "u", "labels": {"l": "3"}, "finalizers": []}});
         let believed = believe(&original, good.clone(), &to).unwrap();
-        assert_eq!(believed["metadata"], json!({"name": "a", "uid": "u", "finalizers": ["f"], "labels": {"l": "3"}}));
+        assert_eq!(
+            believed["metadata"],
+            json!({"name": "a", "uid": "u", "finalizers": ["f"], "labels": {"l": "3"}})
+        );
         assert_eq!(believed["spec"], json!({"n": 1}));
         let with = |pointer: &str, value: Value| {
             let mut one = good.clone();
@@ -211,12 +220,18 @@ mod tests {
             one
         };
         let table = [
-            (with("/apiVersion", json!("example.com/v3")), "invalid groupVersion (expected example.com/v2, received example.com/v3)"),
+            (
+                with("/apiVersion", json!("example.com/v3")),
+                "invalid groupVersion (expected example.com/v2, received example.com/v3)",
+            ),
             (with("/kind", json!("Bar")), "invalid kind (expected Foo, received Bar)"),
             (with("/metadata/name", json!("b")), "must have the same name: a != b"),
             (with("/metadata/uid", json!("v")), "must have the same UID: u != v"),
             (with("/metadata", json!(1)), "must have the same name: a != "),
-            (with("/metadata/labels", json!({"l": 1})), "metadata.labels[l] must be a string in converted object"),
+            (
+                with("/metadata/labels", json!({"l": 1})),
+                "metadata.labels[l] must be a string in converted object",
+            ),
         ];
         for (converted, expected) in table {
             assert_eq!(believe(&original, converted, &to).unwrap_err(), expected);

@@ -36,7 +36,8 @@ impl CustomColumns {
     /// All columns, the name first, as a table tells them.
     #[must_use]
     pub fn definitions(&self) -> Vec<Value> {
-        let name = json!({"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0});
+        let name =
+            json!({"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0});
         let others = self.0.iter().map(|column| {
             json!({
                 "name": column.name,
@@ -86,7 +87,9 @@ impl Column {
             "integer" => match (value.as_i64(), value.as_f64()) {
                 (Some(whole), _) => whole.into(),
                 // A fraction is cut off, as a column of whole numbers has no place for it.
-                (None, Some(number)) => format!("{:.0}", number.trunc()).parse::<i64>().map_or(Value::Null, Value::from),
+                (None, Some(number)) => {
+                    format!("{:.0}", number.trunc()).parse::<i64>().map_or(Value::Null, Value::from)
+                }
                 _ => Value::Null,
             },
             "number" if value.is_number() => value.clone(),
@@ -162,7 +165,8 @@ mod tests {
 
     #[test]
     fn columns_are_told_with_what_they_are_for() {
-        let column = json!({"name": "X", "type": "integer", "format": "int32", "priority": 1, "jsonPath": ".spec.n"});
+        let column =
+            json!({"name": "X", "type": "integer", "format": "int32", "priority": 1, "jsonPath": ".spec.n"});
         assert_eq!(
             CustomColumns::of(&[column]).definitions()[1],
             json!({"name": "X", "type": "integer", "format": "int32", "priority": 1,

@@ -102,13 +102,14 @@ impl<S: Storage> WebhookClient<S> {
         let roots = roots.map_or_else(|| self.common_roots(), Arc::new);
         let (host, port) = self.address(&target.address).await.map_err(unreachable)?;
         let stream = connect(&host, port, &target.server_name, roots).await.map_err(unreachable)?;
-        let request = Request::post(format!("{}?{}", target.path, url.rsplit('?').next().unwrap_or_default()))
-            .header(HOST, &target.authority)
-            .header(USER_AGENT, AGENT)
-            .header(CONTENT_TYPE, "application/json")
-            .header(ACCEPT, "application/json")
-            .body(Full::new(Bytes::from(body)))
-            .map_err(|error| CallError::Config(error.to_string()))?;
+        let request =
+            Request::post(format!("{}?{}", target.path, url.rsplit('?').next().unwrap_or_default()))
+                .header(HOST, &target.authority)
+                .header(USER_AGENT, AGENT)
+                .header(CONTENT_TYPE, "application/json")
+                .header(ACCEPT, "application/json")
+                .body(Full::new(Bytes::from(body)))
+                .map_err(|error| CallError::Config(error.to_string()))?;
         let (code, answer) = exchange(stream, request).await.map_err(|failure| match failure {
             Failure::Io(why) => unreachable(why),
             Failure::TooLarge => CallError::Unreadable(format!("it has more than {ANSWER_MOST} bytes")),

@@ -75,7 +75,8 @@ impl Target {
 
 /// Whom to believe, as a `caBundle` says; nothing for an empty one.
 pub(super) fn roots(bundle: &str) -> Result<Option<RootCertStore>, String> {
-    let pem = STANDARD.decode(bundle).map_err(|error| format!("unable to load root certificates: {error}"))?;
+    let pem =
+        STANDARD.decode(bundle).map_err(|error| format!("unable to load root certificates: {error}"))?;
     if pem.trim_ascii().is_empty() {
         return Ok(None);
     }
@@ -105,7 +106,11 @@ pub(super) fn address_of(service: &Value, port: u16) -> Result<String, String> {
     }
     let ports = service.pointer("/spec/ports").and_then(Value::as_array);
     let known = ports.into_iter().flatten().any(|one| one["port"].as_u64() == Some(u64::from(port)));
-    if known { Ok(address.to_owned()) } else { Err(format!("no service port {port} found for service {name:?}")) }
+    if known {
+        Ok(address.to_owned())
+    } else {
+        Err(format!("no service port {port} found for service {name:?}"))
+    }
 }
 
 #[cfg(test)]
@@ -129,7 +134,8 @@ mod tests {
 
     #[test]
     fn services_are_reached_by_their_cluster_ip_and_a_port_that_they_have() {
-        let service = json!({"metadata": {"name": "s"}, "spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 443}]}});
+        let service =
+            json!({"metadata": {"name": "s"}, "spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 443}]}});
         assert_eq!(address_of(&service, 443), Ok("10.0.0.1".to_owned()));
         assert_eq!(address_of(&service, 80).unwrap_err(), "no service port 80 found for service \"s\"");
         assert!(address_of(&json!({"spec": {"clusterIP": "None"}}), 443).is_err());

@@ -51,8 +51,7 @@ pub fn validate_url(url: &str, at: &FieldPath) -> Vec<FieldError> {
 pub fn validate_service(service: &Value, at: &FieldPath) -> Vec<FieldError> {
     let text = |field: &str| service.get(field).and_then(Value::as_str).unwrap_or_default();
     let mut errors = Vec::new();
-    for (field, why) in
-        [("name", "service name is required"), ("namespace", "service namespace is required")]
+    for (field, why) in [("name", "service name is required"), ("namespace", "service namespace is required")]
     {
         if text(field).is_empty() {
             errors.push(FieldError::required(&at.child(field), why));
@@ -110,7 +109,9 @@ mod tests {
             ("https://[::1]:443", &[]),
             (
                 "http://a",
-                &[r#"u: Invalid value: "http": 'https' is the only allowed URL scheme; desired format: https://host[/path]"#],
+                &[
+                    r#"u: Invalid value: "http": 'https' is the only allowed URL scheme; desired format: https://host[/path]"#,
+                ],
             ),
             (
                 "https:///b",

@@ -21,13 +21,10 @@ pub(in super::super) fn has_bad_bundle(definition: &Value) -> bool {
     !bundle.is_empty() && validate_bundle(bundle, &FieldPath::root()).is_some()
 }
 
-pub(super) fn judge(
-    definition: &Value,
-    old: Option<&Value>,
-    at: &FieldPath,
-    errors: &mut Vec<FieldError>,
-) {
-    let Some(conversion) = definition.pointer("/spec/conversion").filter(|one| !one.is_null()) else { return };
+pub(super) fn judge(definition: &Value, old: Option<&Value>, at: &FieldPath, errors: &mut Vec<FieldError>) {
+    let Some(conversion) = definition.pointer("/spec/conversion").filter(|one| !one.is_null()) else {
+        return;
+    };
     let strategy = text(conversion, "/strategy");
     match strategy {
         "None" | "Webhook" => {}

@@ -35,7 +35,8 @@ pub fn validate(definition: &Value, old: Option<&Value>, subresource: &str) -> V
     names::judge(accepted, &status.child("acceptedNames"), &mut errors);
     stored_versions(definition, &status.child("storedVersions"), &mut errors);
     errors.extend(approval::judge(definition, old));
-    let preserves = |one: &Value| one.pointer("/spec/preserveUnknownFields").is_some_and(|flag| *flag == true);
+    let preserves =
+        |one: &Value| one.pointer("/spec/preserveUnknownFields").is_some_and(|flag| *flag == true);
     if preserves(definition) && !old.is_some_and(preserves) {
         let why = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in \
                    spec.versions[*].schema instead";
@@ -73,7 +74,9 @@ fn spec(definition: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     match text(definition, "/spec/scope") {
         "Cluster" | "Namespaced" => {}
         "" => errors.push(FieldError::required(&at.child("scope"), "")),
-        other => errors.push(FieldError::not_supported(&at.child("scope"), other, &["Cluster", "Namespaced"])),
+        other => {
+            errors.push(FieldError::not_supported(&at.child("scope"), other, &["Cluster", "Namespaced"]))
+        }
     }
 
     let all = versions(definition);
@@ -212,57 +215,97 @@ mod tests {
     fn what_is_wrong_is_told_where_kubernetes_tells_it() {
         let version = |pointer: &str| format!("/spec/versions/0{pointer}");
         let table: Vec<(&str, Value, &[&str])> = vec![
-            ("/metadata/name", json!("foo.example.com"), &[
-                r#"metadata.name: Invalid value: "foo.example.com": must be spec.names.plural+"."+spec.group"#,
-            ]),
-            ("/spec/scope", json!("Here"), &[
-                r#"spec.scope: Unsupported value: "Here": supported values: "Cluster", "Namespaced""#,
-            ]),
+            (
+                "/metadata/name",
+                json!("foo.example.com"),
+                &[
+                    r#"metadata.name: Invalid value: "foo.example.com": must be spec.names.plural+"."+spec.group"#,
+                ],
+            ),
+            (
+                "/spec/scope",
+                json!("Here"),
+                &[r#"spec.scope: Unsupported value: "Here": supported values: "Cluster", "Namespaced""#],
+            ),
             ("/spec/scope", json!(""), &["spec.scope: Required value"]),
             ("/spec/names/singular", json!(""), &["spec.names.singular: Required value"]),
-            ("/spec/names/listKind", json!("Foo"), &[
-                r#"spec.names.listKind: Invalid value: "Foo": kind and listKind may not be the same"#,
-            ]),
-            ("/spec/preserveUnknownFields", json!(true), &[
-                "spec.preserveUnknownFields: Invalid value: true: cannot set to true, set \
-                 x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead",
-            ]),
-            ("/status/storedVersions", json!(["v1", "v0"]), &[
-                r#"status.storedVersions[1]: Invalid value: "v0": missing from spec.versions; v0 was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in v0 and removes v0 from status.storedVersions"#,
-            ]),
-            ("/spec/conversion", json!({"strategy": "Magic"}), &[
-                r#"spec.conversion.strategy: Unsupported value: "Magic": supported values: "None", "Webhook""#,
-            ]),
-            ("/spec/conversion", json!({"strategy": "Webhook"}), &[
-                "spec.conversion.webhookClientConfig: Required value: required when strategy is set to Webhook",
-                "spec.conversion.conversionReviewVersions: Required value",
-            ]),
+            (
+                "/spec/names/listKind",
+                json!("Foo"),
+                &[r#"spec.names.listKind: Invalid value: "Foo": kind and listKind may not be the same"#],
+            ),
+            (
+                "/spec/preserveUnknownFields",
+                json!(true),
+                &["spec.preserveUnknownFields: Invalid value: true: cannot set to true, set \
+                 x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"],
+            ),
+            (
+                "/status/storedVersions",
+                json!(["v1", "v0"]),
+                &[
+                    r#"status.storedVersions[1]: Invalid value: "v0": missing from spec.versions; v0 was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in v0 and removes v0 from status.storedVersions"#,
+                ],
+            ),
+            (
+                "/spec/conversion",
+                json!({"strategy": "Magic"}),
+                &[
+                    r#"spec.conversion.strategy: Unsupported value: "Magic": supported values: "None", "Webhook""#,
+                ],
+            ),
+            (
+                "/spec/conversion",
+                json!({"strategy": "Webhook"}),
+                &[
+                    "spec.conversion.webhookClientConfig: Required value: required when strategy is set to Webhook",
+                    "spec.conversion.conversionReviewVersions: Required value",
+                ],
+            ),
         ];
         for (pointer, value, expected) in table {
             assert_told(&changed(&[(pointer, value)]), None, expected);
         }
         let table: Vec<(&str, Value, &[&str])> = vec![
             ("/schema", Value::Null, &["spec.versions[0].schema.openAPIV3Schema: Required value"]),
-            ("/schema", json!({"openAPIV3Schema": {}}), &[
-                "spec.validation.openAPIV3Schema.type: Required value: must not be empty at the root",
-            ]),
-            ("/subresources", json!({"scale": {"specReplicasPath": "spec.n", "statusReplicasPath": ".spec.n"}}), &[
-                r#"spec.subresources.scale.specReplicasPath: Invalid value: "spec.n": must be a simple json path starting with ."#,
-                r#"spec.subresources.scale.statusReplicasPath: Invalid value: ".spec.n": should be a json path under .status"#,
-            ]),
-            ("/additionalPrinterColumns", json!([{"name": "", "type": "text", "jsonPath": ""}]), &[
-                "spec.additionalPrinterColumns[0].name: Required value",
-                r#"spec.additionalPrinterColumns[0].type: Invalid value: "text": must be one of boolean,date,integer,number,string"#,
-                "spec.additionalPrinterColumns[0].JSONPath: Required value",
-            ]),
-            ("/selectableFields", json!([{"jsonPath": ".spec.color"}, {"jsonPath": ".spec.color"}, {"jsonPath": ".spec.size"}, {"jsonPath": ".spec.none"}]), &[
-                r#"spec.selectableFields[1].jsonPath: Duplicate value: ".spec.color""#,
-                r#"spec.selectableFields[2].jsonPath: Invalid value: ".spec.size": must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed."#,
-                r#"spec.selectableFields[3].jsonPath: Invalid value: ".spec.none": is an invalid path: does not refer to a valid field"#,
-            ]),
-            ("/deprecationWarning", json!("old"), &[
-                r#"spec.versions[0].deprecationWarning: Invalid value: "old": can only be set for deprecated versions"#,
-            ]),
+            (
+                "/schema",
+                json!({"openAPIV3Schema": {}}),
+                &["spec.validation.openAPIV3Schema.type: Required value: must not be empty at the root"],
+            ),
+            (
+                "/subresources",
+                json!({"scale": {"specReplicasPath": "spec.n", "statusReplicasPath": ".spec.n"}}),
+                &[
+                    r#"spec.subresources.scale.specReplicasPath: Invalid value: "spec.n": must be a simple json path starting with ."#,
+                    r#"spec.subresources.scale.statusReplicasPath: Invalid value: ".spec.n": should be a json path under .status"#,
+                ],
+            ),
+            (
+                "/additionalPrinterColumns",
+                json!([{"name": "", "type": "text", "jsonPath": ""}]),
+                &[
+                    "spec.additionalPrinterColumns[0].name: Required value",
+                    r#"spec.additionalPrinterColumns[0].type: Invalid value: "text": must be one of boolean,date,integer,number,string"#,
+                    "spec.additionalPrinterColumns[0].JSONPath: Required value",
+                ],
+            ),
+            (
+                "/selectableFields",
+                json!([{"jsonPath": ".spec.color"}, {"jsonPath": ".spec.color"}, {"jsonPath": ".spec.size"}, {"jsonPath": ".spec.none"}]),
+                &[
+                    r#"spec.selectableFields[1].jsonPath: Duplicate value: ".spec.color""#,
+                    r#"spec.selectableFields[2].jsonPath: Invalid value: ".spec.size": must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed."#,
+                    r#"spec.selectableFields[3].jsonPath: Invalid value: ".spec.none": is an invalid path: does not refer to a valid field"#,
+                ],
+            ),
+            (
+                "/deprecationWarning",
+                json!("old"),
+                &[
+                    r#"spec.versions[0].deprecationWarning: Invalid value: "old": can only be set for deprecated versions"#,
+                ],
+            ),
         ];
         for (pointer, value, expected) in table {
             assert_told(&changed(&[(&version(pointer), value)]), None, expected);
@@ -284,10 +327,14 @@ mod tests {
         let scope = [("/spec/scope", json!("Cluster")), ("/spec/names/kind", json!("Fooo"))];
         assert_told(&changed(&scope), Some(&old), &[]);
         old["status"]["conditions"] = json!([{"type": "Established", "status": "True"}]);
-        assert_told(&changed(&scope), Some(&old), &[
-            r#"spec.scope: Invalid value: "Cluster": field is immutable"#,
-            r#"spec.names.kind: Invalid value: "Fooo": field is immutable"#,
-        ]);
+        assert_told(
+            &changed(&scope),
+            Some(&old),
+            &[
+                r#"spec.scope: Invalid value: "Cluster": field is immutable"#,
+                r#"spec.names.kind: Invalid value: "Fooo": field is immutable"#,
+            ],
+        );
     }
 
     #[test]
@@ -299,10 +346,15 @@ mod tests {
 
     #[test]
     fn groups_of_the_community_need_an_approval() {
-        let mut one = changed(&[("/spec/group", json!("x.k8s.io")), ("/metadata/name", json!("foos.x.k8s.io"))]);
-        assert_told(&one, None, &[
-            r#"metadata.annotations[api-approved.kubernetes.io]: Required value: protected groups must have approval annotation "api-approved.kubernetes.io", see https://github.com/kubernetes/enhancements/pull/1111"#,
-        ]);
+        let mut one =
+            changed(&[("/spec/group", json!("x.k8s.io")), ("/metadata/name", json!("foos.x.k8s.io"))]);
+        assert_told(
+            &one,
+            None,
+            &[
+                r#"metadata.annotations[api-approved.kubernetes.io]: Required value: protected groups must have approval annotation "api-approved.kubernetes.io", see https://github.com/kubernetes/enhancements/pull/1111"#,
+            ],
+        );
         one["metadata"]["annotations"] = json!({"api-approved.kubernetes.io": "unapproved, a test"});
         assert_told(&one, None, &[]);
     }

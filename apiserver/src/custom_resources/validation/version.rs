@@ -137,8 +137,7 @@ fn simple_path(path: &str, at: &FieldPath) -> Option<FieldError> {
 
 fn columns(version: &Value, at: &FieldPath, errors: &mut Vec<FieldError>) {
     const TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
-    const FORMATS: [&str; 8] =
-        ["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
+    const FORMATS: [&str; 8] = ["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
     for (index, column) in list(version, "/additionalPrinterColumns").iter().enumerate() {
         let at = at.index(index);
         if text(column, "/name").is_empty() {
