@@ -149,12 +149,13 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
     let client = OwnClient::new(pipeline.clone());
     let kept = keeper::start(&client, &collections, start, server, &tasks, &stop);
     let webhooks = WebhookClient::new(collections.clone());
-    custom_resources::controller::start(&client, &collections, &webhooks, &tasks, &stop);
+    let definitions = custom_resources::controller::start(&client, &collections, &webhooks, &tasks, &stop);
     let connections = Connections::default();
     let handler = ApiHandler::new(Parts {
         pipeline,
         authorization,
         kept,
+        definitions,
         address: format!("{}:{}", settings.hostname, address.port()),
         stop: connections.draining(),
     });

@@ -18,7 +18,7 @@ use barque_api::status::{Reason, Status};
 use barque_api::time::Time;
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -42,16 +42,30 @@ const ESTABLISH_SECONDS: i64 = 5;
 /// What failed is tried again after this.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Whether the definitions that there were at the start are served.
+#[derive(Clone, Debug)]
+pub struct Definitions(watch::Receiver<bool>);
+
+impl Definitions {
+    /// Whether they are.
+    #[must_use]
+    pub fn are_served(&self) -> bool {
+        *self.0.borrow()
+    }
+}
+
 /// Starts the task.
+#[must_use]
 pub fn start<S: Storage>(
     client: &OwnClient<S>,
     collections: &Collections<S>,
     webhooks: &WebhookClient<S>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
-) {
+) -> Definitions {
+    let (in_step, served) = watch::channel(false);
     let resource = definitions().group_resource();
-    let Some(collection) = collections.collection(&resource) else { return };
+    let Some(collection) = collections.collection(&resource) else { return Definitions(served) };
     let controller = Controller {
         client: client.clone(),
         collections: collections.clone(),
@@ -63,8 +77,10 @@ pub fn start<S: Storage>(
         draining: HashSet::new(),
         drained: HashSet::new(),
         failed: HashMap::new(),
+        in_step,
     };
     tasks.spawn(controller.run(collection));
+    Definitions(served)
 }
 
 /// All definitions, as events tell them.
@@ -113,6 +129,7 @@ struct Controller<S: Storage> {
     drained: HashSet<String>,
     /// Why a collection could not be emptied, and when that is tried again; by UID.
     failed: HashMap<String, (Instant, String)>,
+    in_step: watch::Sender<bool>,
 }
 
 impl<S: Storage> Controller<S> {
@@ -180,6 +197,7 @@ impl<S: Storage> Controller<S> {
 
         let (wanted, mut waits) = self.judge_all(all, time).await;
         self.serve(&wanted);
+        self.in_step.send_if_modified(|in_step| !std::mem::replace(in_step, true));
         let mut later = |wait: Duration| waits = Some(waits.map_or(wait, |other| other.min(wait)));
         for (name, mut definition) in wanted {
             let Some(stored) = all.get(&name) else { continue };

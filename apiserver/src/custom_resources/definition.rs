@@ -8,6 +8,7 @@ use barque_api::custom_schema::CustomSchema;
 use barque_api::field::{FieldError, FieldPath};
 use barque_api::kind::{GroupVersion, GroupVersionKind};
 use barque_api::names::NameRule;
+use barque_api::resources::priority::version_order;
 use barque_api::resources::{Builtin, Resource, Subresource, Verb};
 use serde_json::Value;
 
@@ -97,7 +98,8 @@ pub fn served(
     for version in all {
         let name = text(version, "/name");
         let is_served = is_true(version, "served");
-        if !is_served && !(goes && name == storage) {
+        let is_last = goes && name == storage;
+        if !is_served && !is_last {
             continue;
         }
         let kind = kind(name);
@@ -115,6 +117,7 @@ pub fn served(
             offered: self::selectable(version).collect(),
             columns: CustomColumns::of(list(version, "/additionalPrinterColumns")),
             converter: converter.clone(),
+            deprecated: deprecation(version, all, &kind),
         };
         served.push(Arc::new(Served {
             resource: Arc::new(resource(version, definition, &names, &kind, verbs)),
@@ -183,6 +186,25 @@ fn resource(
     }
 }
 
+/// What those who use a version are told that is on its way out.
+fn deprecation(version: &Value, all: &[Value], kind: &GroupVersionKind) -> Option<String> {
+    if !is_true(version, "deprecated") {
+        return None;
+    }
+    if let Some(warning) = version.get("deprecationWarning").and_then(Value::as_str) {
+        return Some(warning.to_owned());
+    }
+    let of = |version: &str| format!("{}/{version} {}", kind.group, kind.kind);
+    let own = version_order(&kind.version);
+    let better = all.iter().filter(|one| is_true(one, "served") && !is_true(one, "deprecated"));
+    let better = better.map(|one| text(one, "/name")).filter(|name| version_order(name) < own);
+    let told = format!("{} is deprecated", of(&kind.version));
+    Some(match better.min_by_key(|name| version_order(name)) {
+        Some(better) => format!("{told}; use {}", of(better)),
+        None => told,
+    })
+}
+
 /// Whether `status` of this version is a subresource.
 pub(super) fn has_status(version: &Value) -> bool {
     version.pointer("/subresources/status").is_some_and(|status| !status.is_null())
@@ -203,4 +225,74 @@ fn selectable(version: &Value) -> impl Iterator<Item = String> + '_ {
     list(version, "/selectableFields")
         .iter()
         .map(|field| text(field, "/jsonPath").trim_start_matches('.').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn definition(versions: Value) -> Value {
+        json!({
+            "metadata": {"name": "foos.example.com"},
+            "spec": {"group": "example.com", "scope": "Cluster", "names": {"plural": "foos"}, "versions": versions},
+            "status": {
+                "acceptedNames": {"plural": "foos", "singular": "foo", "kind": "Foo", "listKind": "FooList"},
+                "conditions": [{"type": "NamesAccepted", "status": "True"}],
+            },
+        })
+    }
+
+    fn version(name: &str, served: bool, storage: bool) -> Value {
+        json!({"name": name, "served": served, "storage": storage, "schema": {"openAPIV3Schema": {"type": "object"}}})
+    }
+
+    #[test]
+    fn versions_are_served_as_they_say_and_share_what_is_stored() {
+        let mut one = definition(json!([
+            version("v2", true, false),
+            version("v1", false, true),
+            version("v0", false, false)
+        ]));
+        assert!(is_served(&one) && !is_builtin(&one));
+        let all = served(&one, None).unwrap();
+        assert_eq!(all.len(), 1);
+        assert_eq!(all[0].resource.name.to_string(), "example.com/v2, Resource=foos");
+        assert_eq!(&*all[0].stored_kind.version, "v1");
+        assert!(!all[0].resource.namespaced && all[0].has_status().eq(&false));
+        // What is stored is there while it goes, so that it can.
+        one["metadata"]["deletionTimestamp"] = json!("2026-01-02T12:00:00Z");
+        let all = served(&one, None).unwrap();
+        assert_eq!(all.len(), 2);
+        assert!(!all[0].resource.can(Verb::Create) && all[0].resource.can(Verb::Delete));
+        assert!(all[1].resource.verbs.is_empty());
+    }
+
+    #[test]
+    fn names_of_builtin_collections_stay_theirs() {
+        let mut one = definition(json!([version("v1", true, true)]));
+        one["spec"]["group"] = json!("apps");
+        one["spec"]["names"]["plural"] = json!("deployments");
+        assert!(is_builtin(&one));
+    }
+
+    #[test]
+    fn users_of_versions_on_their_way_out_are_warned() {
+        let mut versions =
+            json!([version("v1alpha1", true, false), version("v1", true, true), version("v2", false, false)]);
+        versions[0]["deprecated"] = json!(true);
+        let warning = |versions: &Value| {
+            let all = served(&definition(versions.clone()), None).unwrap();
+            all[0].deprecation().map(str::to_owned)
+        };
+        let told = warning(&versions).unwrap();
+        assert_eq!(told, "example.com/v1alpha1 Foo is deprecated; use example.com/v1 Foo");
+        versions[1]["served"] = json!(false);
+        assert_eq!(warning(&versions).unwrap(), "example.com/v1alpha1 Foo is deprecated");
+        versions[0]["deprecationWarning"] = json!("leave it");
+        assert_eq!(warning(&versions).unwrap(), "leave it");
+        versions[0]["deprecated"] = json!(false);
+        assert_eq!(warning(&versions), None);
+    }
 }

@@ -25,6 +25,7 @@ use super::verbs::{self, Call};
 use super::{body, compression, reviews};
 use crate::authorization::follower::Authorization;
 use crate::authorization::{Action, User};
+use crate::custom_resources::controller::Definitions;
 use crate::keeper::Kept;
 use crate::registry::pipeline::Pipeline;
 use crate::registry::uid::new_uid;
@@ -41,6 +42,8 @@ pub struct Parts<S: Storage> {
     pub authorization: Authorization,
     /// Whether the objects of the start are there.
     pub kept: Kept,
+    /// Whether custom kinds are served.
+    pub definitions: Definitions,
     /// Where clients inside of the cluster find this server, as host and port.
     pub address: String,
     /// Watches end at this.
@@ -194,7 +197,9 @@ impl<S: Storage> ApiHandler<S> {
         });
         if endpoint != "livez" {
             let catalog = self.0.parts.pipeline.collections.catalog();
-            let waits = catalog.endpoints.iter().filter_map(|one| one.collection.as_ref());
+            // A custom kind that is new is no reason to send nobody here.
+            let builtin = catalog.endpoints.iter().filter(|one| !one.served.is_custom());
+            let waits = builtin.filter_map(|one| one.collection.as_ref());
             let waits: Vec<_> = waits
                 .filter(|one| one.cache.revision().is_none())
                 .map(|one| one.resource.to_string())
@@ -209,6 +214,9 @@ impl<S: Storage> ApiHandler<S> {
             let kept = self.0.parts.kept.is_done();
             let failure = (!kept).then(|| "objects of the start are not written yet".to_owned());
             checks.push(Check { name: "poststarthook/start-system-namespaces-controller", failure });
+            let served = self.0.parts.definitions.are_served();
+            let failure = (!served).then(|| "custom kinds are not served yet".to_owned());
+            checks.push(Check { name: "poststarthook/crd-informer-synced", failure });
             let stops = self.0.parts.stop.is_cancelled();
             let failure = stops.then(|| "process is shutting down".to_owned());
             checks.push(Check { name: "shutdown", failure });

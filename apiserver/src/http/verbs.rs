@@ -163,6 +163,7 @@ pub async fn carry_out<S: Storage>(
     warnings: &mut Vec<String>,
 ) -> Result<Response<Body>, Status> {
     check_path(call)?;
+    warnings.extend(call.served().deprecation().map(str::to_owned));
     if let Some(response) = subresources::carry_out(call, pipeline, warnings).await? {
         return Ok(response);
     }

@@ -60,6 +60,8 @@ pub struct CustomShape {
     pub columns: CustomColumns,
     /// What converts between versions; nothing where they differ in their `apiVersion` alone.
     pub converter: Option<Arc<dyn Converter>>,
+    /// What users of this version are told, if it is on its way out.
+    pub deprecated: Option<String>,
 }
 
 /// Where an object has what its scale tells, as dotted paths.
@@ -269,6 +271,15 @@ impl Served {
             objects[at] = object;
         }
         Ok(objects)
+    }
+
+    /// What users of this version are told, if it is on its way out.
+    #[must_use]
+    pub fn deprecation(&self) -> Option<&str> {
+        match &self.shape {
+            Shape::Custom(shape) => shape.deprecated.as_deref(),
+            Shape::Builtin(_) => None,
+        }
     }
 
     /// What converts objects by asking somebody else.

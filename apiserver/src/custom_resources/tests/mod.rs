@@ -58,7 +58,7 @@ impl Cluster {
             Pipeline { collections: collections.clone(), admission: Admission::new(collections.clone()) };
         let client = OwnClient::new(pipeline);
         let webhooks = WebhookClient::new(collections.clone());
-        controller::start(&client, &collections, &webhooks, &tasks, &stop);
+        let _definitions = controller::start(&client, &collections, &webhooks, &tasks, &stop);
         Self { collections, client, tasks, stop }
     }
 

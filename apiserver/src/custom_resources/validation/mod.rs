@@ -75,7 +75,7 @@ fn spec(definition: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
         "Cluster" | "Namespaced" => {}
         "" => errors.push(FieldError::required(&at.child("scope"), "")),
         other => {
-            errors.push(FieldError::not_supported(&at.child("scope"), other, &["Cluster", "Namespaced"]))
+            errors.push(FieldError::not_supported(&at.child("scope"), other, &["Cluster", "Namespaced"]));
         }
     }
 
