@@ -110,6 +110,8 @@ impl Picture {
 
 /// What is served of a definition, and what that follows from.
 struct Offer {
+    /// The definition that was looked at last.
+    of: Arc<Value>,
     from: Value,
     served: Vec<Arc<Served>>,
 }
@@ -199,9 +201,16 @@ impl<S: Storage> Controller<S> {
         self.serve(&wanted);
         self.in_step.send_if_modified(|in_step| !std::mem::replace(in_step, true));
         let mut later = |wait: Duration| waits = Some(waits.map_or(wait, |other| other.min(wait)));
-        for (name, mut definition) in wanted {
+        for (name, judged) in wanted {
             let Some(stored) = all.get(&name) else { continue };
-            self.terminate(&mut definition, time);
+            let is_going = is_going(&judged);
+            if !is_going && Arc::ptr_eq(&judged, stored) {
+                continue;
+            }
+            let mut definition = Arc::unwrap_or_clone(judged);
+            if is_going {
+                self.terminate(&mut definition, time);
+            }
             if definition == **stored {
                 continue;
             }
@@ -233,9 +242,8 @@ impl<S: Storage> Controller<S> {
         &mut self,
         all: &BTreeMap<String, Arc<Value>>,
         time: Time,
-    ) -> (BTreeMap<String, Value>, Option<Duration>) {
-        let mut wanted: BTreeMap<String, Value> =
-            all.iter().map(|(name, one)| (name.clone(), (**one).clone())).collect();
+    ) -> (BTreeMap<String, Arc<Value>>, Option<Duration>) {
+        let mut wanted = all.clone();
         let version = |one: &Value| Metadata::of(one).resource_version().to_owned();
         let mut open: Vec<&String> = all
             .iter()
@@ -250,7 +258,8 @@ impl<S: Storage> Controller<S> {
         open.sort_by_key(|name| (text(&all[*name], "/metadata/creationTimestamp"), *name));
         let delay = self.delay().await;
         for name in open {
-            let Judged { definition, established_at } = judge(&all[name], wanted.values(), time, delay);
+            let Judged { definition, established_at } =
+                judge(&all[name], wanted.values().map(|one| &**one), time, delay);
             if let Some(at) = established_at {
                 let seconds = u64::try_from(at.unix() - time.unix()).unwrap_or_default().max(1);
                 let wait = Duration::from_secs(seconds);
@@ -258,7 +267,9 @@ impl<S: Storage> Controller<S> {
             } else if definition == *all[name] && conditions::holds(&definition, "NamesAccepted") {
                 self.settled.insert(name.clone(), version(&definition));
             }
-            wanted.insert(name.clone(), definition);
+            if definition != *all[name] {
+                wanted.insert(name.clone(), Arc::new(definition));
+            }
         }
         (wanted, waits)
     }
@@ -272,17 +283,27 @@ impl<S: Storage> Controller<S> {
     }
 
     /// Serves what is accepted, if that is not what is served already. That comes before anybody is told of it.
-    fn serve(&mut self, wanted: &BTreeMap<String, Value>) {
+    fn serve(&mut self, wanted: &BTreeMap<String, Arc<Value>>) {
         let mut changed = false;
-        let is_offered = |one: &Value| definition::is_served(one) && !definition::is_builtin(one);
-        self.offers.retain(|name, _| {
+        let is_offered = |one: &Arc<Value>| definition::is_served(one) && !definition::is_builtin(one);
+        let mut replaced: Vec<Arc<Served>> = Vec::new();
+        self.offers.retain(|name, offer| {
             let stays = wanted.get(name).is_some_and(is_offered);
+            if !stays {
+                replaced.append(&mut offer.served);
+            }
             changed |= !stays;
             stays
         });
         for (name, definition) in wanted.iter().filter(|(_, one)| is_offered(one)) {
+            if self.offers.get(name).is_some_and(|offer| Arc::ptr_eq(&offer.of, definition)) {
+                continue;
+            }
             let from = origin(definition);
-            if self.offers.get(name).is_some_and(|offer| offer.from == from) {
+            if let Some(offer) = self.offers.get_mut(name)
+                && offer.from == from
+            {
+                offer.of = Arc::clone(definition);
                 continue;
             }
             let converter = WebhookConverter::of(definition, &self.webhooks);
@@ -291,19 +312,21 @@ impl<S: Storage> Controller<S> {
                 tracing::warn!(name, "a definition cannot be served: {errors:?}");
                 Vec::new()
             });
-            self.offers.insert(name.clone(), Offer { from, served });
+            let offer = Offer { of: Arc::clone(definition), from, served };
+            let before = self.offers.insert(name.clone(), offer);
+            replaced.extend(before.into_iter().flat_map(|offer| offer.served));
             changed = true;
         }
         if changed {
             self.collections.set_custom(self.offers.values().flat_map(|one| one.served.clone()).collect());
         }
+        for served in replaced {
+            served.end();
+        }
     }
 
     /// The next step of a definition that goes.
     fn terminate(&mut self, definition: &mut Value, time: Time) {
-        if !is_going(definition) {
-            return;
-        }
         let uid = Metadata::of(definition).uid().to_owned();
         let ended = if definition::is_builtin(definition) {
             Some(("OverlappingBuiltInResource", "instances overlap with built-in resources in storage"))

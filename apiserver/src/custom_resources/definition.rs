@@ -11,6 +11,7 @@ use barque_api::names::NameRule;
 use barque_api::resources::priority::version_order;
 use barque_api::resources::{Builtin, Resource, Subresource, Verb};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::{conditions, is_true, list, text, versions};
 use crate::registry::deletion::{Manner, Propagation};
@@ -118,6 +119,7 @@ pub fn served(
             columns: CustomColumns::of(list(version, "/additionalPrinterColumns")),
             converter: converter.clone(),
             deprecated: deprecation(version, all, &kind),
+            ended: CancellationToken::new(),
         };
         served.push(Arc::new(Served {
             resource: Arc::new(resource(version, definition, &names, &kind, verbs)),

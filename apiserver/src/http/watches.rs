@@ -45,6 +45,8 @@ impl Frames {
         let told = tokio::select! {
             biased;
             () = self.stop.cancelled() => return None,
+            // Its kind has another definition: the client goes on from where it is, with that.
+            () = self.teller.served.ended() => return None,
             told = self.watcher.next() => told?,
         };
         let framed = match self.asks(&told) {

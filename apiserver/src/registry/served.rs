@@ -16,6 +16,7 @@ use barque_api::schema::{self, BuiltinSchemas, Extent, Place, View};
 use barque_api::status::Status;
 use futures::future::BoxFuture;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::conversion;
 use super::deletion::Manner;
@@ -62,6 +63,8 @@ pub struct CustomShape {
     pub converter: Option<Arc<dyn Converter>>,
     /// What users of this version are told, if it is on its way out.
     pub deprecated: Option<String>,
+    /// Another definition took this one's place, or none: watches that tell objects by it end.
+    pub ended: CancellationToken,
 }
 
 /// Where an object has what its scale tells, as dotted paths.
@@ -271,6 +274,21 @@ impl Served {
             objects[at] = object;
         }
         Ok(objects)
+    }
+
+    /// Says that it is not served any more as it is.
+    pub fn end(&self) {
+        if let Shape::Custom(shape) = &self.shape {
+            shape.ended.cancel();
+        }
+    }
+
+    /// Waits until it is not served any more as it is; built-in kinds always are.
+    pub async fn ended(&self) {
+        match &self.shape {
+            Shape::Custom(shape) => shape.ended.cancelled().await,
+            Shape::Builtin(_) => std::future::pending().await,
+        }
     }
 
     /// What users of this version are told, if it is on its way out.

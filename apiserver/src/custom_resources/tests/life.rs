@@ -6,8 +6,21 @@ use serde_json::json;
 
 use super::*;
 use crate::custom_resources::CLEANUP;
+use crate::http::documents::{Asked, Documents};
+use crate::http::parameters::Parameters;
 use crate::registry::selection::{Wanted, selection};
 use crate::storage::{Page, Storage as _};
+
+impl Cluster {
+    /// What the server tells of itself.
+    async fn document(&self, path: &str) -> Value {
+        let (parameters, headers) = (Parameters::of(""), http::HeaderMap::new());
+        let asked = Asked { path, parameters: &parameters, headers: &headers, address: "127.0.0.1:6443" };
+        let answer = Documents::default().answer(asked, &self.collections.catalog()).unwrap().unwrap();
+        let body = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
+        serde_json::from_slice(&body).unwrap()
+    }
+}
 
 #[tokio::test]
 async fn a_definition_is_served_once_it_is_established() {
@@ -28,6 +41,13 @@ async fn a_definition_is_served_once_it_is_established() {
     assert_eq!((&*resource.kind, &*resource.singular, resource.namespaced), ("Foo", "foo", true));
     assert_eq!((&*resource.short_names[0], &*resource.categories[0]), ("fo", "all"));
     assert!(resource.can(Verb::Create) && resource.subresource("scale").is_some());
+
+    let resources = cluster.document("/apis/example.com/v1").await;
+    let told = &resources["resources"][0];
+    assert_eq!((&told["name"], &told["shortNames"]), (&json!("foos"), &json!(["fo"])));
+    let openapi = cluster.document("/openapi/v3/apis/example.com/v1").await;
+    let schema = &openapi["components"]["schemas"]["com.example.v1.Foo"];
+    assert_eq!(schema["properties"]["spec"]["properties"]["size"]["minimum"], 1);
 
     let listed = cluster.list(&foos("v1"), View::Object).await.unwrap();
     assert_eq!((&listed["kind"], &listed["items"]), (&json!("FooList"), &json!([])));

@@ -112,16 +112,19 @@ impl Cluster {
         self.collections.catalog().named(resource).cloned()
     }
 
-    /// A list as a client is answered.
-    async fn list(&self, resource: &GroupVersionResource, view: View) -> Result<Value, Status> {
-        let endpoint = self.endpoint(resource).unwrap();
-        let teller = Teller {
-            served: Arc::clone(&endpoint.served),
+    fn teller(&self, resource: &GroupVersionResource, view: View) -> Teller {
+        Teller {
+            served: self.endpoint(resource).unwrap().served,
             form: Form { encoding: Encoding::Json, view },
             include: IncludeObject::None,
             now: Time::parse("2030-01-01T00:00:00Z").unwrap(),
-        };
-        let collection = endpoint.collection.unwrap();
+        }
+    }
+
+    /// A list as a client is answered.
+    async fn list(&self, resource: &GroupVersionResource, view: View) -> Result<Value, Status> {
+        let teller = self.teller(resource, view);
+        let collection = self.endpoint(resource).unwrap().collection.unwrap();
         let list = collection.cache.list(&ListQuery::default(), &Selection::default()).await?;
         let response = teller.list(list).await?;
         let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::http::watches::Frames;
 
 /// Foos in two versions that differ in what they know; the first is stored.
 fn two_versions() -> Value {
@@ -43,6 +44,13 @@ async fn what_a_definition_learns_later_holds_for_objects_that_were_there() {
     cluster.define(definition()).await;
     cluster.client.create(&foos("v1"), "a", foo("one", json!({"size": 2}))).await.unwrap();
     let before = cluster.endpoint(&foos("v1")).unwrap();
+    let watch = WatchQuery { resource_version: "0".to_owned(), ..WatchQuery::default() };
+    let cache = &before.collection.as_ref().unwrap().cache;
+    let watcher = cache.watch(&watch, &Selection::default(), None).await.unwrap();
+    let teller = cluster.teller(&foos("v1"), View::Object);
+    let mut frames = Frames::new(watcher, teller, cluster.stop.clone());
+    let frame: Value = serde_json::from_slice(&frames.next().await.unwrap()).unwrap();
+    assert_eq!(frame["object"]["spec"], json!({"size": 2, "color": "red"}));
 
     let mut changed = cluster.client.get(&definitions(), "", "foos.example.com").await.unwrap().unwrap();
     let spec = &mut changed["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
@@ -57,6 +65,9 @@ async fn what_a_definition_learns_later_holds_for_objects_that_were_there() {
     assert_eq!(changed["metadata"]["generation"], 2);
     assert_eq!(changed["status"]["storedVersions"], json!(["v1", "v2"]));
 
+    // A watch that tells objects as they were defined before is over.
+    let ended = tokio::time::timeout(PATIENCE, async { while frames.next().await.is_some() {} });
+    ended.await.unwrap();
     // The server is as far as the definition once it serves another catalog.
     let served = tokio::time::timeout(PATIENCE, async {
         while cluster.endpoint(&foos("v2")).is_none() {
