@@ -8,14 +8,14 @@ CARGO ?= cargo
 PACKAGES := build-essential etcd-server etcd-client protobuf-compiler libprotobuf-dev \
 	iproute2 nftables util-linux
 
-.PHONY: up test bench chaos fmt verify packages lint binary programs
+.PHONY: kubectl up test bench chaos fmt verify packages lint binary programs
 
 # Three members on this machine and one put/get through them. They run until Ctrl-C in a terminal, or with HOLD=1.
 up: PACKAGES := build-essential
 up: packages binary
 	$(CARGO) run --locked --quiet --package jepsen-like-tests --bin three-members
 
-test: packages lint programs
+test: packages kubectl lint programs
 	$(CARGO) test --locked --workspace
 
 # The same client against etcd and against Barque, three members each, in turns.
@@ -30,6 +30,16 @@ CHAOS_SEEDS ?= 1000..1200
 chaos: packages programs
 	$(CARGO) run --locked --package jepsen-like-tests -- chaos --minutes $(CHAOS_MINUTES)
 	$(CARGO) run --locked --profile simulation --package jepsen-like-tests -- simulate --seeds $(CHAOS_SEEDS) --jobs 2
+
+# Debian's kubectl, unpacked beside what is built: a machine may have another one installed.
+kubectl: target/debian-kubectl/usr/bin/kubectl
+
+target/debian-kubectl/usr/bin/kubectl:
+	mkdir -p target/debian-kubectl
+	cd target/debian-kubectl && { apt-get download -qq kubernetes-client || \
+		{ $(if $(filter 0,$(shell id -u)),,sudo) apt-get update -qq && apt-get download -qq kubernetes-client; }; }
+	dpkg --extract target/debian-kubectl/kubernetes-client_*.deb target/debian-kubectl
+	rm target/debian-kubectl/*.deb
 
 fmt:
 	$(CARGO) fmt --all

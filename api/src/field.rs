@@ -89,6 +89,8 @@ pub enum Fault {
     Duplicate,
     /// It has the wrong form.
     Invalid,
+    /// The same, of a value that is not shown: it is too much to read.
+    InvalidWhole,
     /// It is none of the values that are known.
     NotSupported,
     /// It may not be given, or not be changed.
@@ -111,7 +113,7 @@ impl Fault {
             Self::NotFound => "FieldValueNotFound",
             Self::Required => "FieldValueRequired",
             Self::Duplicate => "FieldValueDuplicate",
-            Self::Invalid => "FieldValueInvalid",
+            Self::Invalid | Self::InvalidWhole => "FieldValueInvalid",
             Self::NotSupported => "FieldValueNotSupported",
             Self::Forbidden => "FieldValueForbidden",
             Self::TooLong => "FieldValueTooLong",
@@ -126,7 +128,7 @@ impl Fault {
             Self::NotFound => "Not found",
             Self::Required => "Required value",
             Self::Duplicate => "Duplicate value",
-            Self::Invalid | Self::TypeInvalid => "Invalid value",
+            Self::Invalid | Self::InvalidWhole | Self::TypeInvalid => "Invalid value",
             Self::NotSupported => "Unsupported value",
             Self::Forbidden => "Forbidden",
             Self::TooLong => "Too long",
@@ -136,7 +138,8 @@ impl Fault {
     }
 
     const fn shows_value(self) -> bool {
-        !matches!(self, Self::Required | Self::Forbidden | Self::TooLong | Self::Internal)
+        use Fault::{Forbidden, Internal, InvalidWhole, Required, TooLong};
+        !matches!(self, Required | Forbidden | TooLong | Internal | InvalidWhole)
     }
 }
 
@@ -162,6 +165,12 @@ impl FieldError {
     #[must_use]
     pub fn invalid(path: &FieldPath, value: impl Into<Value>, detail: impl Into<String>) -> Self {
         Self::new(path, Fault::Invalid, value.into(), detail)
+    }
+
+    /// A value of the wrong form that is not shown, such as a list of conditions that contradict each other.
+    #[must_use]
+    pub fn invalid_whole(path: &FieldPath, detail: impl Into<String>) -> Self {
+        Self::new(path, Fault::InvalidWhole, Value::Null, detail)
     }
 
     /// A value of the wrong type.
@@ -276,6 +285,7 @@ mod tests {
                 FieldError::invalid(&path, -1, "must be greater than or equal to 0"),
                 "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
             ),
+            (FieldError::invalid_whole(&path, "no"), "spec.replicas: Invalid value: no"),
             (FieldError::invalid(&path, "a\"b", "no"), r#"spec.replicas: Invalid value: "a\"b": no"#),
             (
                 FieldError::invalid(&path, json!({"a": 1}), "no"),

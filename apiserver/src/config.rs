@@ -43,6 +43,8 @@ pub struct Config {
     pub encryption_provider_config: Option<PathBuf>,
     /// `--event-ttl`
     pub event_ttl: String,
+    /// `--client-ca-file`
+    pub client_ca_file: Option<PathBuf>,
     /// `--service-cluster-ip-range`: one network, or one of each family with a comma between.
     pub service_cluster_ip_range: String,
     /// `--authorization-always-allow-paths`
@@ -178,7 +180,10 @@ impl Config {
             start: bootstrap::Settings {
                 service_ranges,
                 secure_port: self.secure_port,
-                authentication: bootstrap::AuthenticationConfig::default(),
+                authentication: bootstrap::AuthenticationConfig {
+                    client_ca: read_pem("client-ca-file", self.client_ca_file.as_deref())?,
+                    request_header: None,
+                },
             },
         })
     }
@@ -238,6 +243,16 @@ pub fn read_yaml(flag: &'static str, file: &Path) -> Result<serde_json::Value, C
     serde_saphyr::from_str(&text).map_err(|error| wrong(error.to_string()))
 }
 
+/// The text of a file of certificates; empty where none is given.
+fn read_pem(flag: &'static str, file: Option<&Path>) -> Result<String, ConfigError> {
+    let Some(file) = file else { return Ok(String::new()) };
+    std::fs::read_to_string(file).map_err(|error| ConfigError::File {
+        flag,
+        file: file.to_owned(),
+        why: error.to_string(),
+    })
+}
+
 fn encryption(file: &Path) -> Result<Encryption, ConfigError> {
     const FLAG: &str = "encryption-provider-config";
     Encryption::new(&read_yaml(FLAG, file)?).map_err(|error| ConfigError::File {
@@ -266,6 +281,7 @@ mod tests {
             etcd_prefix: "/registry".into(),
             encryption_provider_config: None,
             event_ttl: "1h0m0s".into(),
+            client_ca_file: None,
             service_cluster_ip_range: "10.96.0.0/16".into(),
             authorization_always_allow_paths: vec!["/livez".into()],
         }

@@ -17,5 +17,6 @@ pub mod registry;
 pub mod server;
 pub mod storage;
 pub mod table;
+pub mod validation;
 pub mod watch_cache;
 pub mod webhook_client;

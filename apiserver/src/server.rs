@@ -137,8 +137,9 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let collections = Collections::start(kept, &tasks, &stop);
     let admission = Admission::new(collections.clone());
-    let pipeline = Pipeline { collections: collections.clone(), admission };
     let authorization = Authorization::start(&collections, settings.always_allowed.clone(), &tasks, &stop);
+    let pipeline =
+        Pipeline { collections: collections.clone(), admission, authorization: authorization.clone() };
     let server = keeper::Server {
         name: lease_name(&settings.hostname, address.port()),
         holder: new_uid(),

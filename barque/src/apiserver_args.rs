@@ -33,6 +33,10 @@ pub(crate) struct ApiserverArgs {
     #[arg(long, env = "BARQUE_APISERVER_TLS_PRIVATE_KEY_FILE", value_name = "FILE")]
     tls_private_key_file: Option<PathBuf>,
 
+    /// Authorities of clients' certificates, PEM: their common name is the user, their organizations are the groups.
+    #[arg(long, env = "BARQUE_APISERVER_CLIENT_CA_FILE", value_name = "FILE")]
+    client_ca_file: Option<PathBuf>,
+
     /// URLs of the store's members, comma separated.
     #[arg(
         long,
@@ -124,6 +128,7 @@ impl ApiserverArgs {
             etcd_prefix: self.etcd_prefix,
             encryption_provider_config: self.encryption_provider_config,
             event_ttl: self.event_ttl,
+            client_ca_file: self.client_ca_file,
             service_cluster_ip_range: self.service_cluster_ip_range,
             authorization_always_allow_paths: self.authorization_always_allow_paths,
         }

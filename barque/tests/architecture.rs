@@ -165,7 +165,7 @@ const PURE: &[(&str, &str)] = &[
     ("apiserver/src/bootstrap/", "a decision; time is handed in"),
     ("apiserver/src/custom_resources/conditions.rs", "a decision; time is handed in"),
     ("apiserver/src/custom_resources/definition.rs", "a decision"),
-    ("apiserver/src/custom_resources/preparation.rs", "a decision; time is handed in"),
+    ("apiserver/src/custom_resources/deletion.rs", "a decision; time is handed in"),
     ("apiserver/src/custom_resources/selectable.rs", "a decision"),
     ("apiserver/src/custom_resources/validation/", "a decision"),
     ("apiserver/src/storage/keys.rs", "text only"),

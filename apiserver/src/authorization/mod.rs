@@ -4,6 +4,7 @@
 pub mod chain;
 pub mod escalation;
 pub mod follower;
+pub mod granting;
 pub mod node;
 pub mod rbac;
 pub mod review;

@@ -4,8 +4,8 @@
 pub mod conditions;
 pub mod controller;
 pub mod definition;
+pub mod deletion;
 mod drain;
-pub mod preparation;
 mod selectable;
 pub mod validation;
 pub mod webhook_conversion;

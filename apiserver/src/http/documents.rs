@@ -26,6 +26,8 @@ pub const MINOR: &str = "37";
 /// The same, as clients read it.
 pub const VERSION: &str = concat!("v1.37.0+barque", ".", env!("CARGO_PKG_VERSION"));
 
+/// The name of OpenAPI's protobuf is no media type, as it has an `@`: clients that ask for it read this one.
+const OPENAPI_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 const JSON: &str = "application/json";
 
@@ -180,8 +182,7 @@ impl Edition {
 
     fn openapi_v2(&self, headers: &HeaderMap) -> Result<Response<Body>, Status> {
         let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let protobuf = accept.split(',').any(|range| range.trim().starts_with(v2::PROTOBUF))
-            || accept.contains("application/com.github.proto-openapi.spec.v2@v1.0+protobuf");
+        let protobuf = [v2::PROTOBUF, OPENAPI_PROTOBUF].iter().any(|name| accept.contains(name));
         let json = accept.is_empty() || accept.contains("json") || accept.contains("*/*");
         if !protobuf && !json {
             return Err(Status::new(
@@ -194,7 +195,7 @@ impl Edition {
             (Document::of(&document), Document::of_bytes(v2::to_protobuf(&document).into()))
         });
         Ok(match protobuf {
-            true => cached(as_protobuf, v2::PROTOBUF, headers),
+            true => cached(as_protobuf, OPENAPI_PROTOBUF, headers),
             false => cached(as_json, JSON, headers),
         })
     }

@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod body;
+pub mod component_statuses;
 pub mod compression;
 pub mod documents;
 pub mod handler;

@@ -23,7 +23,7 @@ use super::parameters::Parameters;
 use super::request_info::ResourceRequest;
 use super::views::Teller;
 use super::watches::{self, Frames};
-use super::{body, subresources};
+use super::{body, component_statuses, subresources};
 use crate::authorization::User;
 use crate::registry::collections::{Collection, Endpoint, parse};
 use crate::registry::decode;
@@ -87,7 +87,7 @@ impl<S: Storage> Call<'_, S> {
         })
     }
 
-    fn teller(&self) -> Result<Teller, Status> {
+    pub(super) fn teller(&self) -> Result<Teller, Status> {
         let served = Arc::clone(self.served());
         let form = self.form(&served.kind)?;
         let include = self.parameters.include_object()?;
@@ -165,6 +165,10 @@ pub async fn carry_out<S: Storage>(
     check_path(call)?;
     warnings.extend(call.served().deprecation().map(str::to_owned));
     if let Some(response) = subresources::carry_out(call, pipeline, warnings).await? {
+        return Ok(response);
+    }
+    let storage = pipeline.collections.storage();
+    if let Some(response) = component_statuses::answer(call, storage, warnings).await? {
         return Ok(response);
     }
     match call.info.verb {

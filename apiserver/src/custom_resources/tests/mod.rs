@@ -16,6 +16,8 @@ use tokio_util::task::TaskTracker;
 
 use super::{conditions, controller, definitions};
 use crate::admission::Admission;
+use crate::authorization::chain::AllowedPaths;
+use crate::authorization::follower::Authorization;
 use crate::http::negotiation::{Encoding, Form, View};
 use crate::http::views::Teller;
 use crate::registry::collections::{Collections, Endpoint, Settings, parse};
@@ -54,8 +56,12 @@ impl Cluster {
             event_ttl: Duration::from_secs(3600),
         };
         let collections = Collections::start(settings, &tasks, &stop);
-        let pipeline =
-            Pipeline { collections: collections.clone(), admission: Admission::new(collections.clone()) };
+        let allowed = AllowedPaths::of(&["/livez"]).unwrap();
+        let pipeline = Pipeline {
+            collections: collections.clone(),
+            admission: Admission::new(collections.clone()),
+            authorization: Authorization::start(&collections, allowed, &tasks, &stop),
+        };
         let client = OwnClient::new(pipeline);
         let webhooks = WebhookClient::new(collections.clone());
         let _definitions = controller::start(&client, &collections, &webhooks, &tasks, &stop);

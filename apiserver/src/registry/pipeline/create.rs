@@ -5,10 +5,10 @@ use barque_api::names::generated_name;
 use barque_api::status::Status;
 use serde_json::Value;
 
-use super::{Answer, Asked, Pipeline, Request, answer, group_resource, own_fields, refuse, validate};
+use super::{Answer, Asked, Pipeline, Request, answer, group_resource, own_fields, prepare, refuse};
 use crate::admission::Operation;
+use crate::registry::decode;
 use crate::registry::uid::new_uid;
-use crate::registry::{decode, strategy};
 use crate::storage::{Expected, Storage};
 
 /// How many names are made up before a request fails.
@@ -40,7 +40,7 @@ impl<S: Storage> Pipeline<S> {
             if is_generated && let Some(mut metadata) = MetadataMut::of(&mut one) {
                 metadata.set_name(&generated_name(&base, rand::random()));
             }
-            match self.create_named(request, one, warnings).await? {
+            match self.create_named(request, one, false, warnings).await? {
                 Ok(answer) => return Ok(answer),
                 Err(_) if tries > 0 => {}
                 Err(name) => return Err(Status::already_exists(&group_resource(request), &name)),
@@ -48,29 +48,35 @@ impl<S: Storage> Pipeline<S> {
         }
     }
 
-    /// Stores it, or answers its name if there is one with it.
+    /// Stores it, or answers its name if there is one with it. One that is `owned` has its owners entered already.
     pub(super) async fn create_named(
         &self,
         request: &Request<'_>,
         mut object: Value,
+        owned: bool,
         warnings: &mut Vec<String>,
     ) -> Result<Result<Answer, String>, Status> {
         let collection = self.collection(request)?;
         let served = request.served;
         stamp(request, &mut object);
         served.default(&mut object);
-        strategy::prepare_for_create(request, &mut object);
-        let mut object = own_fields(request, &Value::Null, object);
+        prepare::for_create(request, &mut object);
+        let mut object = if owned { object } else { own_fields(request, &Value::Null, object) };
 
         let name = Metadata::of(&object).name().to_owned();
         let asked = Asked { operation: Operation::Create, kind: &served.kind, name: &name, old: None };
+        let unchanged = object.clone();
         self.mutate(request, asked, &mut object, warnings).await?;
-        served.default(&mut object);
-        strategy::prepare_for_create(request, &mut object);
+        if object != unchanged {
+            served.default(&mut object);
+            prepare::for_create(request, &mut object);
+        }
         let judged = served.is_custom().then(|| object.clone());
         let mut stored = served.to_stored(object).await?;
 
-        refuse(request, &stored, &validate(request, judged.as_ref().unwrap_or(&stored), None))?;
+        let one = judged.as_ref().unwrap_or(&stored);
+        refuse(request, one, &prepare::validate(request, one, None))?;
+        warnings.extend(prepare::warnings(request, one, None));
         let admitted = match judged {
             Some(judged) => judged,
             None => served.of_stored(stored.clone()).await?,

@@ -43,7 +43,7 @@ impl<S: Storage> Pipeline<S> {
             };
             self.admit(request, asked, &Value::Null, warnings).await?;
             let held = custom_resources::are_definitions(&resource)
-                .then(|| custom_resources::preparation::on_delete(&current.stored, request.now));
+                .then(|| custom_resources::deletion::on_delete(&current.stored, request.now));
             let held = held.as_ref().unwrap_or(&current.stored);
             let plan = deletion::plan(held, &resource, request.served.manner, options, request.now)?;
             let expected = Expected::At(current.entry.revision);

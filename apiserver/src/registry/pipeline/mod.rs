@@ -7,15 +7,16 @@ mod create;
 mod delete;
 mod eviction;
 mod patch;
+mod prepare;
 pub mod scale;
 mod update;
 
 use std::sync::Arc;
 
-use barque_api::field::{FieldError, FieldPath};
+use barque_api::field::FieldError;
 use barque_api::kind::{GroupResource, GroupVersionKind};
 use barque_api::managed_fields::FieldManager;
-use barque_api::metadata::{self, Metadata, MetadataMut};
+use barque_api::metadata::{Metadata, MetadataMut};
 use barque_api::resource_version::ResourceVersion;
 use barque_api::status::Status;
 use barque_api::time::Time;
@@ -24,10 +25,10 @@ use serde_json::Value;
 
 use super::collections::{Collection, Collections};
 use super::decode::FieldValidation;
-use super::served::{Served, Shape, reset_fields};
+use super::served::{Served, reset_fields};
 use crate::admission::{Admission, Attributes, Operation};
-use crate::authorization::User;
-use crate::custom_resources;
+use crate::authorization::follower::Authorization;
+use crate::authorization::{User, granting};
 use crate::storage::{Action, Entry, Expected, Revision, Storage, Write, Written};
 
 pub use delete::DeleteAnswer;
@@ -78,6 +79,8 @@ pub struct Pipeline<S: Storage> {
     pub collections: Collections<S>,
     /// Who has a say.
     pub admission: Admission<S>,
+    /// Who may what: nobody gives rights that they do not have.
+    pub authorization: Authorization,
 }
 
 impl<S: Storage> Pipeline<S> {
@@ -121,6 +124,11 @@ impl<S: Storage> Pipeline<S> {
         object: &Value,
         warnings: &mut Vec<String>,
     ) -> Result<(), Status> {
+        if !object.is_null() && request.subresource.is_empty() {
+            let resource = group_resource(request);
+            self.authorization
+                .ask(|chain| granting::check(chain, request.user, &resource, object, asked.old))?;
+        }
         self.admission.validate(&attributes(request, asked), object, warnings).await
     }
 
@@ -218,32 +226,6 @@ fn stored_bytes(object: &Value) -> Result<Bytes, Status> {
 /// What a collection is called in errors.
 fn group_resource(request: &Request<'_>) -> GroupResource {
     request.served.group_resource()
-}
-
-/// Everything that is wrong with an object that is about to be stored: `old` is what it replaces. Built-in kinds are judged in
-/// their stored version, custom ones in that of the request.
-fn validate(request: &Request<'_>, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let (served, at) = (request.served, FieldPath::of("metadata"));
-    let metadata = Metadata::of(object);
-    let mut errors = match old {
-        None => metadata::validate_create(metadata, served.resource.namespaced, served.names, &at),
-        Some(old) => metadata::validate_update(metadata, Metadata::of(old), &at),
-    };
-    if let Shape::Custom(shape) = &served.shape
-        && let Some(schema) = &shape.schema
-    {
-        errors.extend(match old {
-            None => schema.validate(object),
-            Some(old) => schema.validate_update(object, old),
-        });
-    }
-    if let (true, Some(scale)) = (served.is_custom(), &served.scale) {
-        scale::judge_numbers(scale, object, &mut errors);
-    }
-    if custom_resources::are_definitions(&served.group_resource()) {
-        errors.extend(custom_resources::validation::validate(object, old, request.subresource));
-    }
-    errors
 }
 
 /// What went wrong while an object was validated, as a Status.

@@ -7,11 +7,11 @@ use barque_api::status::Status;
 use serde_json::Value;
 
 use super::{
-    Answer, Asked, Current, Pipeline, Request, TRIES, answer, create, group_resource, own_fields, refuse,
-    validate,
+    Answer, Asked, Current, Pipeline, Request, TRIES, answer, create, group_resource, own_fields, prepare,
+    refuse,
 };
 use crate::admission::Operation;
-use crate::registry::{decode, deletion, strategy};
+use crate::registry::{decode, deletion};
 use crate::storage::{Action, Expected, Storage, Write, Written};
 
 /// What a change makes of an object.
@@ -50,7 +50,7 @@ impl<S: Storage> Pipeline<S> {
         let guarded = !Metadata::of(&object).resource_version().is_empty();
         let replace = |current: Option<&Value>| match current {
             Some(_) => Ok(Changed { object: object.clone(), owned: false }),
-            None if strategy::creates_on_update(request.served) && request.subresource.is_empty() => {
+            None if prepare::creates_on_update(request) && request.subresource.is_empty() => {
                 Ok(Changed { object: object.clone(), owned: false })
             }
             None => Err(Status::not_found(&group_resource(request), request.name)),
@@ -74,7 +74,7 @@ impl<S: Storage> Pipeline<S> {
         for _ in 0..TRIES {
             let Some(current) = self.current(request, &collection).await? else {
                 let changed = change(None)?;
-                match self.create_named(request, changed.object, warnings).await? {
+                match self.create_named(request, changed.object, changed.owned, warnings).await? {
                     Ok(answer) => return Ok(answer),
                     Err(_) => continue,
                 }
@@ -107,22 +107,26 @@ impl<S: Storage> Pipeline<S> {
         let old = &current.object;
         keep_what_is_the_servers(&mut object, old);
         served.default(&mut object);
-        strategy::prepare_for_update(request, &mut object, old);
+        prepare::for_update(request, &mut object, old);
         let mut object = if owned { object } else { own_fields(request, old, object) };
 
         let asked =
             Asked { operation: Operation::Update, kind: &served.kind, name: request.name, old: Some(old) };
+        let unchanged = object.clone();
         self.mutate(request, asked, &mut object, warnings).await?;
-        served.default(&mut object);
-        strategy::prepare_for_update(request, &mut object, old);
+        if object != unchanged {
+            served.default(&mut object);
+            prepare::for_update(request, &mut object, old);
+        }
         let judged = served.is_custom().then(|| object.clone());
         let mut stored = served.to_stored(object).await?;
 
-        let errors = match &judged {
-            Some(judged) => validate(request, judged, Some(old)),
-            None => validate(request, &stored, Some(&current.stored)),
+        let (one, before) = match &judged {
+            Some(judged) => (judged, old),
+            None => (&stored, &current.stored),
         };
-        refuse(request, &stored, &errors)?;
+        refuse(request, one, &prepare::validate(request, one, Some(before)))?;
+        warnings.extend(prepare::warnings(request, one, Some(before)));
         let admitted = match judged {
             Some(judged) => judged,
             None => served.of_stored(stored.clone()).await?,
@@ -171,7 +175,7 @@ fn check_version(request: &Request<'_>, object: &mut Value, current: &Current) -
     }
     let version = new.resource_version().to_owned();
     if version.is_empty() || version == "0" {
-        if strategy::needs_version(request.served) {
+        if prepare::needs_version(request) {
             return Ok(());
         }
         if let Some(mut metadata) = MetadataMut::of(object) {

@@ -1,0 +1,73 @@
+//! The certificates of a test cluster: one authority, a server's certificate, an administrator's.
+
+use std::path::{Path, PathBuf};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
+};
+
+/// Certificates and keys in files.
+pub(crate) struct Certificates {
+    /// The authority's certificate.
+    pub(crate) ca: PathBuf,
+    server: (PathBuf, PathBuf),
+    /// Of somebody in `system:masters`.
+    pub(crate) admin: (PathBuf, PathBuf),
+    directory: PathBuf,
+    authority: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Certificates {
+    /// Makes them in a directory.
+    pub(crate) fn write(directory: &Path) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "test authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let ca = directory.join("ca.crt");
+        std::fs::write(&ca, authority.pem()).unwrap();
+        let mut made = Self {
+            ca,
+            server: Default::default(),
+            admin: Default::default(),
+            directory: directory.to_owned(),
+            authority,
+        };
+        let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        made.server = made.sign("server", params);
+        made.admin = made.client("admin", &["system:masters"]);
+        made
+    }
+
+    /// The certificate of a client with this name and these groups.
+    pub(crate) fn client(&self, name: &str, groups: &[&str]) -> (PathBuf, PathBuf) {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        for group in groups {
+            params.distinguished_name.push(DnType::OrganizationName, *group);
+        }
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(name, params)
+    }
+
+    fn sign(&self, name: &str, params: CertificateParams) -> (PathBuf, PathBuf) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.authority).unwrap();
+        let files = (self.directory.join(format!("{name}.crt")), self.directory.join(format!("{name}.key")));
+        std::fs::write(&files.0, certificate.pem()).unwrap();
+        std::fs::write(&files.1, key.serialize_pem()).unwrap();
+        files
+    }
+
+    /// What a server is told.
+    pub(crate) fn server_flags(&self) -> Vec<String> {
+        vec![
+            format!("--tls-cert-file={}", self.server.0.display()),
+            format!("--tls-private-key-file={}", self.server.1.display()),
+            format!("--client-ca-file={}", self.ca.display()),
+        ]
+    }
+}
