@@ -14,12 +14,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::authentication::{self, Authenticator};
 use crate::authorization::chain::AllowedPaths;
 use crate::authorization::follower::Authorization;
 use crate::config::ValidConfig;
 use crate::http::documents;
 use crate::http::handler::{ApiHandler, Parts};
 use crate::http::serve::{AnyCertificate, Connections};
+use crate::registry::allocation::ServiceAllocator;
+use crate::registry::allocation::repair::Repair;
+use crate::registry::allocation::settings::ServiceNetwork;
 use crate::registry::collections::{Collections, Settings};
 use crate::registry::own_client::OwnClient;
 use crate::registry::pipeline::Pipeline;
@@ -34,7 +38,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 const CONNECTIONS: usize = 100_000;
 
 /// How a server serves.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ServerSettings {
     /// Where it listens.
     pub bind: SocketAddr,
@@ -46,6 +50,10 @@ pub struct ServerSettings {
     pub hostname: String,
     /// Paths that everybody may use.
     pub always_allowed: AllowedPaths,
+    /// How users are known.
+    pub authentication: authentication::Settings,
+    /// From which networks and ports services are served.
+    pub services: ServiceNetwork,
     /// What every cluster has from its start; the port is that of `bind`, or the one that the system chose.
     pub start: bootstrap::Settings,
 }
@@ -107,6 +115,8 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
         advertise: config.advertise,
         hostname: config.hostname,
         always_allowed: config.always_allowed,
+        authentication: config.authentication,
+        services: config.services,
         start: config.start,
     };
     let kept = Settings {
@@ -128,7 +138,10 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
 /// When its port cannot be had, or its certificate cannot be used.
 pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> Result<Running, ServerError> {
     let provider = rustls::crypto::ring::default_provider();
-    let verifier = Arc::new(AnyCertificate::new(&provider, Vec::new()));
+    let known = &settings.authentication;
+    let authorities = known.client_ca.iter().chain(known.front_proxy.iter().map(|proxy| &proxy.authorities));
+    let names = authorities.flat_map(|one| one.names()).collect();
+    let verifier = Arc::new(AnyCertificate::new(&provider, names));
     let tls = ServerTls::with_verifier(&settings.tls, verifier)?;
     let failed = |source| ServerError::Listen { address: settings.bind, source };
     let listener = TcpListener::bind(settings.bind).await.map_err(failed)?;
@@ -137,9 +150,15 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let collections = Collections::start(kept, &tasks, &stop);
     let admission = Admission::new(collections.clone());
+    let services = ServiceAllocator::new(collections.clone(), &settings.services);
+    tasks.spawn(Repair::new(services.clone()).run(stop.clone()));
     let authorization = Authorization::start(&collections, settings.always_allowed.clone(), &tasks, &stop);
-    let pipeline =
-        Pipeline { collections: collections.clone(), admission, authorization: authorization.clone() };
+    let pipeline = Pipeline {
+        collections: collections.clone(),
+        admission,
+        authorization: authorization.clone(),
+        services,
+    };
     let server = keeper::Server {
         name: lease_name(&settings.hostname, address.port()),
         holder: new_uid(),
@@ -151,9 +170,11 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
     let kept = keeper::start(&client, &collections, start, server, &tasks, &stop);
     let webhooks = WebhookClient::new(collections.clone());
     let definitions = custom_resources::controller::start(&client, &collections, &webhooks, &tasks, &stop);
+    let authenticator = Authenticator::new(settings.authentication.clone(), collections);
     let connections = Connections::default();
     let handler = ApiHandler::new(Parts {
         pipeline,
+        authenticator,
         authorization,
         kept,
         definitions,

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use barque_apiserver::config::{Config, ConfigError, ValidConfig};
 use clap::Args;
 
+use crate::authentication_args::AuthenticationArgs;
 use crate::log::{self, LogFormat, LogLevel};
 
 /// Serves the Kubernetes API over a store, with kube-apiserver's flags.
@@ -33,9 +34,17 @@ pub(crate) struct ApiserverArgs {
     #[arg(long, env = "BARQUE_APISERVER_TLS_PRIVATE_KEY_FILE", value_name = "FILE")]
     tls_private_key_file: Option<PathBuf>,
 
-    /// Authorities of clients' certificates, PEM: their common name is the user, their organizations are the groups.
-    #[arg(long, env = "BARQUE_APISERVER_CLIENT_CA_FILE", value_name = "FILE")]
-    client_ca_file: Option<PathBuf>,
+    /// Directory for the certificate that signs itself.
+    #[arg(
+        long,
+        env = "BARQUE_APISERVER_CERT_DIR",
+        default_value = "/var/run/kubernetes",
+        value_name = "DIR"
+    )]
+    cert_dir: PathBuf,
+
+    #[command(flatten)]
+    authentication: AuthenticationArgs,
 
     /// URLs of the store's members, comma separated.
     #[arg(
@@ -73,6 +82,14 @@ pub(crate) struct ApiserverArgs {
         value_name = "NETWORKS"
     )]
     service_cluster_ip_range: String,
+    /// The ports of nodes on which services can be reached.
+    #[arg(
+        long,
+        env = "BARQUE_APISERVER_SERVICE_NODE_PORT_RANGE",
+        default_value = "30000-32767",
+        value_name = "PORTS"
+    )]
+    service_node_port_range: String,
     /// Paths that everybody may use, comma separated; a star at the end stands for anything.
     #[arg(
         long,
@@ -128,8 +145,10 @@ impl ApiserverArgs {
             etcd_prefix: self.etcd_prefix,
             encryption_provider_config: self.encryption_provider_config,
             event_ttl: self.event_ttl,
-            client_ca_file: self.client_ca_file,
+            cert_dir: self.cert_dir,
+            authentication: self.authentication.into_flags(),
             service_cluster_ip_range: self.service_cluster_ip_range,
+            service_node_port_range: self.service_node_port_range,
             authorization_always_allow_paths: self.authorization_always_allow_paths,
         }
         .validate()

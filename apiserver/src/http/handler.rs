@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use barque_api::field_selector::FieldSelector;
 use barque_api::kind::GroupResource;
 use barque_api::status::{Reason, Status};
 use barque_api::time::{GoDuration, Time};
@@ -12,6 +13,7 @@ use futures::FutureExt as _;
 use http::header::{ACCEPT, HeaderName};
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{self, Body};
@@ -23,6 +25,7 @@ use super::request_info::{RequestInfo, ResourceRequest, request_info};
 use super::serve::{Handler, Peer};
 use super::verbs::{self, Call};
 use super::{body, compression, reviews};
+use crate::authentication::{Authenticator, Credentials, impersonation};
 use crate::authorization::follower::Authorization;
 use crate::authorization::{Action, User};
 use crate::custom_resources::controller::Definitions;
@@ -38,6 +41,8 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
 pub struct Parts<S: Storage> {
     /// Writes objects, and knows them all.
     pub pipeline: Pipeline<S>,
+    /// Who asks.
+    pub authenticator: Authenticator<S>,
     /// Who may what.
     pub authorization: Authorization,
     /// Whether the objects of the start are there.
@@ -135,9 +140,23 @@ impl<S: Storage> ApiHandler<S> {
         }
     }
 
+    /// Who asks, or whom they act as.
     async fn user(&self, asked: &Asked<'_>) -> Result<User, Status> {
-        let _ = asked.peer;
-        Ok(User { name: "admin".into(), groups: vec!["system:masters".into()], ..User::default() })
+        let credentials = Credentials {
+            certificates: &asked.peer.certificates,
+            headers: &asked.head.headers,
+            path: asked.head.uri.path(),
+        };
+        let user = self.0.parts.authenticator.authenticate(&credentials, now()).await?;
+        let Some(acting) = impersonation::requested(&asked.head.headers)? else { return Ok(user) };
+        for action in &acting.actions {
+            let fields = FieldSelector::default();
+            let decided = self.0.parts.authorization.ask(|chain| chain.authorize(&user, action, &fields));
+            if let (Err(why), Action::Resource { group, resource, name, .. }) = (decided, action) {
+                return Err(Status::forbidden(&GroupResource::new(group, resource), name, why));
+            }
+        }
+        Ok(acting.user)
     }
 
     /// Whether the user may do what is asked.
@@ -173,6 +192,9 @@ impl<S: Storage> ApiHandler<S> {
         if let Some(response) = self.0.documents.answer(document, &catalog)? {
             return Ok(response);
         }
+        if let Some(document) = self.token_document(path) {
+            return Ok(answer::json(&document));
+        }
         let first = path.trim_matches('/').split('/').next().unwrap_or_default();
         if ["livez", "readyz", "healthz"].contains(&first)
             && let Some(response) = health::answer(path, asked.parameters, &self.checks(first).await)
@@ -180,6 +202,18 @@ impl<S: Storage> ApiHandler<S> {
             return Ok(response);
         }
         Ok(answer::text(StatusCode::NOT_FOUND, "404 page not found\n"))
+    }
+
+    /// How others find out whether a token is this cluster's.
+    fn token_document(&self, path: &str) -> Option<Value> {
+        let accounts = self.0.parts.authenticator.settings().service_accounts.as_ref()?;
+        match path {
+            "/openid/v1/jwks" => Some(accounts.key_set()),
+            "/.well-known/openid-configuration" => {
+                accounts.discovery(&format!("https://{}/openid/v1/jwks", self.0.parts.address))
+            }
+            _ => None,
+        }
     }
 
     /// What is looked at to tell whether this server serves.
@@ -244,9 +278,10 @@ impl<S: Storage> ApiHandler<S> {
             stop: &self.0.parts.stop,
         };
         let mut warnings = Vec::new();
-        let answered = match reviews::answer(&call, &self.0.parts.authorization) {
+        let parts = &self.0.parts;
+        let answered = match reviews::answer(&call, &parts.authorization, &parts.authenticator).await {
             Ok(Some(response)) => Ok(response),
-            Ok(None) => verbs::carry_out(&call, &self.0.parts.pipeline, &mut warnings).await,
+            Ok(None) => verbs::carry_out(&call, &parts.pipeline, &mut warnings).await,
             Err(status) => Err(status),
         };
         let mut response = match answered {

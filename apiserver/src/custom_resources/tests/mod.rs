@@ -20,6 +20,8 @@ use crate::authorization::chain::AllowedPaths;
 use crate::authorization::follower::Authorization;
 use crate::http::negotiation::{Encoding, Form, View};
 use crate::http::views::Teller;
+use crate::registry::allocation::ServiceAllocator;
+use crate::registry::allocation::settings::ServiceNetwork;
 use crate::registry::collections::{Collections, Endpoint, Settings, parse};
 use crate::registry::own_client::OwnClient;
 use crate::registry::pipeline::Pipeline;
@@ -57,7 +59,9 @@ impl Cluster {
         };
         let collections = Collections::start(settings, &tasks, &stop);
         let allowed = AllowedPaths::of(&["/livez"]).unwrap();
+        let network = ServiceNetwork::parse("10.0.0.0/24", "30000-30010").unwrap();
         let pipeline = Pipeline {
+            services: ServiceAllocator::new(collections.clone(), &network),
             collections: collections.clone(),
             admission: Admission::new(collections.clone()),
             authorization: Authorization::start(&collections, allowed, &tasks, &stop),

@@ -61,6 +61,7 @@ impl<S: Storage> Pipeline<S> {
                     let write = Write { key, expected, action: Action::Delete };
                     let written = collection.storage.write(&write).await;
                     if let Written::Done(_) = written.map_err(|error| error.to_status())? {
+                        self.services.release(request, &current.stored).await;
                         return Ok(DeleteAnswer::Gone(current.object));
                     }
                 }

@@ -23,6 +23,7 @@ use barque_api::time::Time;
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::allocation::ServiceAllocator;
 use super::collections::{Collection, Collections};
 use super::decode::FieldValidation;
 use super::served::{Served, reset_fields};
@@ -79,6 +80,8 @@ pub struct Pipeline<S: Storage> {
     pub collections: Collections<S>,
     /// Who has a say.
     pub admission: Admission<S>,
+    /// Who gives services their addresses and ports.
+    pub services: ServiceAllocator<S>,
     /// Who may what: nobody gives rights that they do not have.
     pub authorization: Authorization,
 }
@@ -174,6 +177,13 @@ fn attributes<'a>(request: &Request<'a>, asked: Asked<'a>) -> Attributes<'a> {
         dry_run: request.dry_run,
         now: request.now,
     }
+}
+
+/// An object that is about to be stored.
+struct Ready {
+    stored: Value,
+    /// In the version of the request, in which custom kinds are judged.
+    judged: Option<Value>,
 }
 
 /// An object that the store has.
