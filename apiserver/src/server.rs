@@ -38,7 +38,8 @@ use crate::registry::uid::new_uid;
 use crate::storage::Storage;
 use crate::streaming::Streaming;
 use crate::streaming::dial::AgentFlags;
-use crate::{bootstrap, flow_control, keeper};
+use crate::webhook_client::WebhookClient;
+use crate::{bootstrap, custom_resources, flow_control, keeper};
 
 /// How long requests may take to finish when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -212,6 +213,8 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
     let start = bootstrap::Settings { secure_port: address.port(), ..settings.start.clone() };
     let client = OwnClient::new(pipeline.clone());
     let kept = keeper::start(&client, &collections, start, server, &tasks, &stop);
+    let webhooks = WebhookClient::new(collections.clone());
+    let definitions = custom_resources::controller::start(&client, &collections, &webhooks, &tasks, &stop);
     let authenticator = Authenticator::new(settings.authentication.clone(), collections);
     let auditor = match &settings.audit {
         None => None,
@@ -234,6 +237,7 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
         metrics,
         kept,
         streaming,
+        definitions,
         address: format!("{}:{}", settings.hostname, address.port()),
         stop: connections.draining(),
     });

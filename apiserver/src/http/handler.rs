@@ -29,6 +29,7 @@ use super::{body, compression, reviews};
 use crate::authentication::{Authenticator, Credentials, impersonation};
 use crate::authorization::follower::Authorization;
 use crate::authorization::{Action, User};
+use crate::custom_resources::controller::Definitions;
 use crate::flow_control::bodies::BodyRoom;
 use crate::flow_control::classify::Classified;
 use crate::flow_control::follower::InStep;
@@ -64,6 +65,8 @@ pub struct Parts<S: Storage> {
     pub metrics: Arc<Metrics>,
     /// Whether the objects of the start are there.
     pub kept: Kept,
+    /// Whether custom kinds are served.
+    pub definitions: Definitions,
     /// Where clients inside of the cluster find this server, as host and port.
     pub address: String,
     /// Serves what is streamed to nodes, pods and services.
@@ -352,7 +355,9 @@ impl<S: Storage> ApiHandler<S> {
         });
         if endpoint != "livez" {
             let catalog = self.0.parts.pipeline.collections.catalog();
-            let waits = catalog.endpoints.iter().filter_map(|one| one.collection.as_ref());
+            // A custom kind that is new is no reason to send nobody here.
+            let builtin = catalog.endpoints.iter().filter(|one| !one.served.is_custom());
+            let waits = builtin.filter_map(|one| one.collection.as_ref());
             let waits: Vec<_> = waits
                 .filter(|one| one.cache.revision().is_none())
                 .map(|one| one.resource.to_string())
@@ -370,6 +375,9 @@ impl<S: Storage> ApiHandler<S> {
             let limited = self.0.parts.limits_in_step.is_reached();
             let failure = (!limited).then(|| "limits are not known yet".to_owned());
             checks.push(Check { name: "poststarthook/priority-and-fairness-config-consumer", failure });
+            let served = self.0.parts.definitions.are_served();
+            let failure = (!served).then(|| "custom kinds are not served yet".to_owned());
+            checks.push(Check { name: "poststarthook/crd-informer-synced", failure });
             let stops = self.0.parts.stop.is_cancelled();
             let failure = stops.then(|| "process is shutting down".to_owned());
             checks.push(Check { name: "shutdown", failure });

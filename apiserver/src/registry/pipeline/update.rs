@@ -7,8 +7,8 @@ use barque_api::status::Status;
 use serde_json::Value;
 
 use super::{
-    Answer, Asked, Current, Pipeline, Request, TRIES, answer, create, group_resource, own_fields, prepare,
-    refuse,
+    Answer, Asked, Current, Pipeline, Ready, Request, TRIES, answer, create, group_resource, own_fields,
+    prepare, refuse,
 };
 use crate::admission::Operation;
 use crate::registry::allocation::Fate;
@@ -120,12 +120,14 @@ impl<S: Storage> Pipeline<S> {
             served.default(&mut object);
             prepare::for_update(request, &mut object, old);
         }
-        let mut stored = served.to_stored(object).map_err(Status::bad_request)?;
+        let judged = served.is_custom().then(|| object.clone());
+        let mut stored = served.to_stored(object).await?;
 
         let reservation = self.services.update(request, &mut stored, &current.stored).await?;
+        let ready = Ready { stored, judged };
         let mut fate = Fate::Refused;
         let answered =
-            self.store_changed(request, collection, current, stored, asked, warnings, &mut fate).await;
+            self.store_changed(request, collection, current, ready, asked, warnings, &mut fate).await;
         self.services.settle(reservation, fate, request.now).await;
         answered
     }
@@ -137,19 +139,27 @@ impl<S: Storage> Pipeline<S> {
         request: &Request<'_>,
         collection: &Collection<S>,
         current: &Current,
-        mut stored: Value,
+        ready: Ready,
         asked: Asked<'_>,
         warnings: &mut Vec<String>,
         fate: &mut Fate,
     ) -> Result<Option<Answer>, Status> {
-        refuse(request, &stored, &prepare::validate(request, &stored, Some(&current.stored)))?;
-        warnings.extend(prepare::warnings(request, &stored, Some(&current.stored)));
-        let admitted = request.served.of_stored(stored.clone()).map_err(Status::internal)?;
+        let Ready { mut stored, judged } = ready;
+        let (one, before) = match &judged {
+            Some(judged) => (judged, &current.object),
+            None => (&stored, &current.stored),
+        };
+        refuse(request, one, &prepare::validate(request, one, Some(before)))?;
+        warnings.extend(prepare::warnings(request, one, Some(before)));
+        let admitted = match judged {
+            Some(judged) => judged,
+            None => request.served.of_stored(stored.clone()).await?,
+        };
         self.admit(request, asked, &admitted, warnings).await?;
 
         keep_times_of_unchanged(&current.stored, &mut stored);
         if stored == current.stored || request.dry_run {
-            return answer(request, stored, None, false).map(Some);
+            return answer(request, stored, None, false).await.map(Some);
         }
         let key = current.entry.key.clone();
         let expected = Expected::At(current.entry.revision);
@@ -160,7 +170,7 @@ impl<S: Storage> Pipeline<S> {
             return match written.inspect_err(|status| *fate = Fate::of_failure(status))? {
                 Written::Done(revision) => {
                     *fate = Fate::Gone;
-                    answer(request, stored, Some(revision), false).map(Some)
+                    answer(request, stored, Some(revision), false).await.map(Some)
                 }
                 Written::Differs(_) => Ok(None),
             };
@@ -169,7 +179,7 @@ impl<S: Storage> Pipeline<S> {
         match put.inspect_err(|status| *fate = Fate::of_failure(status))? {
             Ok(revision) => {
                 *fate = Fate::Stored;
-                answer(request, stored, Some(revision), false).map(Some)
+                answer(request, stored, Some(revision), false).await.map(Some)
             }
             Err(_) => Ok(None),
         }
