@@ -13,7 +13,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Authorize};
+use crate::authorization::Decision;
 use crate::authorization::chain::AllowedPaths;
 use crate::authorization::follower::Authorization;
 use crate::config::ValidConfig;
@@ -135,7 +136,8 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
 
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let collections = Collections::start(kept, &tasks, &stop);
-    let admission = Admission::new(collections.clone());
+    let unknown: Authorize = Arc::new(|_, _| Decision::NoOpinion(String::new()));
+    let admission = Admission::new(collections.clone(), unknown);
     let pipeline = Pipeline { collections: collections.clone(), admission };
     let authorization = Authorization::start(&collections, settings.always_allowed.clone(), &tasks, &stop);
     let server = keeper::Server {

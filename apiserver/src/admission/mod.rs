@@ -1,12 +1,36 @@
 //! What is asked before an object is stored, after it is known who may: plugins that change objects, then those that refuse
-//! them. Plugins are pure where they can be; what they look up is in the caches. Must never write.
+//! them, in the order of Kubernetes. A plugin is a file: a pure decision over what is asked and what was looked up, and a thin
+//! shell that looks it up. Must never write, but for the usage in the status of a quota.
 
-use barque_api::kind::{GroupVersionKind, GroupVersionResource};
+mod amounts;
+mod certificates;
+mod default_class;
+mod limit_ranger;
+mod namespace_lifecycle;
+mod node_restriction;
+mod node_taints;
+mod pod;
+mod pod_security;
+mod pod_topology_labels;
+mod priority;
+mod resource_quota;
+mod runtime_class;
+mod service_account;
+mod signing_request;
+mod volumes;
+
+#[cfg(test)]
+mod test_cluster;
+
+use std::fmt;
+use std::sync::Arc;
+
+use barque_api::kind::{GroupResource, GroupVersionKind, GroupVersionResource};
 use barque_api::status::Status;
 use barque_api::time::Time;
 use serde_json::Value;
 
-use crate::authorization::User;
+use crate::authorization::{Action, Decision, User};
 use crate::registry::collections::Collections;
 use crate::storage::Storage;
 
@@ -63,20 +87,42 @@ pub struct Attributes<'a> {
     pub now: Time,
 }
 
+impl Attributes<'_> {
+    /// Whether it is about objects of this collection, or what hangs below one.
+    fn is_about(&self, group: &str, resource: &str) -> bool {
+        *self.resource.group == *group && *self.resource.resource == *resource
+    }
+
+    /// Whether it is about objects of this collection themselves.
+    fn is_plainly(&self, group: &str, resource: &str) -> bool {
+        self.subresource.is_empty() && self.is_about(group, resource)
+    }
+
+    /// 403 about what is asked.
+    fn forbidden(&self, why: impl fmt::Display) -> Status {
+        Status::forbidden(&self.resource.group_resource(), self.name, why)
+    }
+}
+
+/// Asks whether somebody may do something, beside what the request itself does. Must not wait.
+pub type Authorize = Arc<dyn Fn(&User, &Action) -> Decision + Send + Sync>;
+
 /// All plugins, in their order. Cloning copies pointers.
 #[derive(Clone)]
 pub struct Admission<S: Storage> {
     collections: Collections<S>,
+    authorize: Authorize,
 }
 
 impl<S: Storage> Admission<S> {
-    /// Over these objects.
+    /// Over these objects, with rights as `authorize` knows them.
     #[must_use]
-    pub fn new(collections: Collections<S>) -> Self {
-        Self { collections }
+    pub fn new(collections: Collections<S>, authorize: Authorize) -> Self {
+        Self { collections, authorize }
     }
 
-    /// Lets the plugins change the object. Texts in `warnings` are for the client.
+    /// Lets the plugins change the object. Texts in `warnings` are for the client. What they ask of the request alone, whatever
+    /// the object becomes, is asked here too, so that nothing else is told to those whom they refuse.
     ///
     /// # Errors
     /// When one of them refuses it.
@@ -86,7 +132,19 @@ impl<S: Storage> Admission<S> {
         object: &mut Value,
         warnings: &mut Vec<String>,
     ) -> Result<(), Status> {
-        let _ = (&self.collections, attributes, object, warnings);
+        let _ = warnings;
+        self.check_namespace(attributes).await?;
+        self.default_limits(attributes, object).await?;
+        self.give_account(attributes, object).await?;
+        self.restrict_node(attributes, object).await?;
+        node_taints::taint_new_node(attributes, object);
+        self.resolve_priority(attributes, object).await?;
+        node_taints::tolerate_lost_nodes(attributes, object);
+        self.default_storage_class(attributes, object).await?;
+        volumes::protect(attributes, object);
+        self.apply_runtime_class(attributes, object).await?;
+        self.default_ingress_class(attributes, object).await?;
+        self.label_topology(attributes, object).await?;
         Ok(())
     }
 
@@ -100,7 +158,36 @@ impl<S: Storage> Admission<S> {
         object: &Value,
         warnings: &mut Vec<String>,
     ) -> Result<(), Status> {
-        let _ = (&self.collections, attributes, object, warnings);
+        if attributes.operation == Operation::Delete {
+            // Nothing was mutated that would have come before.
+            self.check_namespace(attributes).await?;
+            self.restrict_node(attributes, object).await?;
+        }
+        self.check_limits(attributes, object).await?;
+        self.check_account(attributes, object).await?;
+        self.check_pod_security(attributes, object, warnings).await?;
+        self.check_priority_class(attributes, object).await?;
+        self.check_expansion(attributes, object).await?;
+        self.check_overhead(attributes, object).await?;
+        self.check_approval(attributes)?;
+        self.check_signing(attributes, object)?;
+        certificates::check_subject(attributes, object)?;
+        self.charge_quotas(attributes, object).await?;
         Ok(())
+    }
+
+    /// An object as the cache has it; as the store has it, if the cache has none: it may be new.
+    async fn found(
+        &self,
+        group: &str,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Value>, Status> {
+        let resource = GroupResource::new(group, resource);
+        match self.collections.object(&resource, namespace, name).await? {
+            Some(object) => Ok(Some(object)),
+            None => self.collections.newest_object(&resource, namespace, name).await,
+        }
     }
 }
