@@ -45,7 +45,6 @@ fn copy(pod: &mut Value, node: &Value) {
 mod tests {
     use serde_json::json;
 
-    use super::*;
     use crate::admission::test_cluster::{Asked, Cluster};
 
     #[tokio::test]

@@ -136,9 +136,12 @@ fn judge_labels(attributes: &Attributes<'_>, namespace: &Value) -> Result<Option
 /// What is told of pods that are beneath a new standard: each way of that once, with one pod.
 fn warn_of_pods(namespace: &str, standard: Standard, pods: &[Value]) -> Vec<String> {
     // One pod of each owner first: the others are alike.
+    let (mut first, mut others) = (Vec::new(), Vec::new());
     let mut owners = HashSet::new();
-    let is_new = |pod: &&Value| Metadata::of(pod).controller().is_none_or(|owner| owners.insert(owner.uid()));
-    let (mut first, others): (Vec<&Value>, Vec<&Value>) = pods.iter().partition(is_new);
+    for pod in pods {
+        let is_new = Metadata::of(pod).controller().is_none_or(|owner| owners.insert(owner.uid()));
+        if is_new { &mut first } else { &mut others }.push(pod);
+    }
     first.extend(others);
     let mut told: BTreeMap<String, (usize, &str)> = BTreeMap::new();
     for pod in first.iter().take(PODS_MAX) {

@@ -46,7 +46,10 @@ impl<S: Storage> Admission<S> {
         }
         let quotas = GroupResource::new("", "resourcequotas");
         let known = self.collections.objects(&quotas, attributes.namespace).await?;
-        let is_about = |quota: &&Value| !charge(quota, &meter, attributes, object).is_empty();
+        let is_about = |quota: &&Value| {
+            let names = counted(quota, &meter, object);
+            meter.unsaid(object, &names).is_some() || !charge(quota, &meter, attributes, object).is_empty()
+        };
         let names = known.iter().filter(is_about).map(|quota| Metadata::of(quota).name());
         let mut names: Vec<&str> = names.collect();
         if names.is_empty() {
@@ -94,19 +97,18 @@ impl<S: Storage> Admission<S> {
         let Some(entry) = got.entry else { return Ok(None) };
         let mut quota: Value = serde_json::from_slice(&entry.value)
             .map_err(|error| Status::internal(format!("the quota {name} cannot be read: {error}")))?;
-        let requested = charge(&quota, meter, attributes, object);
-        if requested.is_empty() {
-            return Ok(None);
-        }
-        let names = counted(&quota, meter);
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let names = counted(&quota, meter, object);
         if attributes.subresource != "status"
             && let Some(why) = meter.unsaid(object, &names)
         {
             return Err(attributes.forbidden(format!("failed quota: {name}: {why}")));
         }
+        let requested = charge(&quota, meter, attributes, object);
+        if requested.is_empty() {
+            return Ok(None);
+        }
         let used = amounts(quota.pointer("/status/used"));
-        if names.iter().any(|name| !used.contains_key(*name)) {
+        if names.iter().any(|name| !used.contains_key(name)) {
             let used = self.count(meter, attributes, &quota, &names).await?;
             put_usage(&mut quota, &used);
         }
@@ -122,7 +124,7 @@ impl<S: Storage> Admission<S> {
         meter: &Meter,
         attributes: &Attributes<'_>,
         quota: &Value,
-        names: &[&str],
+        names: &[String],
     ) -> Result<Amounts, Status> {
         let resource = attributes.resource.group_resource();
         let collection = self.collections.collection(&resource).ok_or_else(Status::no_such_path)?;
@@ -130,7 +132,7 @@ impl<S: Storage> Admission<S> {
         let selection = Selection { prefix, ..Selection::default() };
         let all = collection.cache.list(&ListQuery::default(), &selection).await?;
         let zero = || barque_api::quantity::Quantity::new(0, 0, barque_api::quantity::Format::DecimalSi);
-        let mut used: Amounts = names.iter().map(|name| ((*name).to_owned(), zero())).collect();
+        let mut used: Amounts = names.iter().map(|name| (name.clone(), zero())).collect();
         for one in &all.objects {
             let one = parse(one)?;
             if scopes::cover(quota, meter, &one) {
@@ -149,15 +151,16 @@ fn bounds(quota: &Value) -> Amounts {
     if hard.is_empty() { amounts(quota.pointer("/spec/hard")) } else { hard }
 }
 
-/// What of that objects of this kind use.
-fn counted(quota: &Value, meter: &Meter) -> Vec<String> {
-    bounds(quota).into_keys().filter(|name| meter.counts(name)).collect()
+/// What of that is used by an object; empty when the quota is not about it.
+fn counted(quota: &Value, meter: &Meter, object: &Value) -> Vec<String> {
+    let names: Vec<String> = bounds(quota).into_keys().filter(|name| meter.counts(name)).collect();
+    if names.is_empty() || !scopes::cover(quota, meter, object) { Vec::new() } else { names }
 }
 
 /// What a request uses of what a quota bounds, more than before; empty for nothing.
 fn charge(quota: &Value, meter: &Meter, attributes: &Attributes<'_>, object: &Value) -> Amounts {
-    let bounded = counted(quota, meter);
-    if bounded.is_empty() || !scopes::cover(quota, meter, object) {
+    let bounded = counted(quota, meter, object);
+    if bounded.is_empty() {
         return Amounts::new();
     }
     let mut usage = meter.usage(object, attributes.now);
@@ -258,6 +261,8 @@ mod tests {
         );
         assert_eq!(used(&cluster).await, json!({"requests.cpu": "1500m", "pods": "2"}));
         let silent = json!({"spec": {"containers": [{"name": "c"}]}});
+        assert_eq!(create("0").await, "");
+        assert_eq!(used(&cluster).await, json!({"requests.cpu": "1500m", "pods": "3"}));
         let status = cluster.admission.charge_quotas(&Asked::pod().attributes(), &silent).await.unwrap_err();
         assert_eq!(
             status.message,
@@ -266,7 +271,7 @@ mod tests {
         let mut dry = Asked::pod();
         dry.dry_run = true;
         cluster.admission.charge_quotas(&dry.attributes(), &pod("500m")).await.unwrap();
-        assert_eq!(used(&cluster).await, json!({"requests.cpu": "1500m", "pods": "2"}));
+        assert_eq!(used(&cluster).await, json!({"requests.cpu": "1500m", "pods": "3"}));
     }
 
     #[tokio::test]

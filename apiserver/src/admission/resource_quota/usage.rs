@@ -112,14 +112,15 @@ impl Meter {
     }
 
     /// What is missing in an object so that it can be counted by these names.
-    pub(super) fn unsaid(&self, object: &Value, names: &[&str]) -> Option<String> {
+    pub(super) fn unsaid(&self, object: &Value, names: &[String]) -> Option<String> {
         if *self != Self::Pods {
             return None;
         }
         let whole =
             compute(&amounts::as_a_whole(object, Side::Requests), &amounts::as_a_whole(object, Side::Limits));
-        let needed =
-            || names.iter().filter(|name| MUST_BE_SAID.contains(name) && !whole.contains_key(**name));
+        let needed = || {
+            names.iter().filter(|name| MUST_BE_SAID.contains(&name.as_str()) && !whole.contains_key(*name))
+        };
         let mut missing: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for field in ["/spec/containers", "/spec/initContainers"] {
             for container in list(object, field) {
@@ -127,7 +128,7 @@ impl Meter {
                     &amounts::of_container(container, Side::Requests),
                     &amounts::of_container(container, Side::Limits),
                 );
-                for name in needed().filter(|name| !own.contains_key(**name)) {
+                for name in needed().filter(|name| !own.contains_key(*name)) {
                     missing.entry(name).or_default().insert(text(container, "/name"));
                 }
             }
@@ -316,7 +317,10 @@ mod tests {
     fn containers_say_what_is_counted() {
         let pod = json!({"spec": {"containers": [{"name": "b"}, {"name": "a"}, {"name": "c", "resources": {
             "requests": {"cpu": "1"}, "limits": {"memory": "1Mi"}}}]}});
-        let unsaid = |names: &[&str]| Meter::Pods.unsaid(&pod, names).unwrap_or_default();
+        let unsaid = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            Meter::Pods.unsaid(&pod, &names).unwrap_or_default()
+        };
         assert_eq!(unsaid(&["pods", "requests.ephemeral-storage"]), "");
         assert_eq!(
             unsaid(&["limits.memory", "cpu", "memory"]),
