@@ -364,12 +364,7 @@ mod tests {
                 json!({"cpu": "1"}),
                 "cpu max limit to request ratio per Container is 2, but no request is specified or request is 0",
             ),
-            (
-                &whole,
-                none.clone(),
-                json!({"memory": "2Gi"}),
-                "maximum memory usage per Pod is 1Gi, but limit is 2Gi",
-            ),
+            (&whole, none, json!({"memory": "2Gi"}), "maximum memory usage per Pod is 1Gi, but limit is 2Gi"),
         ];
         for (limits, requested, limited, expected) in table {
             let errors = wrong_with_pod(&pod(requested, limited), &range(limits.clone()));

@@ -130,9 +130,8 @@ impl<S: Storage> Admission<S> {
         &self,
         attributes: &Attributes<'_>,
         object: &mut Value,
-        warnings: &mut Vec<String>,
+        _warnings: &mut Vec<String>,
     ) -> Result<(), Status> {
-        let _ = warnings;
         self.check_namespace(attributes).await?;
         self.default_limits(attributes, object).await?;
         self.give_account(attributes, object).await?;

@@ -206,14 +206,12 @@ fn mirror(node: &str, pod: &Value) -> Result<(), String> {
 }
 
 fn status(node: &str, pod: &Value, old: &Value) -> Result<(), String> {
-    let empty = Map::new();
     let labels = |pod| Metadata::of(pod).labels().cloned().unwrap_or_default();
     if labels(pod) != labels(old) {
         return Err(format!("node {node:?} cannot update labels through pod status"));
     }
     let claims = |pod| list(pod, "/status/resourceClaimStatuses");
-    let named = |claim: &Value| claim.as_object().unwrap_or(&empty).clone();
-    if claims(pod).iter().map(named).ne(claims(old).iter().map(named)) {
+    if claims(pod) != claims(old) {
         return Err(format!("node {node:?} cannot update resource claim statues"));
     }
     Ok(())

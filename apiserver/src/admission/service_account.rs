@@ -1,6 +1,8 @@
 //! ServiceAccount: every pod runs as an account that there is, with its token mounted and its secrets for images. Must never
 //! change the pod of a node itself (a mirror pod), only refuse it.
 
+use std::time::Duration;
+
 use barque_api::kind::GroupResource;
 use barque_api::metadata::Metadata;
 use barque_api::names::generated_name;
@@ -9,8 +11,17 @@ use serde_json::{Value, json};
 
 use super::pod::{CONTAINERS, is_mirror, list, projects, refers_to_secrets, text};
 use super::{Admission, Attributes, Operation};
+use crate::registry::collections::parse;
 use crate::storage::Storage;
+use crate::watch_cache::event::Kind;
+use crate::watch_cache::query::WatchQuery;
+use crate::watch_cache::registry::Selection;
+use crate::watch_cache::watcher::Told;
 
+/// The account of pods that name none.
+const DEFAULT: &str = "default";
+/// How long a pod waits for the default account of a namespace that is new.
+const DEFAULT_COMES_WITHIN: Duration = Duration::from_millis(1350);
 /// Where containers find their token.
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// What the volume with the token is called, before a generated end.
@@ -69,11 +80,42 @@ impl<S: Storage> Admission<S> {
 
     async fn account(&self, attributes: &Attributes<'_>, pod: &Value) -> Result<Value, Status> {
         let (namespace, name) = (attributes.namespace, text(pod, "/spec/serviceAccountName"));
-        let found = self.found("", "serviceaccounts", namespace, name).await;
+        let mut found = self.found("", "serviceaccounts", namespace, name).await;
+        if found == Ok(None) && name == DEFAULT {
+            found = self.await_default_account(namespace).await;
+        }
         let missing = || Status::not_found(&GroupResource::new("", "serviceaccount"), name);
         found.and_then(|account| account.ok_or_else(missing)).map_err(|status| {
             attributes.forbidden(format!("error looking up service account {namespace}/{name}: {status}"))
         })
+    }
+
+    /// The account that every namespace gets soon after it is made; nothing when it does not come.
+    async fn await_default_account(&self, namespace: &str) -> Result<Option<Value>, Status> {
+        let accounts = GroupResource::new("", "serviceaccounts");
+        let Some(collection) = self.collections.collection(&accounts) else { return Ok(None) };
+        let prefix = collection.keys.object(namespace, DEFAULT);
+        let selection = Selection { prefix, single: true, ..Selection::default() };
+        let query = WatchQuery {
+            send_initial_events: Some(true),
+            resource_version_match: "NotOlderThan".to_owned(),
+            bookmarks: true,
+            ..WatchQuery::default()
+        };
+        let comes = async {
+            let mut watcher = collection.cache.watch(&query, &selection, None).await?;
+            loop {
+                match watcher.next().await {
+                    Some(Told::Object { kind, object, .. }) if kind != Kind::Deleted => {
+                        return parse(&object).map(Some);
+                    }
+                    Some(Told::Error(status)) => return Err(status),
+                    Some(_) => {}
+                    None => return Ok(None),
+                }
+            }
+        };
+        tokio::time::timeout(DEFAULT_COMES_WITHIN, comes).await.unwrap_or(Ok(None))
     }
 }
 
@@ -97,7 +139,7 @@ fn name_account(pod: &mut Value) {
     if name.is_empty() {
         name = text(pod, "/spec/serviceAccount");
     }
-    let name = if name.is_empty() { "default" } else { name }.to_owned();
+    let name = if name.is_empty() { DEFAULT } else { name }.to_owned();
     if let Some(spec) = pod.get_mut("spec").and_then(Value::as_object_mut) {
         spec.insert("serviceAccountName".to_owned(), name.clone().into());
         spec.insert("serviceAccount".to_owned(), name.into());
@@ -304,6 +346,18 @@ mod tests {
                 r#"pods "p" is forbidden: error looking up service account a/x: serviceaccount "x" not found"#
             )
         );
+    }
+
+    #[tokio::test]
+    async fn a_pod_waits_for_the_default_account_of_a_new_namespace() {
+        let cluster = Cluster::with(&[]).await;
+        let (asked, made) = (Asked::pod(), account("default"));
+        let mut pod = json!({"spec": {"containers": []}});
+        let attributes = asked.attributes();
+        let (given, ()) =
+            tokio::join!(cluster.admission.give_account(&attributes, &mut pod), cluster.put(&made));
+        assert_eq!(given, Ok(()));
+        assert_eq!(pod["spec"]["serviceAccountName"], "default");
     }
 
     #[test]

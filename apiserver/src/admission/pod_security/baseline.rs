@@ -321,9 +321,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::admission::pod_security::checks::details;
+    use crate::admission::pod_security::checks::{Check, details};
 
-    fn found(check: fn(&Value) -> Option<Finding>, pod: &Value) -> String {
+    fn found(check: Check, pod: &Value) -> String {
         details(check(pod).as_slice())
     }
 
@@ -335,7 +335,7 @@ mod tests {
             json!({"spec": {"initContainers": [{"name": "i", "securityContext": context}],
                 "containers": [{"name": "a", "securityContext": context}]}})
         };
-        let table: [(fn(&Value) -> Option<Finding>, Value, &str); 19] = [
+        let table: [(Check, Value, &str); 19] = [
             (
                 capabilities,
                 two(json!({"capabilities": {"add": ["SYS_TIME", "CHOWN", "BPF"]}})),

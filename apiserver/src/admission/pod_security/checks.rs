@@ -21,7 +21,7 @@ impl Finding {
 }
 
 /// Looks at a pod, or a template of pods.
-type Check = fn(&Value) -> Option<Finding>;
+pub(super) type Check = fn(&Value) -> Option<Finding>;
 
 /// A check with the minor versions from which on it is made, in one way or another, and the checks of the baseline that it
 /// stands for, from the same version on.

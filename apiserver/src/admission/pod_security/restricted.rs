@@ -170,7 +170,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::admission::pod_security::checks::details;
+    use crate::admission::pod_security::checks::{Check, details};
 
     #[test]
     fn a_pod_gives_up_what_it_does_not_need() {
@@ -179,7 +179,7 @@ mod tests {
                 {"name": "a", "securityContext": a}, {"name": "b", "securityContext": b}]}})
         };
         let none = json!({});
-        let table: [(fn(&Value) -> Option<Finding>, Value, &str); 12] = [
+        let table: [(Check, Value, &str); 12] = [
             (
                 privilege_escalation,
                 with(
