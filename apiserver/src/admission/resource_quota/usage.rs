@@ -45,14 +45,22 @@ pub(super) enum Meter {
 }
 
 impl Meter {
-    /// The one for a collection; nothing for events, which nobody counts.
+    /// The one for a collection; nothing for events, which nobody counts, and for what is not stored.
     pub(super) fn of(resource: &GroupResource) -> Option<Self> {
         let name = &*resource.resource;
+        let is_uncounted = match &*resource.group {
+            "" => ["events", "bindings"].contains(&name),
+            "events.k8s.io" => name == "events",
+            "authorization.k8s.io" => name == "localsubjectaccessreviews",
+            _ => false,
+        };
+        if is_uncounted {
+            return None;
+        }
         if !resource.group.is_empty() {
             return Some(Self::Others(vec![format!("count/{resource}")]));
         }
         Some(match name {
-            "events" => return None,
             "pods" => Self::Pods,
             "persistentvolumeclaims" => Self::Claims,
             "services" => Self::Services,
@@ -293,7 +301,7 @@ mod tests {
         let of = |group: &str, name: &str| Meter::of(&GroupResource::new(group, name));
         assert_eq!(shown(&of("", "configmaps").unwrap(), &json!({})), "configmaps=1 count/configmaps=1");
         assert_eq!(shown(&of("apps", "deployments").unwrap(), &json!({})), "count/deployments.apps=1");
-        assert_eq!(of("", "events"), None);
+        assert_eq!((of("", "events"), of("events.k8s.io", "events")), (None, None));
     }
 
     #[test]
