@@ -190,3 +190,75 @@ impl<S: Storage> Admission<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::test_cluster::{Asked, Cluster};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pod_goes_through_all_plugins() {
+        let cluster = Cluster::with(&[
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a", "labels": {
+                "pod-security.kubernetes.io/warn": "restricted"}}}),
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "a"}}),
+            json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "r", "namespace": "a"},
+                "spec": {"limits": [{"type": "Container", "defaultRequest": {"cpu": "100m"}}]}}),
+            json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": "a"},
+                "spec": {"hard": {"requests.cpu": "150m"}}}),
+        ])
+        .await;
+        let asked = Asked::pod();
+        let mut warnings = Vec::new();
+        let mut pod =
+            json!({"metadata": {"name": "p", "namespace": "a"}, "spec": {"containers": [{"name": "c"}]}});
+        let admission = &cluster.admission;
+        admission.mutate(&asked.attributes(), &mut pod, &mut warnings).await.unwrap();
+        let spec = &pod["spec"];
+        assert_eq!(spec["serviceAccountName"], "default");
+        assert_eq!(spec["priority"], 0);
+        assert_eq!(spec["tolerations"].as_array().unwrap().len(), 2);
+        assert_eq!(spec["volumes"].as_array().unwrap().len(), 1);
+        assert_eq!(spec["containers"][0]["resources"]["requests"], json!({"cpu": "100m"}));
+
+        admission.validate(&asked.attributes(), &pod, &mut warnings).await.unwrap();
+        assert!(warnings[0].starts_with("would violate PodSecurity \"restricted:latest\": "), "{warnings:?}");
+        let quota = cluster.newest("", "resourcequotas", "a", "q").await;
+        assert_eq!(quota["status"]["used"], json!({"requests.cpu": "100m"}));
+        let status = admission.validate(&asked.attributes(), &pod, &mut warnings).await.unwrap_err();
+        assert!(status.message.contains("exceeded quota: q, requested: requests.cpu=100m"), "{status}");
+    }
+
+    #[tokio::test]
+    async fn deletions_are_refused_too() {
+        let cluster = Cluster::with(&[]).await;
+        let refusal = async |asked: &Asked| {
+            let answer = cluster.admission.validate(&asked.attributes(), &Value::Null, &mut Vec::new()).await;
+            answer.err().map(|status| status.message).unwrap_or_default()
+        };
+        let namespaces = Asked::create("", "namespaces", "Namespace").doing(Operation::Delete);
+        assert_eq!(
+            refusal(&namespaces.clone().named("default")).await,
+            "namespaces \"default\" is forbidden: this namespace may not be deleted"
+        );
+        assert_eq!(refusal(&namespaces.named("mine")).await, "");
+        let pod = Asked::pod().over(json!({"spec": {"nodeName": "m"}})).doing(Operation::Delete);
+        assert_eq!(
+            refusal(&pod.clone().by("system:node:n", &["system:nodes"])).await,
+            "pods \"p\" is forbidden: node \"n\" can only delete pods with spec.nodeName set to itself"
+        );
+        assert_eq!(refusal(&pod).await, "");
+    }
+
+    #[tokio::test]
+    async fn a_missing_namespace_is_told_before_anything_else() {
+        let cluster = Cluster::with(&[]).await;
+        let mut pod =
+            json!({"spec": {"runtimeClassName": "none", "priorityClassName": "none", "containers": []}});
+        let asked = Asked::pod();
+        let answer = cluster.admission.mutate(&asked.attributes(), &mut pod, &mut Vec::new()).await;
+        assert_eq!(answer.unwrap_err().message, "namespaces \"a\" not found");
+    }
+}
