@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use barque_api::field_selector::FieldSelector;
 use barque_api::openapi::v3;
 use barque_store::config::TlsFiles;
 use barque_store::tls::{ServerTls, TlsError};
@@ -14,10 +15,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Authorize};
 use crate::audit::{Log, LogConfig, Policy};
 use crate::authentication::{self, Authenticator};
-use crate::authorization::chain::AllowedPaths;
+use crate::authorization::chain::{AllowedPaths, Authorizer as _};
 use crate::authorization::follower::Authorization;
 use crate::config::ValidConfig;
 use crate::flow_control::bodies::BodyRoom;
@@ -194,10 +195,13 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
     });
     let limits = Limits::new(settings.limits, Arc::clone(&metrics));
     let limits_in_step = flow_control::follower::start(&limits, &collections, &tasks, &stop);
-    let admission = Admission::new(collections.clone());
     let services = ServiceAllocator::new(collections.clone(), &settings.services);
     tasks.spawn(Repair::new(services.clone()).run(stop.clone()));
     let authorization = Authorization::start(&collections, settings.always_allowed.clone(), &tasks, &stop);
+    let asked = authorization.clone();
+    let authorize: Authorize =
+        Arc::new(move |user, action| asked.decide(user, action, &FieldSelector::default()));
+    let admission = Admission::new(collections.clone(), authorize);
     let pipeline = Pipeline {
         collections: collections.clone(),
         admission,
