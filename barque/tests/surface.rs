@@ -250,6 +250,11 @@ async fn every_collection_does_what_discovery_says() {
     )
     .await
     .unwrap();
+    // Pods run as this one; it is made by a controller.
+    let path = format!("/api/v1/namespaces/{NAMESPACE}/serviceaccounts");
+    api.json(Method::POST, &path, "application/json", &json!({"metadata": {"name": "default"}}))
+        .await
+        .unwrap();
     let objects = objects();
     let mut wrong = String::new();
     let mut checked = BTreeSet::new();
