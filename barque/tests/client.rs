@@ -27,7 +27,7 @@ use kube::api::{
 use kube::runtime::controller::Action;
 use kube::runtime::finalizer::{Event, finalizer};
 use kube::runtime::wait::{await_condition, conditions};
-use kube::runtime::{Controller, WatchStreamExt as _, predicates, reflector, watcher};
+use kube::runtime::{Controller, WatchStreamExt as _, reflector, watcher};
 use kube::{Client, Resource as _, ResourceExt as _};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
@@ -259,11 +259,7 @@ async fn events_are_counted(client: &Client) {
         recorder.publish(object.object_ref(&()), note(text));
     }
     let events: Api<WrittenEvent> = Api::namespaced(client.clone(), "default");
-    let mut stream = Box::pin(
-        watcher(events.clone(), watcher::Config::default())
-            .applied_objects()
-            .predicate_filter(predicates::resource_version, predicates::Config::default()),
-    );
+    let mut stream = Box::pin(watcher(events.clone(), watcher::Config::default()).applied_objects());
     until(&mut stream, |event| {
         let Ok(event) = event else { return false };
         event.note.as_deref() == Some("below") && event.series.as_ref().is_some_and(|it| it.count == 3)
