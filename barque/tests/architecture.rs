@@ -16,7 +16,7 @@ const CRATES: &[(&str, &str, &[&str])] = &[
     ("apiserver", "barque-apiserver", &["barque-api", "barque-proto", "barque-store"]),
     // The administrator's tool speaks the public protocol; of the store it knows `offline`, for files, alone.
     ("kvctl", "kvctl", &["barque-proto", "barque-store"]),
-    ("barque", "barque", &["barque-proto", "barque-store"]),
+    ("barque", "barque", &["barque-client", "barque-proto", "barque-store"]),
     // Sees processes from outside: what it finds must be what any client finds. Simulations alone run the store itself.
     ("jepsen-like-tests", "jepsen-like-tests", &["barque-proto", "barque-store"]),
 ];

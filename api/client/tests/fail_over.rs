@@ -21,6 +21,8 @@ enum Manner {
     Answers(u16),
     /// Reads a request and closes the connection.
     Breaks,
+    /// The first so many times it is busy, then it answers.
+    Busy(usize),
     /// 200 for whoever has this token, 401 for others.
     Knows(&'static str),
 }
@@ -42,15 +44,19 @@ impl Server {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let head = head(&mut stream).await;
-                counted.fetch_add(1, Ordering::SeqCst);
+                let before = counted.fetch_add(1, Ordering::SeqCst);
                 let code = match manner {
                     Manner::Answers(code) => code,
                     Manner::Breaks => continue,
+                    Manner::Busy(times) if before < times => 429,
+                    Manner::Busy(_) => 200,
                     Manner::Knows(token) if head.contains(&format!("Bearer {token}\r\n")) => 200,
                     Manner::Knows(_) => 401,
                 };
-                let answer =
-                    format!("HTTP/1.1 {code} Said\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}");
+                let later = if matches!(manner, Manner::Busy(_)) { "retry-after: 0\r\n" } else { "" };
+                let answer = format!(
+                    "HTTP/1.1 {code} Said\r\n{later}content-length: 2\r\nconnection: close\r\n\r\n{{}}"
+                );
                 stream.write_all(answer.as_bytes()).await.unwrap();
             }
         });
@@ -155,6 +161,20 @@ async fn what_the_last_server_says_is_the_answer() {
     // Nobody is left out for being bad: there is no other.
     assert_eq!(send(&client, "GET").await, Some(StatusCode::SERVICE_UNAVAILABLE));
     assert_eq!((first.asked(), second.asked()), (2, 2));
+}
+
+#[tokio::test]
+async fn busy_servers_are_asked_again_when_they_say() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = Server::start(Manner::Busy(3)).await;
+    let second = Server::start(Manner::Busy(5)).await;
+    let urls = vec![first.url.clone(), second.url.clone()];
+    assert_eq!(send(&client(directory.path(), urls).await, "POST").await, OK);
+    assert_eq!((first.asked(), second.asked()), (4, 3));
+    let busy = Server::start(Manner::Busy(100)).await;
+    let patient = client(directory.path(), vec![busy.url.clone()]).await;
+    assert_eq!(send(&patient, "GET").await, Some(StatusCode::TOO_MANY_REQUESTS));
+    assert_eq!(busy.asked(), 11);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::{Request, Response, StatusCode};
 use kube::client::Body;
 use parking_lot::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tower::{BoxError, Service};
 
 use super::choice::Choice;
@@ -19,6 +19,8 @@ use super::verdict::{self, Attempt};
 
 /// How long an answer may take to begin.
 const ANSWER: Duration = Duration::from_secs(60);
+/// How often servers that are busy are asked again, when they say; as in client-go.
+const ROUNDS: u32 = 10;
 
 /// No answer began in time.
 #[derive(Debug, thiserror::Error)]
@@ -60,30 +62,43 @@ impl Service<Request<Body>> for FailOver {
 
 impl Shared {
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
-        let clients = self.credentials.clients().await;
-        let order = self.choice.lock().order(self.start.elapsed());
-        let mut rest = order.len();
-        let (parts, body) = request.into_parts();
-        // The next server gets a copy; a body that is a stream can be sent once.
-        let mut body = Some(body);
-        for server in order {
-            rest -= 1;
-            let Some(now) = body.take() else { break };
-            body = if rest > 0 { now.try_clone() } else { None };
-            let request = Request::from_parts(parts.clone(), now);
-            let (attempt, outcome) = match timeout(ANSWER, clients[server].send(request)).await {
-                Ok(Ok(response)) => (Attempt::Answered(response.status()), Ok(response)),
-                Ok(Err(error)) => (verdict::attempt(&error), Err(BoxError::from(error))),
-                Err(_) => (Attempt::Unknown, Err(BoxError::from(Silent))),
-            };
-            let verdict = verdict::judge(&parts.method, attempt);
-            self.learn(server, attempt, verdict.works);
-            if !verdict.next || body.is_none() {
-                return outcome;
+        let (parts, mut body) = request.into_parts();
+        for round in 0..=ROUNDS {
+            let clients = self.credentials.clients().await;
+            let order = self.choice.lock().order(self.start.elapsed());
+            let last = order.len().saturating_sub(1);
+            // How long until the first of those that were busy can be asked again.
+            let mut busy: Option<Duration> = None;
+            for (place, server) in order.into_iter().enumerate() {
+                // A body that is a stream can be sent once.
+                let (now, again) = match body.try_clone() {
+                    Some(copy) => (copy, true),
+                    None => (std::mem::replace(&mut body, Body::empty()), false),
+                };
+                let request = Request::from_parts(parts.clone(), now);
+                let (attempt, outcome) = match timeout(ANSWER, clients[server].send(request)).await {
+                    Ok(Ok(response)) => {
+                        (verdict::answer(response.status(), response.headers()), Ok(response))
+                    }
+                    Ok(Err(error)) => (verdict::attempt(&error), Err(BoxError::from(error))),
+                    Err(_) => (Attempt::Unknown, Err(BoxError::from(Silent))),
+                };
+                let verdict = verdict::judge(&parts.method, attempt);
+                self.learn(server, attempt, verdict.works);
+                if let Attempt::Busy(wait) = attempt {
+                    busy = Some(busy.map_or(wait, |known| known.min(wait)));
+                }
+                let patient = busy.is_some() && round < ROUNDS;
+                if !again || !verdict.next || (place == last && !patient) {
+                    return outcome;
+                }
+                tracing::debug!(server, ?attempt, "another API server is asked, or this one later");
             }
-            tracing::debug!(server, ?attempt, "the next API server is asked");
+            if let Some(wait) = busy {
+                sleep(wait).await;
+            }
         }
-        // The loop answers with its last server; without any there is nobody to ask.
+        // Each round but the last ends with an answer or with a wait; without servers there is neither.
         Err(BoxError::from("there is no API server to ask"))
     }
 

@@ -2,14 +2,18 @@
 //! sent again whose fate is unknown.
 
 use std::error::Error;
+use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, Method, StatusCode};
 
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Attempt {
     /// With an answer.
     Answered(StatusCode),
+    /// With the answer that too many ask; nothing was done, and it says when to come again.
+    Busy(Duration),
     /// Without a connection: the server has not seen the request.
     NotSent,
     /// The connection broke, or no answer came in time: the server may have done what it was asked.
@@ -36,9 +40,20 @@ pub(super) fn judge(method: &Method, attempt: Attempt) -> Verdict {
     match attempt {
         Attempt::Answered(StatusCode::SERVICE_UNAVAILABLE) => Verdict { works: Some(false), next: read },
         Attempt::Answered(_) => Verdict { works: Some(true), next: false },
+        Attempt::Busy(_) => Verdict { works: Some(true), next: true },
         Attempt::NotSent => Verdict { works: Some(false), next: true },
         Attempt::Unknown => Verdict { works: Some(false), next: read },
         Attempt::Ours => Verdict { works: None, next: false },
+    }
+}
+
+/// What an answer means. A 429 that does not say when to come again is for the caller, as that of an eviction that a
+/// disruption budget forbids.
+pub(super) fn answer(status: StatusCode, headers: &HeaderMap) -> Attempt {
+    let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    match (status, seconds) {
+        (StatusCode::TOO_MANY_REQUESTS, Some(seconds)) => Attempt::Busy(Duration::from_secs(seconds)),
+        _ => Attempt::Answered(status),
     }
 }
 
@@ -69,6 +84,7 @@ mod tests {
             (Attempt::Unknown, true, false, Some(false)),
             (Attempt::Ours, false, false, None),
             (Attempt::Answered(StatusCode::SERVICE_UNAVAILABLE), true, false, Some(false)),
+            (Attempt::Busy(Duration::from_secs(1)), true, true, Some(true)),
             (Attempt::Answered(StatusCode::OK), false, false, Some(true)),
             (Attempt::Answered(StatusCode::CONFLICT), false, false, Some(true)),
             (Attempt::Answered(StatusCode::TOO_MANY_REQUESTS), false, false, Some(true)),
@@ -80,5 +96,16 @@ mod tests {
                 assert_eq!(judge(method, attempt), expected, "{method} {attempt:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_server_is_busy_when_it_says_until_when() {
+        let mut headers = HeaderMap::new();
+        let many = StatusCode::TOO_MANY_REQUESTS;
+        assert_eq!(answer(many, &headers), Attempt::Answered(many));
+        headers.insert(RETRY_AFTER, "3".parse().unwrap());
+        assert_eq!(answer(many, &headers), Attempt::Busy(Duration::from_secs(3)));
+        let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+        assert_eq!(answer(unavailable, &headers), Attempt::Answered(unavailable));
     }
 }
