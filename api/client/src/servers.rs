@@ -2,6 +2,7 @@
 //! that is safe. Must never send a write again whose fate is unknown.
 //!
 //! Nothing polls: that a server is bad is learned from requests, and it is tried again by one.
+//! Connections speak HTTP/1.1, as kube's do.
 //! A stream ends with its server; who follows (a watcher of kube's) asks again and reaches another one.
 
 mod choice;
@@ -46,6 +47,9 @@ pub enum ConnectError {
     /// This is no pod, or its service account's files are missing.
     #[error("the configuration of a pod: {0}")]
     InCluster(#[from] kube::config::InClusterError),
+    /// The kubeconfig wants a proxy.
+    #[error("proxy-url is not supported")]
+    Proxy,
     /// Certificates, keys or tokens cannot be used.
     #[error(transparent)]
     Client(#[from] Box<kube::Error>),

@@ -211,4 +211,11 @@ async fn files_that_cannot_be_used_do_not_replace_what_works() {
     let gone = Servers { source: Source::Kubeconfig(directory.path().join("gone")), urls: Vec::new() };
     let error = connect(gone).await.err().unwrap().to_string();
     assert!(error.contains("gone: "), "{error}");
+    let path = directory.path().join("proxied");
+    let text = "clusters: [{name: c, cluster: {server: 'http://h', proxy-url: 'http://p'}}]\n\
+                current-context: c\nusers: [{name: u, user: {}}]\n\
+                contexts: [{name: c, context: {cluster: c, user: u}}]\n";
+    std::fs::write(&path, text).unwrap();
+    let proxied = Servers { source: Source::Kubeconfig(path), urls: Vec::new() };
+    assert_eq!(connect(proxied).await.err().unwrap().to_string(), "proxy-url is not supported");
 }

@@ -9,10 +9,16 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::Uri;
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use kube::client::{Body, ClientBuilder, ConfigExt as _};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use parking_lot::Mutex;
 use tokio::time::Instant;
+use tower::util::option_layer;
+use tower::{BoxError, ServiceExt as _};
 
 use super::{ConnectError, Servers, Source};
 
@@ -20,6 +26,8 @@ use super::{ConnectError, Servers, Source};
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How long a connection may take to come about; then the next server is asked.
 const CONNECT: Duration = Duration::from_secs(5);
+/// How long a connection may be silent until its other end is asked whether it is there; it has as long again to answer.
+const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// What tells one content of a file from another: size and time of change; nothing of one that is not there.
 type Stamp = Option<(u64, Option<SystemTime>)>;
@@ -95,10 +103,13 @@ impl Credentials {
 
 async fn load(servers: &Servers) -> Result<Loaded, ConnectError> {
     let mut paths = Vec::new();
-    let (mut config, files) = match &servers.source {
+    let (config, files) = match &servers.source {
         Source::Kubeconfig(path) => {
             let wrong = |error| ConnectError::Kubeconfig { path: path.clone(), error: Box::new(error) };
             let kubeconfig = Kubeconfig::read_from(path).map_err(wrong)?;
+            if wants_proxy(&kubeconfig) {
+                return Err(ConnectError::Proxy);
+            }
             paths.push(path.clone());
             let authorities = kubeconfig.clusters.iter().filter_map(|named| named.cluster.as_ref());
             paths.extend(authorities.filter_map(|it| it.certificate_authority.as_deref().map(PathBuf::from)));
@@ -119,18 +130,40 @@ async fn load(servers: &Servers) -> Result<Loaded, ConnectError> {
             (Config::incluster()?, files)
         }
     };
-    // Sent again is what `verdict` allows, by this crate alone.
-    config.default_retry = false;
-    config.connect_timeout = Some(CONNECT);
     let urls = if servers.urls.is_empty() { vec![config.cluster_url.clone()] } else { servers.urls.clone() };
     let clients: Result<Vec<_>, _> = urls.into_iter().map(|url| client(&config, url)).collect();
     Ok(Loaded { clients: clients?.into(), namespace: config.default_namespace, files })
 }
 
+/// Whether the current cluster is behind a proxy. One that the environment tells is for the world, not for API servers.
+fn wants_proxy(kubeconfig: &Kubeconfig) -> bool {
+    let current = kubeconfig.current_context.as_ref();
+    let context = kubeconfig.contexts.iter().find(|named| Some(&named.name) == current);
+    let Some(context) = context.and_then(|named| named.context.as_ref()) else { return false };
+    let cluster = kubeconfig.clusters.iter().find(|named| named.name == context.cluster);
+    cluster.and_then(|named| named.cluster.as_ref()).is_some_and(|cluster| cluster.proxy_url.is_some())
+}
+
+/// kube's own stack, but over connections that notice a machine that is gone: a stream would wait for it for ever.
 fn client(config: &Config, url: Uri) -> Result<Client, ConnectError> {
     let mut config = config.clone();
     config.cluster_url = url;
-    Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error)))
+    let wrong = |error| ConnectError::Client(Box::new(error));
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT));
+    tcp.set_keepalive(Some(KEEPALIVE));
+    tcp.set_keepalive_interval(Some(KEEPALIVE / 3));
+    tcp.set_keepalive_retries(Some(3));
+    tcp.set_tcp_user_timeout(Some(KEEPALIVE * 2));
+    let tls = config.rustls_https_connector_with_connector(tcp).map_err(wrong)?;
+    let http = legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(tls).map_err(BoxError::from);
+    let builder = ClientBuilder::new(http, config.default_namespace.clone())
+        .with_layer(&config.extra_headers_layer().map_err(wrong)?)
+        .with_layer(&option_layer(config.auth_layer().map_err(wrong)?))
+        .with_layer(&config.base_uri_layer());
+    Ok(builder.build())
 }
 
 async fn stamps(paths: impl Iterator<Item = PathBuf>) -> Files {
