@@ -5,16 +5,22 @@
 
 pub mod admission;
 pub mod audit;
+pub mod authentication;
 pub mod authorization;
 pub mod bootstrap;
 pub mod config;
+pub mod custom_resources;
 pub mod defaults;
 pub mod discovery;
+pub mod flow_control;
 pub mod http;
 pub mod keeper;
+pub mod metrics;
 pub mod registry;
 pub mod server;
 pub mod storage;
+pub mod streaming;
 pub mod table;
 pub mod validation;
 pub mod watch_cache;
+pub mod webhook_client;

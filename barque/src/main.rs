@@ -3,6 +3,7 @@
 //! Reads words, says what is wrong with them, and hands them on. Never decides anything else.
 
 mod apiserver_args;
+mod authentication_args;
 mod log;
 mod process;
 mod store_args;

@@ -90,7 +90,8 @@ async fn exercise(api: &Api, other: &Api, resource: &Resource, sample: &Value) -
     let path = collection_path(resource);
     let mut object = sample.clone();
     if object.get("metadata").is_none() {
-        object["metadata"] = json!({"name": format!("one-{}", resource.name.version)});
+        object["metadata"] =
+            json!({"name": format!("one-{}-{}", resource.name.version, resource.name.group.len())});
     }
     object["metadata"]["labels"] = json!({"surface": "yes"});
     let name = object["metadata"]["name"].as_str().unwrap().to_owned();
@@ -114,7 +115,11 @@ async fn exercise(api: &Api, other: &Api, resource: &Resource, sample: &Value) -
     let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
     let (code, bytes) = api.send(Method::GET, &selected, JSON, table, Vec::new()).await;
     let told: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-    expect("table", code == 200 && told["kind"] == "Table" && told["rows"][0]["cells"][0] == *name, &told)?;
+    expect(
+        "table",
+        code == 200 && told["kind"] == "Table" && told["rows"][0]["object"]["metadata"]["name"] == *name,
+        &told,
+    )?;
     let metadata = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
     let (code, bytes) = api.send(Method::GET, &selected, JSON, metadata, Vec::new()).await;
     let told: Value = serde_json::from_slice(&bytes).unwrap_or_default();

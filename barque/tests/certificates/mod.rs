@@ -14,6 +14,8 @@ pub(crate) struct Certificates {
     server: (PathBuf, PathBuf),
     /// Of somebody in `system:masters`.
     pub(crate) admin: (PathBuf, PathBuf),
+    /// The key of service accounts' tokens.
+    tokens: PathBuf,
     directory: PathBuf,
     authority: CertifiedIssuer<'static, KeyPair>,
 }
@@ -32,12 +34,15 @@ impl Certificates {
             ca,
             server: Default::default(),
             admin: Default::default(),
+            tokens: PathBuf::new(),
             directory: directory.to_owned(),
             authority,
         };
         let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         made.server = made.sign("server", params);
+        made.tokens = made.directory.join("service-accounts.key");
+        std::fs::write(&made.tokens, KeyPair::generate().unwrap().serialize_pem()).unwrap();
         made.admin = made.client("admin", &["system:masters"]);
         made
     }
@@ -68,6 +73,8 @@ impl Certificates {
             format!("--tls-cert-file={}", self.server.0.display()),
             format!("--tls-private-key-file={}", self.server.1.display()),
             format!("--client-ca-file={}", self.ca.display()),
+            format!("--service-account-signing-key-file={}", self.tokens.display()),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
         ]
     }
 }

@@ -162,6 +162,8 @@ def errors(core, apps):
     invalid = refused(422, "Invalid", core.create_namespaced_config_map, NAMESPACE, config_map("No_Name"))
     expect("field", invalid.details.causes[0].field, "metadata.name")
     refused(400, "BadRequest", core.list_namespaced_config_map, NAMESPACE, label_selector="a in b")
+    nowhere = refused(404, "NotFound", core.create_namespaced_config_map, "nowhere", config_map("one"))
+    expect("message", nowhere.message, 'namespaces "nowhere" not found')
     refused(400, "BadRequest", core.create_namespaced_config_map, "default", {
         "metadata": {"name": "one", "namespace": "elsewhere"},
     })
