@@ -72,6 +72,12 @@ def version_and_discovery(core):
     expect("groups", {"apps", "batch", "rbac.authorization.k8s.io"} - groups, set())
     namespace = core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=NAMESPACE)))
     expect("phase", namespace.status.phase, "Active")
+    # Pods need one. Where controllers run they make it; who is first does not matter.
+    account = client.V1ServiceAccount(metadata=client.V1ObjectMeta(name="default"))
+    try:
+        core.create_namespaced_service_account(NAMESPACE, account)
+    except ApiException as error:
+        expect("code", error.status, 409)
 
 
 def config_maps(core):
@@ -256,8 +262,7 @@ def custom_objects(extensions, custom):
         if any(one.type == "Established" and one.status == "True" for one in conditions):
             established = True
             stream.stop()
-    if not established:
-        return "custom objects: definitions are not established"
+    expect("established", established, True)
     where = ("python.test", "v1", NAMESPACE, "ships")
     ship = {
         "apiVersion": "python.test/v1",
@@ -275,7 +280,6 @@ def custom_objects(extensions, custom):
     expect("names", names, ["barque"])
     custom.delete_namespaced_custom_object(*where, "barque")
     expect("left", custom.list_namespaced_custom_object(*where)["items"], [])
-    return None
 
 
 def main():
@@ -294,8 +298,8 @@ def main():
         ("dry run and owners of fields", lambda: dry_run_and_owners(core)),
         ("custom objects", lambda: custom_objects(extensions, custom)),
     ]:
-        skipped = part()
-        print(f"skipped: {skipped}" if skipped else f"ok: {name}", flush=True)
+        part()
+        print(f"ok: {name}", flush=True)
 
 
 main()
