@@ -11,10 +11,12 @@ const CRATES: &[(&str, &str, &[&str])] = &[
     ("proto", "barque-proto", &[]),
     ("store", "barque-store", &["barque-proto"]),
     ("api", "barque-api", &[]),
+    // What controllers, scheduler and agent share: they speak to any API server, and know nothing of ours.
+    ("api/client", "barque-client", &["barque-api"]),
     ("apiserver", "barque-apiserver", &["barque-api", "barque-proto", "barque-store"]),
     // The administrator's tool speaks the public protocol; of the store it knows `offline`, for files, alone.
     ("kvctl", "kvctl", &["barque-proto", "barque-store"]),
-    ("barque", "barque", &["barque-proto", "barque-store"]),
+    ("barque", "barque", &["barque-client", "barque-proto", "barque-store"]),
     // Sees processes from outside: what it finds must be what any client finds. Simulations alone run the store itself.
     ("jepsen-like-tests", "jepsen-like-tests", &["barque-proto", "barque-store"]),
 ];
@@ -159,6 +161,11 @@ const PURE: &[(&str, &str)] = &[
     ("store/src/records/value.rs", "bytes only"),
     ("store/src/records/rewrite_rule.rs", "a decision; time is handed in"),
     ("api/src/", "the object model"),
+    ("api/client/src/servers/choice.rs", "a decision; time is handed in"),
+    ("api/client/src/servers/verdict.rs", "a decision"),
+    ("api/client/src/leader_election/plan.rs", "a decision; time is handed in"),
+    ("api/client/src/events/correlate.rs", "a decision; time is handed in"),
+    ("api/client/src/events/recent.rs", "a data structure"),
     ("apiserver/src/audit/event.rs", "time is handed in"),
     ("apiserver/src/audit/policy.rs", "a decision"),
     ("apiserver/src/authorization/", "answers depend on the question and on replicated objects alone"),
