@@ -27,7 +27,6 @@ use super::serve::{Handler, Peer};
 use super::verbs::{self, Call};
 use super::{body, compression, reviews};
 use crate::authentication::{Authenticator, Credentials, impersonation};
-use crate::authorization::follower::Authorization;
 use crate::authorization::{Action, User};
 use crate::custom_resources::controller::Definitions;
 use crate::flow_control::bodies::BodyRoom;
@@ -39,6 +38,7 @@ use crate::keeper::Kept;
 use crate::metrics::{Metrics, Ongoing, Seen, Subject};
 use crate::registry::pipeline::Pipeline;
 use crate::registry::uid::new_uid;
+use crate::rights::Authorization;
 use crate::storage::Storage;
 use crate::streaming::{self, Streaming};
 
