@@ -292,6 +292,7 @@ const CONFINED: &[(&str, &[&str])] = &[
             "apiserver/src/streaming/dial.rs",
             "apiserver/src/webhook_client/",
             "apiserver/src/custom_resources/tests/webhook.rs",
+            "barque/tests/hostile.rs",
             "jepsen-like-tests/src/door.rs",
         ],
     ),
