@@ -123,7 +123,7 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
     let front = Front::new(routes, endpoints.clone(), metrics.grpc.clone(), activity);
     let limit = ConnectionLimit::new(CLIENT_CONNECTIONS);
     for listener in listeners.client {
-        tracing::info!(url = %listener.url, "serving clients");
+        tracing::info!(url = %listener.url, address = %listener.address, "serving clients");
         clients.serve(listener, front.clone(), limit.clone());
     }
     let limit = ConnectionLimit::new(METRICS_CONNECTIONS);

@@ -68,6 +68,8 @@ pub(crate) struct Cluster {
     pub(crate) directory: tempfile::TempDir,
     /// Where its servers listen.
     pub(crate) servers: Vec<SocketAddr>,
+    /// Where its store listens.
+    pub(crate) store: String,
     member: Program,
     programs: Vec<Option<Program>>,
     /// Who signs whom.
@@ -77,31 +79,36 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// With so many API servers.
     pub(crate) fn start(servers: usize) -> Self {
+        Self::with(servers, |_| Vec::new())
+    }
+
+    /// With so many API servers that have more flags; these may name files in the directory.
+    pub(crate) fn with(servers: usize, flags: impl Fn(&Path) -> Vec<String>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let certificates = Certificates::write(directory.path());
-        // A port that was free a moment ago: the member must know the address by which clients reach it.
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let store = format!("http://{}", free.local_addr().unwrap());
-        drop(free);
         let words = |all: &[&str]| all.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         let data = directory.path().join("store").display().to_string();
-        let (member, _) = start(
+        let (member, line) = start(
             &words(&[
                 "store",
                 &format!("--data-dir={data}"),
-                &format!("--listen-client-urls={store}"),
-                &format!("--advertise-client-urls={store}"),
+                // The system chooses the port; what is advertised nobody asks for.
+                "--listen-client-urls=http://127.0.0.1:0",
+                "--advertise-client-urls=http://localhost:2379",
                 "--listen-peer-urls=http://127.0.0.1:0",
                 "--initial-advertise-peer-urls=http://localhost:2380",
             ]),
             "serving clients",
         );
-        let mut cluster = Self { directory, servers: Vec::new(), member, programs: Vec::new(), certificates };
+        let store = format!("http://{}", said(&line, "address"));
+        let mut cluster =
+            Self { directory, servers: Vec::new(), store, member, programs: Vec::new(), certificates };
         for _ in 0..servers {
-            let mut flags = words(&["apiserver", "--bind-address=127.0.0.1", "--secure-port=0"]);
-            flags.push(format!("--etcd-servers={store}"));
-            flags.extend(cluster.certificates.server_flags());
-            let (program, line) = start(&flags, "serving address=");
+            let mut all = words(&["apiserver", "--bind-address=127.0.0.1", "--secure-port=0"]);
+            all.push(format!("--etcd-servers={}", cluster.store));
+            all.extend(cluster.certificates.server_flags());
+            all.extend(flags(cluster.directory.path()));
+            let (program, line) = start(&all, "serving address=");
             cluster.programs.push(Some(program));
             cluster.servers.push(said(&line, "address").parse().unwrap());
         }
@@ -111,6 +118,14 @@ impl Cluster {
     /// The process of a server.
     pub(crate) fn pid(&self, server: usize) -> u32 {
         self.programs[server].as_ref().unwrap().0.id()
+    }
+
+    /// Asks a server to stop, and waits until it has.
+    pub(crate) fn stop(&mut self, server: usize) -> Option<i32> {
+        let mut program = self.programs[server].take().unwrap();
+        let pid = rustix::process::Pid::from_raw(i32::try_from(program.0.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        program.0.wait().unwrap().code()
     }
 
     /// Ends a server at once, as a broken machine would.
