@@ -288,7 +288,17 @@ impl<S: Storage> ApiHandler<S> {
         };
         // One that cannot be read is refused where it is used; here it selects nothing in particular.
         let fields = asked.parameters.text("fieldSelector").parse().unwrap_or_default();
-        let decided = self.0.parts.authorization.ask(|chain| chain.authorize(user, &action, &fields));
+        let mut actions = vec![action];
+        if let RequestInfo::Resource(info) = asked.info
+            && let Some(verb) = streaming::extra_action(info, &asked.head.headers)
+        {
+            actions.push(action_of(&ResourceRequest { verb, ..info.clone() }));
+        }
+        let decided = self
+            .0
+            .parts
+            .authorization
+            .ask(|chain| actions.iter().try_for_each(|action| chain.authorize(user, action, &fields)));
         let word = if decided.is_ok() { "allow" } else { "forbid" };
         trail.annotate("authorization.k8s.io/decision", word);
         decided.map_err(|why| {
@@ -406,7 +416,14 @@ impl<S: Storage> ApiHandler<S> {
         };
         let mut warnings = Vec::new();
         let parts = &self.0.parts;
-        let answered = match reviews::answer(&call, &parts.authorization, &parts.authenticator).await {
+        let answered = match reviews::answer(
+            &call,
+            &parts.authorization,
+            &parts.authenticator,
+            &parts.pipeline.admission,
+        )
+        .await
+        {
             Ok(Some(response)) => Ok(response),
             Ok(None) => verbs::carry_out(&call, &parts.pipeline, &mut warnings).await,
             Err(status) => Err(status),

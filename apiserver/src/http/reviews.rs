@@ -11,6 +11,7 @@ use super::answer::{self, Body};
 use super::body;
 use super::negotiation::Form;
 use super::verbs::Call;
+use crate::admission::{Admission, Attributes, Operation};
 use crate::authentication::{Authenticator, reviews, token_request};
 use crate::authorization::chain::Authorizer;
 use crate::authorization::review;
@@ -26,6 +27,7 @@ pub async fn answer<S: Storage>(
     call: &Call<'_, S>,
     authorizer: &(dyn Authorizer + Sync),
     authenticator: &Authenticator<S>,
+    admission: &Admission<S>,
 ) -> Result<Option<Response<Body>>, Status> {
     let resource = &call.info.resource;
     if call.info.verb != "create" {
@@ -48,7 +50,7 @@ pub async fn answer<S: Storage>(
             reviews::self_subject_review(&question(call)?, call.user, call.now)
         }
         ("authentication.k8s.io", "tokenreviews", "") => token_review(call, authenticator).await?,
-        ("", "serviceaccounts", "token") => new_token(call, authenticator).await?,
+        ("", "serviceaccounts", "token") => new_token(call, authenticator, admission).await?,
         _ => return Ok(None),
     };
     told(call, answered).map(Some)
@@ -74,6 +76,7 @@ async fn token_review<S: Storage>(
 async fn new_token<S: Storage>(
     call: &Call<'_, S>,
     authenticator: &Authenticator<S>,
+    admission: &Admission<S>,
 ) -> Result<Value, Status> {
     let kind = GroupVersionKind::new("authentication.k8s.io", "v1", "TokenRequest");
     let mut request = decode::plain(&call.body, body::encoding(call.headers)?, &kind)?
@@ -88,6 +91,20 @@ async fn new_token<S: Storage>(
             "the name of the object ({named}) does not match the name on the URL ({name})"
         )));
     }
+    let asked = Attributes {
+        operation: Operation::Create,
+        user: call.user,
+        kind: &kind,
+        resource: &call.info.resource,
+        subresource: "token",
+        namespace,
+        name,
+        old: None,
+        options: &call.parameters.options("CreateOptions"),
+        dry_run: call.parameters.dry_run("CreateOptions")?,
+        now: call.now,
+    };
+    admission.validate(&asked, &request, &mut Vec::new()).await?;
     let read = async |resource: &str, namespace: &str, name: &str| -> Result<Option<Value>, Status> {
         let resource = GroupResource::new("", resource);
         authenticator.collections().newest_object(&resource, namespace, name).await
