@@ -244,6 +244,7 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
         definitions,
         address: format!("{}:{}", settings.hostname, address.port()),
         stop: connections.draining(),
+        tasks: tasks.clone(),
     });
     connections.serve(listener, Arc::new(move || tls.current()), handler, CONNECTIONS);
     Ok(Running { address, connections, tasks, stop })

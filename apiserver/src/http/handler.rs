@@ -13,8 +13,10 @@ use futures::FutureExt as _;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
+use hyper::upgrade::OnUpgrade;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::answer::{self, Body};
 use super::auditing::{Arrived, Auditor, Trail};
@@ -73,6 +75,8 @@ pub struct Parts<S: Storage> {
     pub streaming: Streaming,
     /// Watches end at this.
     pub stop: CancellationToken,
+    /// Own what goes on after an answer.
+    pub tasks: TaskTracker,
 }
 
 struct Inner<S: Storage> {
@@ -413,6 +417,8 @@ impl<S: Storage> ApiHandler<S> {
             body,
             now: now(),
             stop: &self.0.parts.stop,
+            upgrade: asked.head.extensions.get::<OnUpgrade>().cloned(),
+            tasks: &self.0.parts.tasks,
         };
         let mut warnings = Vec::new();
         let parts = &self.0.parts;

@@ -17,3 +17,4 @@ pub mod subresources;
 pub mod verbs;
 pub mod views;
 pub mod watches;
+pub mod websocket_watch;

@@ -13,9 +13,11 @@ use barque_api::time::Time;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, Response, StatusCode};
+use hyper::upgrade::OnUpgrade;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::answer::{self, Body};
 use super::negotiation::{self, Encoding, Form, Offer, View};
@@ -23,7 +25,7 @@ use super::parameters::Parameters;
 use super::request_info::ResourceRequest;
 use super::views::Teller;
 use super::watches::{self, Frames};
-use super::{body, component_statuses, subresources};
+use super::{body, component_statuses, subresources, websocket_watch};
 use crate::authorization::User;
 use crate::registry::collections::{Collection, Endpoint, parse};
 use crate::registry::decode;
@@ -31,6 +33,7 @@ use crate::registry::pipeline::{DeleteAnswer, Patch, PatchKind, Pipeline, Reques
 use crate::registry::selection::{Wanted, selection};
 use crate::registry::served::Served;
 use crate::storage::Storage;
+use crate::streaming::headers::is_websocket;
 use crate::watch_cache::object::Object;
 use crate::watch_cache::query::{At, resource_version};
 
@@ -55,6 +58,10 @@ pub struct Call<'a, S: Storage> {
     pub now: Time,
     /// Watches end at this.
     pub stop: &'a CancellationToken,
+    /// How the connection becomes a WebSocket's, where it can.
+    pub upgrade: Option<OnUpgrade>,
+    /// Who owns what goes on after the answer.
+    pub tasks: &'a TaskTracker,
 }
 
 impl<S: Storage> Call<'_, S> {
@@ -247,7 +254,13 @@ async fn watch<S: Storage>(call: &Call<'_, S>) -> Result<Response<Body>, Status>
     };
     let deadline = Instant::now() + timeout;
     let watcher = collection.cache.watch(&call.parameters.watch(), &selection, Some(deadline)).await?;
-    Ok(watches::answer(Frames::new(watcher, teller, call.stop.clone())))
+    let frames = Frames::new(watcher, teller, call.stop.clone());
+    match &call.upgrade {
+        Some(upgrade) if is_websocket(call.headers) => {
+            websocket_watch::answer(frames, upgrade.clone(), call.headers, call.tasks)
+        }
+        _ => Ok(watches::answer(frames)),
+    }
 }
 
 /// The object in a body.

@@ -37,6 +37,12 @@ impl Frames {
         Self { watcher, teller, columns_told: false, over: false, stop }
     }
 
+    /// How frames are encoded.
+    #[must_use]
+    pub const fn encoding(&self) -> Encoding {
+        self.teller.form.encoding
+    }
+
     /// The next frame; nothing when the watch is over.
     pub async fn next(&mut self) -> Option<Bytes> {
         if self.over {

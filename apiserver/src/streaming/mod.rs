@@ -230,7 +230,7 @@ impl<S: Storage> Stream<'_, S> {
         let sender = &self.inner.sender;
         let ports = self.info.subresource == "portforward";
         let protocol = Protocol::chosen(&headers::protocols(request), ports);
-        let accepted = protocol.and_then(|one| Some((one, websocket::accepted(request, one)?)));
+        let accepted = protocol.and_then(|one| Some((one, websocket::accepted(request, Some(one))?)));
         let Some((protocol, accepted)) = accepted else {
             return sender.coupled(refused, client);
         };

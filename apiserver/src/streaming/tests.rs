@@ -15,6 +15,7 @@ use crate::server::{self, Running};
 use crate::storage::memory::Memory;
 use crate::storage::{Action, Expected, Storage as _, Write};
 use crate::test_parts::{self, ADMIN};
+use futures::StreamExt as _;
 
 pub(super) const PODS: &str = "/api/v1/namespaces/default/pods";
 
@@ -347,6 +348,30 @@ async fn a_service_is_reached_at_the_address_of_its_pod_and_nowhere_else() {
     let (code, answer) = cluster.ask("GET", &format!("{namespace}/services/s:80/proxy/"), "", "").await;
     assert_eq!(code, 503, "{answer}");
     assert!(answer.contains("no service port 80 found for service \\\"s\\\""), "{answer}");
+    cluster.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_watch_is_followed_over_a_websocket() {
+    use tokio_tungstenite::WebSocketStream;
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    let cluster = Cluster::start().await;
+    let headers = "upgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                   sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let path = "/api/v1/namespaces/default/pods?watch=true&fieldSelector=metadata.name%3Dp";
+    let (stream, head) = cluster.upgrade("GET", path, headers).await;
+    assert_eq!(code(&head), 101, "{head}");
+    assert!(head.contains("sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
+    let mut socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
+    let event = socket.next().await.unwrap().unwrap().into_text().unwrap();
+    let event: Value = serde_json::from_str(&event).unwrap();
+    assert_eq!((&event["type"], &event["object"]["metadata"]["name"]), (&json!("ADDED"), &json!("p")));
+    let (code, answer) = cluster.ask("DELETE", &format!("{PODS}/p?gracePeriodSeconds=0"), "", "").await;
+    assert_eq!(code, 200, "{answer}");
+    let event = socket.next().await.unwrap().unwrap().into_text().unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&event).unwrap()["type"], "DELETED");
+    // The server stops without waiting for whoever watches.
     cluster.server.stop().await;
 }
 

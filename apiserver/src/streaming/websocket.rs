@@ -52,9 +52,10 @@ impl Protocol {
     }
 }
 
-/// The head of the answer that begins a WebSocket; nothing for a request without a key.
+/// The head of the answer that begins a WebSocket, with the protocol that was chosen if there is one; nothing for a request
+/// without a key.
 #[must_use]
-pub fn accepted(request: &HeaderMap, protocol: Protocol) -> Option<Response<()>> {
+pub fn accepted(request: &HeaderMap, protocol: Option<Protocol>) -> Option<Response<()>> {
     let key = request.get(SEC_WEBSOCKET_KEY)?;
     let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()?;
     let mut response = Response::new(());
@@ -63,7 +64,9 @@ pub fn accepted(request: &HeaderMap, protocol: Protocol) -> Option<Response<()>>
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-    headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol.name()));
+    if let Some(protocol) = protocol {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol.name()));
+    }
     Some(response)
 }
 
@@ -187,9 +190,9 @@ mod tests {
     #[test]
     fn a_websocket_is_accepted_with_its_key() {
         let mut request = HeaderMap::new();
-        assert!(accepted(&request, Protocol::V5).is_none());
+        assert!(accepted(&request, Some(Protocol::V5)).is_none());
         request.insert(SEC_WEBSOCKET_KEY, HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="));
-        let response = accepted(&request, Protocol::V5).unwrap();
+        let response = accepted(&request, Some(Protocol::V5)).unwrap();
         assert_eq!(response.status(), 101);
         assert_eq!(response.headers()[SEC_WEBSOCKET_ACCEPT], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }

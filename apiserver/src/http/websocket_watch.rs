@@ -1,0 +1,62 @@
+//! Watches over WebSockets, as browsers follow them: a message for each event. Must never read ahead of the client, nor outlive
+//! it.
+
+use barque_api::status::Status;
+use futures::{SinkExt as _, StreamExt as _};
+use http::{HeaderMap, Response};
+use hyper::upgrade::OnUpgrade;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_util::task::TaskTracker;
+
+use super::answer::{Body, whole};
+use super::negotiation::Encoding;
+use super::watches::Frames;
+use crate::streaming::websocket::{self, Socket};
+
+/// The answer that begins it; `tasks` own what tells the events.
+///
+/// # Errors
+/// 400 for a WebSocket without a key.
+pub fn answer(
+    frames: Frames,
+    upgrade: OnUpgrade,
+    headers: &HeaderMap,
+    tasks: &TaskTracker,
+) -> Result<Response<Body>, Status> {
+    let accepted = websocket::accepted(headers, None);
+    let accepted = accepted.ok_or_else(|| Status::bad_request("Sec-WebSocket-Key is missing"))?;
+    tasks.spawn(async move {
+        match upgrade.await {
+            Ok(upgraded) => tell(frames, websocket::socket(upgraded).await).await,
+            Err(error) => tracing::debug!("a WebSocket did not begin: {error}"),
+        }
+    });
+    Ok(accepted.map(|()| whole("")))
+}
+
+/// Tells events until the watch, the client or the server ends it.
+async fn tell(mut frames: Frames, mut socket: Socket) {
+    let is_text = frames.encoding() != Encoding::Protobuf;
+    loop {
+        tokio::select! {
+            frame = frames.next() => {
+                let Some(frame) = frame else { break };
+                let message = match std::str::from_utf8(&frame) {
+                    Ok(text) if is_text => Message::text(text),
+                    _ => Message::Binary(frame),
+                };
+                if socket.send(message).await.is_err() {
+                    return;
+                }
+            }
+            // What clients say is not for us, but for the end; pings are answered while this is read.
+            said = socket.next() => match said {
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                Some(Ok(_)) => {}
+            },
+        }
+    }
+    if let Err(error) = socket.close(None).await {
+        tracing::debug!("a WebSocket did not end in order: {error}");
+    }
+}
