@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::aggregation::Aggregation;
 use crate::authentication::{self, Authenticator};
 use crate::authorization::chain::AllowedPaths;
 use crate::authorization::follower::Authorization;
@@ -48,6 +49,8 @@ pub struct ServerSettings {
     pub always_allowed: AllowedPaths,
     /// How users are known.
     pub authentication: authentication::Settings,
+    /// The certificate and key that servers of other groups are shown.
+    pub proxy_client: TlsFiles,
     /// What every cluster has from its start; the port is that of `bind`, or the one that the system chose.
     pub start: bootstrap::Settings,
 }
@@ -110,6 +113,7 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
         hostname: config.hostname,
         always_allowed: config.always_allowed,
         authentication: config.authentication,
+        proxy_client: config.proxy_client,
         start: config.start,
     };
     let kept = Settings {
@@ -155,12 +159,16 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
     let start = bootstrap::Settings { secure_port: address.port(), ..settings.start.clone() };
     let client = OwnClient::new(pipeline.clone());
     let kept = keeper::start(&client, &collections, start, server, &tasks, &stop);
-    let authenticator = Authenticator::new(settings.authentication.clone(), collections);
     let connections = Connections::default();
+    let drain = connections.draining();
+    let aggregation =
+        Aggregation::start(&client, &collections, &settings.proxy_client, drain, &tasks, &stop)?;
+    let authenticator = Authenticator::new(settings.authentication.clone(), collections);
     let handler = ApiHandler::new(Parts {
         pipeline,
         authenticator,
         authorization,
+        aggregation,
         kept,
         address: format!("{}:{}", settings.hostname, address.port()),
         stop: connections.draining(),

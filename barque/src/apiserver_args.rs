@@ -46,6 +46,14 @@ pub(crate) struct ApiserverArgs {
     #[command(flatten)]
     authentication: AuthenticationArgs,
 
+    /// Certificate that servers of other groups (APIService) are shown, PEM. By it they know that this server may say who
+    /// asks. Read again when it changes.
+    #[arg(long, env = "BARQUE_APISERVER_PROXY_CLIENT_CERT_FILE", value_name = "FILE")]
+    proxy_client_cert_file: Option<PathBuf>,
+    /// Key of --proxy-client-cert-file, PEM.
+    #[arg(long, env = "BARQUE_APISERVER_PROXY_CLIENT_KEY_FILE", value_name = "FILE")]
+    proxy_client_key_file: Option<PathBuf>,
+
     /// URLs of the store's members, comma separated.
     #[arg(
         long,
@@ -139,6 +147,8 @@ impl ApiserverArgs {
             event_ttl: self.event_ttl,
             cert_dir: self.cert_dir,
             authentication: self.authentication.into_flags(),
+            proxy_client_cert_file: self.proxy_client_cert_file,
+            proxy_client_key_file: self.proxy_client_key_file,
             service_cluster_ip_range: self.service_cluster_ip_range,
             authorization_always_allow_paths: self.authorization_always_allow_paths,
         }

@@ -51,6 +51,10 @@ pub struct Config {
     pub event_ttl: String,
     /// How users are known.
     pub authentication: AuthenticationFlags,
+    /// `--proxy-client-cert-file`
+    pub proxy_client_cert_file: Option<PathBuf>,
+    /// `--proxy-client-key-file`
+    pub proxy_client_key_file: Option<PathBuf>,
     /// `--cert-dir`
     pub cert_dir: PathBuf,
     /// `--service-cluster-ip-range`: one network, or one of each family with a comma between.
@@ -151,6 +155,8 @@ pub struct ValidConfig {
     pub always_allowed: AllowedPaths,
     /// How users are known.
     pub authentication: Settings,
+    /// The certificate and key that servers of other groups are shown.
+    pub proxy_client: TlsFiles,
     /// What every cluster has from its start.
     pub start: bootstrap::Settings,
 }
@@ -169,6 +175,9 @@ impl Config {
         };
         if self.tls_cert_file.is_some() != self.tls_private_key_file.is_some() {
             return Err(ConfigError::HalfPair("tls-cert-file", "tls-private-key-file"));
+        }
+        if self.proxy_client_cert_file.is_some() != self.proxy_client_key_file.is_some() {
+            return Err(ConfigError::HalfPair("proxy-client-cert-file", "proxy-client-key-file"));
         }
         if !self.etcd_prefix.starts_with('/') {
             return Err(ConfigError::Prefix(self.etcd_prefix));
@@ -209,6 +218,11 @@ impl Config {
             event_ttl: time("event-ttl", &self.event_ttl)?,
             always_allowed: AllowedPaths::of(&paths)?,
             authentication,
+            proxy_client: TlsFiles {
+                cert_file: self.proxy_client_cert_file,
+                key_file: self.proxy_client_key_file,
+                ..TlsFiles::default()
+            },
             start: bootstrap::Settings {
                 service_ranges,
                 secure_port: self.secure_port,
@@ -312,6 +326,8 @@ mod tests {
             encryption_provider_config: None,
             event_ttl: "1h0m0s".into(),
             authentication: AuthenticationFlags::default(),
+            proxy_client_cert_file: None,
+            proxy_client_key_file: None,
             cert_dir: std::env::temp_dir().join("barque-config-test"),
             service_cluster_ip_range: "10.96.0.0/16".into(),
             authorization_always_allow_paths: vec!["/livez".into()],

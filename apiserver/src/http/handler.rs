@@ -25,6 +25,7 @@ use super::request_info::{RequestInfo, ResourceRequest, request_info};
 use super::serve::{Handler, Peer};
 use super::verbs::{self, Call};
 use super::{body, compression, reviews};
+use crate::aggregation::{Aggregation, Route};
 use crate::authentication::{Authenticator, Credentials, impersonation};
 use crate::authorization::follower::Authorization;
 use crate::authorization::{Action, User};
@@ -44,6 +45,8 @@ pub struct Parts<S: Storage> {
     pub authenticator: Authenticator<S>,
     /// Who may what.
     pub authorization: Authorization,
+    /// What others serve.
+    pub aggregation: Aggregation,
     /// Whether the objects of the start are there.
     pub kept: Kept,
     /// Where clients inside of the cluster find this server, as host and port.
@@ -99,11 +102,13 @@ impl<S: Storage> ApiHandler<S> {
         let form = negotiation::accepted(accept, Offer { protobuf: true, views: false });
         let gzip = compression::accepts(&head.headers);
 
-        let asked = Asked { head: &head, parameters: &parameters, info: &info, peer: &peer };
+        let route = self.0.parts.aggregation.route(path);
+        let asked =
+            Asked { head: &head, parameters: &parameters, info: &info, peer: &peer, route: route.as_deref() };
         let answered = self.within_deadline(&asked, body).await;
         let is_watch = matches!(&info, RequestInfo::Resource(resource) if is_long_running(resource));
         match answered {
-            Ok(response) if gzip && !is_watch => compression::compress(response),
+            Ok(response) if gzip && !is_watch && route.is_none() => compression::compress(response),
             Ok(response) => response,
             Err(status) => answer::failure(&status, form),
         }
@@ -128,6 +133,9 @@ impl<S: Storage> ApiHandler<S> {
     async fn filtered(&self, asked: &Asked<'_>, body: Incoming) -> Result<Response<Body>, Status> {
         let user = self.user(asked).await?;
         self.authorize(asked, &user)?;
+        if let Some(route) = asked.route {
+            return Ok(Box::pin(self.elsewhere(asked, route, &user, body)).await);
+        }
         match asked.info {
             RequestInfo::Other { path, .. } => self.other(asked, path).await,
             RequestInfo::Resource(resource) => {
@@ -135,6 +143,21 @@ impl<S: Storage> ApiHandler<S> {
                 self.resource(asked, resource, &user, body).await
             }
         }
+    }
+
+    /// Passes a request on to whoever serves it.
+    async fn elsewhere(
+        &self,
+        asked: &Asked<'_>,
+        route: &Route,
+        user: &User,
+        body: Incoming,
+    ) -> Response<Body> {
+        let request = Request::from_parts(asked.head.clone(), body);
+        let endless = matches!(asked.info, RequestInfo::Resource(resource) if is_long_running(resource));
+        let parts = &self.0.parts;
+        let collections = &parts.pipeline.collections;
+        parts.aggregation.serve(route, collections, request, (user, asked.peer), endless).await
     }
 
     /// Who asks, or whom they act as.
@@ -186,7 +209,8 @@ impl<S: Storage> ApiHandler<S> {
             headers: &asked.head.headers,
             address: &self.0.parts.address,
         };
-        if let Some(response) = self.0.documents.answer(document, &catalog)? {
+        let elsewhere = self.0.parts.aggregation.elsewhere();
+        if let Some(response) = self.0.documents.answer(document, &catalog, &elsewhere)? {
             return Ok(response);
         }
         if let Some(document) = self.token_document(path) {
@@ -240,6 +264,9 @@ impl<S: Storage> ApiHandler<S> {
             let synced = self.0.parts.authorization.is_in_step();
             let failure = (!synced).then(|| "rights are not known yet".to_owned());
             checks.push(Check { name: "poststarthook/rbac/bootstrap-roles", failure });
+            let registered = self.0.parts.aggregation.is_in_step();
+            let failure = (!registered).then(|| "it is not known yet what others serve".to_owned());
+            checks.push(Check { name: "poststarthook/apiservice-registration-controller", failure });
             let kept = self.0.parts.kept.is_done();
             let failure = (!kept).then(|| "objects of the start are not written yet".to_owned());
             checks.push(Check { name: "poststarthook/start-system-namespaces-controller", failure });
@@ -310,6 +337,8 @@ struct Asked<'a> {
     parameters: &'a Parameters,
     info: &'a RequestInfo,
     peer: &'a Peer,
+    /// Where it goes, if this server does not serve it.
+    route: Option<&'a Route>,
 }
 
 /// Whether a request may take as long as it likes: it follows something.
