@@ -163,6 +163,11 @@ const PURE: &[(&str, &str)] = &[
     ("apiserver/src/audit/policy.rs", "a decision"),
     ("apiserver/src/authorization/", "answers depend on the question and on replicated objects alone"),
     ("apiserver/src/bootstrap/", "a decision; time is handed in"),
+    ("apiserver/src/custom_resources/conditions.rs", "a decision; time is handed in"),
+    ("apiserver/src/custom_resources/definition.rs", "a decision"),
+    ("apiserver/src/custom_resources/deletion.rs", "a decision; time is handed in"),
+    ("apiserver/src/custom_resources/selectable.rs", "a decision"),
+    ("apiserver/src/custom_resources/validation/", "a decision"),
     ("apiserver/src/storage/keys.rs", "text only"),
     ("apiserver/src/storage/etcd/convert.rs", "shapes only"),
     ("apiserver/src/storage/etcd/verdict.rs", "a decision"),
@@ -174,6 +179,8 @@ const PURE: &[(&str, &str)] = &[
     ("apiserver/src/watch_cache/reader.rs", "bytes only"),
     ("apiserver/src/watch_cache/ring.rs", "time is handed in"),
     ("apiserver/src/watch_cache/state.rs", "time is handed in"),
+    ("apiserver/src/webhook_client/target.rs", "a decision"),
+    ("apiserver/src/webhook_client/validation.rs", "a decision"),
     ("kvctl/src/output/go_quote.rs", "text only"),
     ("kvctl/src/output/grid.rs", "text only"),
     ("kvctl/src/output/json.rs", "from answers to text"),
@@ -247,7 +254,16 @@ const CONFINED: &[(&str, &[&str])] = &[
     // The tool would otherwise depend on what members are made of.
     ("barque_store::offline", &["kvctl/src/command/snapshot/", "kvctl/src/command/recover.rs", "store/"]),
     // How a command reaches the cluster is no command's business.
-    ("rustls::", &["store/src/tls/", "kvctl/src/connection/", "jepsen-like-tests/src/door.rs"]),
+    (
+        "rustls::",
+        &[
+            "store/src/tls/",
+            "kvctl/src/connection/",
+            "apiserver/src/webhook_client/",
+            "apiserver/src/custom_resources/tests/webhook.rs",
+            "jepsen-like-tests/src/door.rs",
+        ],
+    ),
     // Only a network of the tests' own carries packets.
     ("tokio_tun::", &["jepsen-like-tests/src/network/"]),
 ];

@@ -1,40 +1,23 @@
-//! Which headers of a request are passed on to the service, and how it is told who asks. Pure; must never let through what
-//! proves to others who the client is, nor what a client says of itself.
+//! How the service that serves a group is told who asks. Pure; must never repeat what a client says of itself.
 
 use std::net::IpAddr;
 
-use http::header::{
-    AUTHORIZATION, CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::authorization::User;
+use crate::streaming;
 
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 const REMOTE_USER: HeaderName = HeaderName::from_static("x-remote-user");
 const REMOTE_UID: HeaderName = HeaderName::from_static("x-remote-uid");
 const REMOTE_GROUP: HeaderName = HeaderName::from_static("x-remote-group");
 const REMOTE_EXTRA: &str = "x-remote-extra-";
-/// A token that browsers hide among the protocols, as they cannot send the header for it.
-const TOKEN_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
 
 /// Something about a user that no header can say.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("net/http: invalid header field value for {0:?}")]
 pub struct Unsayable(pub String);
 
-/// Whether a request wants to leave HTTP.
-#[must_use]
-pub fn is_upgrade(headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    values.any(|value| value.to_ascii_lowercase().contains("upgrade"))
-}
-
-/// The headers of a request as they are passed on, without a host.
+/// The headers of a request as they are passed on.
 ///
 /// # Errors
 /// When it cannot be said who asks.
@@ -43,32 +26,7 @@ pub fn passed_on(
     user: &User,
     client: IpAddr,
 ) -> Result<HeaderMap, Unsayable> {
-    let mut headers = request.headers.clone();
-    let upgrade = if is_upgrade(&headers) { headers.get(UPGRADE).cloned() } else { None };
-    strip_hop_by_hop(&mut headers);
-    let identity: Vec<HeaderName> = headers.keys().filter(|name| says_who(name)).cloned().collect();
-    for name in identity {
-        headers.remove(name);
-    }
-    strip_token(&mut headers);
-    if let Some(upgrade) = upgrade {
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(UPGRADE, upgrade);
-    }
-    let of_address =
-        || request.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-    if let Some(host) = headers.remove(HOST).or_else(of_address) {
-        headers.insert(FORWARDED_HOST, host);
-    }
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
-    if let Ok(uri) = HeaderValue::from_str(request.uri.path()) {
-        headers.insert(FORWARDED_URI, uri);
-    }
-    let before = request.headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
-    let chain: Vec<String> = before.map(str::to_owned).chain([client.to_string()]).collect();
-    if let Ok(chain) = HeaderValue::from_str(&chain.join(", ")) {
-        headers.insert(FORWARDED_FOR, chain);
-    }
+    let mut headers = streaming::headers::passed_on(request, client);
     say_who(&mut headers, user)?;
     Ok(headers)
 }
@@ -96,55 +54,6 @@ pub fn say_who(headers: &mut HeaderMap, user: &User) -> Result<(), Unsayable> {
         }
     }
     Ok(())
-}
-
-/// Removes what concerns one connection only.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    let fixed = [
-        CONNECTION,
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
-        TE,
-        TRAILER,
-        TRANSFER_ENCODING,
-        UPGRADE,
-    ];
-    for name in named.into_iter().chain(fixed) {
-        headers.remove(name);
-    }
-}
-
-fn strip_token(headers: &mut HeaderMap) {
-    if !headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
-        return;
-    }
-    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
-    let all = values.flat_map(|value| value.split(',')).map(str::trim);
-    let left: Vec<&str> = all.filter(|one| !one.is_empty() && !one.starts_with(TOKEN_PROTOCOL)).collect();
-    let left = HeaderValue::from_str(&left.join(", "));
-    headers.remove(SEC_WEBSOCKET_PROTOCOL);
-    if let Ok(left) = left
-        && !left.is_empty()
-    {
-        headers.insert(SEC_WEBSOCKET_PROTOCOL, left);
-    }
-}
-
-fn says_who(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    name == AUTHORIZATION.as_str()
-        || name.starts_with("impersonate-")
-        || [REMOTE_USER, REMOTE_UID, REMOTE_GROUP].iter().any(|known| name == known.as_str())
-        || name.starts_with(REMOTE_EXTRA)
 }
 
 /// A key as part of a header's name: what may not stand there as `%XX`.

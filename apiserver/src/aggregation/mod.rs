@@ -55,6 +55,7 @@ use crate::registry::collections::{Collection, Collections, parse};
 use crate::registry::follow::{Followed, follow};
 use crate::registry::own_client::OwnClient;
 use crate::storage::Storage;
+use crate::streaming::headers::is_upgrade;
 use crate::watch_cache::object::Object;
 use crate::watch_cache::query::ListQuery;
 use crate::watch_cache::registry::Selection;
@@ -140,7 +141,7 @@ impl Aggregation {
         let target = Target { address, host: route.at.host(), verifier };
 
         let (mut head, body) = request.into_parts();
-        let upgrade = head.extensions.remove::<OnUpgrade>().filter(|_| headers::is_upgrade(&head.headers));
+        let upgrade = head.extensions.remove::<OnUpgrade>().filter(|_| is_upgrade(&head.headers));
         let headers = match headers::passed_on(&head, user, peer.address.ip()) {
             Ok(headers) => headers,
             Err(why) => return unreachable(&why),

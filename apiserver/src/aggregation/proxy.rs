@@ -20,8 +20,8 @@ use tokio_util::task::TaskTracker;
 
 use super::dial::{Dialer, Verifier};
 use super::endpoints::Address;
-use super::headers::strip_hop_by_hop;
 use crate::http::answer::{self, Body};
+use crate::streaming::headers::strip_hop_by_hop;
 
 /// The body of a request that is passed on.
 pub type RequestBody = UnsyncBoxBody<Bytes, hyper::Error>;

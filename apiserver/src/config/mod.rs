@@ -1,6 +1,7 @@
 //! How a server is told to serve: the words of its flags, checked before anything is started. What is wrong is said with the
 //! flag's name. Must never open a port.
 
+mod audit;
 mod authentication;
 mod serving_certificate;
 
@@ -8,16 +9,20 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use barque_api::ip::{Cidr, parse_cidr};
 use barque_api::time::GoDuration;
 use barque_store::config::TlsFiles;
 
+use crate::audit::{LogConfig, Policy};
 use crate::authentication::Settings;
 use crate::authorization::chain::{AllowedPathError, AllowedPaths};
 use crate::bootstrap;
+use crate::flow_control::limits;
+use crate::registry::allocation::settings::{NetworkError, ServiceNetwork};
 use crate::storage::encryption::Encryption;
 use crate::storage::etcd::{EtcdConfig, EtcdConfigError, EtcdStorage};
+use crate::streaming::dial::AgentFlags;
 
+pub use self::audit::AuditFlags;
 pub use self::authentication::AuthenticationFlags;
 
 /// The flags, as they came.
@@ -55,12 +60,22 @@ pub struct Config {
     pub proxy_client_cert_file: Option<PathBuf>,
     /// `--proxy-client-key-file`
     pub proxy_client_key_file: Option<PathBuf>,
+    /// What is written down of requests.
+    pub audit: AuditFlags,
+    /// `--max-requests-inflight`
+    pub max_requests_inflight: u32,
+    /// `--max-mutating-requests-inflight`
+    pub max_mutating_requests_inflight: u32,
     /// `--cert-dir`
     pub cert_dir: PathBuf,
     /// `--service-cluster-ip-range`: one network, or one of each family with a comma between.
     pub service_cluster_ip_range: String,
+    /// `--service-node-port-range`: two ports with a dash between.
+    pub service_node_port_range: String,
     /// `--authorization-always-allow-paths`
     pub authorization_always_allow_paths: Vec<String>,
+    /// `--kubelet-...`
+    pub agents: AgentFlags,
 }
 
 /// What is wrong with a flag, and what would be right.
@@ -94,22 +109,14 @@ pub enum ConfigError {
     /// The store's flags.
     #[error(transparent)]
     Etcd(#[from] EtcdConfigError),
-    /// No networks.
-    #[error(
-        "--service-cluster-ip-range={value:?}: {why}; name a network such as 10.96.0.0/16, or one of each family with a \
-         comma between"
-    )]
-    ServiceRange {
-        /// Its value.
-        value: String,
-        /// What is wrong.
-        why: String,
-    },
     /// Keys of tokens, and nobody whose tokens they are.
     #[error(
         "--service-account-issuer must be given with keys of service accounts: it is what tokens say that made them"
     )]
     NoIssuer,
+    /// Nobody would ever be answered.
+    #[error("--max-requests-inflight and --max-mutating-requests-inflight must not both be 0")]
+    NoSeats,
     /// A certificate that signs itself cannot be written.
     #[error("--cert-dir={}: {why}", directory.display())]
     CertDir {
@@ -118,6 +125,9 @@ pub enum ConfigError {
         /// Why.
         why: String,
     },
+    /// The networks and ports of services.
+    #[error(transparent)]
+    Services(#[from] NetworkError),
     /// A path.
     #[error("--authorization-always-allow-paths: {0}")]
     AllowedPath(#[from] AllowedPathError),
@@ -157,8 +167,16 @@ pub struct ValidConfig {
     pub authentication: Settings,
     /// The certificate and key that servers of other groups are shown.
     pub proxy_client: TlsFiles,
+    /// How many requests are worked on at once, and how long others wait.
+    pub limits: limits::Settings,
+    /// What is written down of requests, and where.
+    pub audit: Option<(Policy, LogConfig)>,
     /// What every cluster has from its start.
     pub start: bootstrap::Settings,
+    /// From which networks and ports services are served.
+    pub services: ServiceNetwork,
+    /// How agents of nodes are reached.
+    pub agents: AgentFlags,
 }
 
 impl Config {
@@ -179,6 +197,9 @@ impl Config {
         if self.proxy_client_cert_file.is_some() != self.proxy_client_key_file.is_some() {
             return Err(ConfigError::HalfPair("proxy-client-cert-file", "proxy-client-key-file"));
         }
+        if self.agents.client_certificate.is_some() != self.agents.client_key.is_some() {
+            return Err(ConfigError::HalfPair("kubelet-client-certificate", "kubelet-client-key"));
+        }
         if !self.etcd_prefix.starts_with('/') {
             return Err(ConfigError::Prefix(self.etcd_prefix));
         }
@@ -194,7 +215,6 @@ impl Config {
             Some(file) => encryption(file)?,
         };
         let paths: Vec<&str> = self.authorization_always_allow_paths.iter().map(String::as_str).collect();
-        let service_ranges = service_ranges(&self.service_cluster_ip_range)?;
         let tls = match (self.tls_cert_file, self.tls_private_key_file) {
             (Some(cert), Some(key)) => {
                 TlsFiles { cert_file: Some(cert), key_file: Some(key), ..TlsFiles::default() }
@@ -206,7 +226,12 @@ impl Config {
             )
             .map_err(|why| ConfigError::CertDir { directory: self.cert_dir.clone(), why })?,
         };
+        let seats = self.max_requests_inflight.saturating_add(self.max_mutating_requests_inflight);
+        if seats == 0 {
+            return Err(ConfigError::NoSeats);
+        }
         let (authentication, told) = self.authentication.read()?;
+        let services = ServiceNetwork::parse(&self.service_cluster_ip_range, &self.service_node_port_range)?;
         Ok(ValidConfig {
             bind: SocketAddr::new(bind, self.secure_port),
             advertise,
@@ -223,32 +248,17 @@ impl Config {
                 key_file: self.proxy_client_key_file,
                 ..TlsFiles::default()
             },
+            audit: self.audit.read()?,
+            limits: limits::Settings { seats, ..limits::Settings::default() },
             start: bootstrap::Settings {
-                service_ranges,
+                service_ranges: services.networks(),
                 secure_port: self.secure_port,
                 authentication: told,
             },
+            services,
+            agents: self.agents,
         })
     }
-}
-
-/// The networks of services: large enough for the cluster's own, small enough to look for a free address.
-fn service_ranges(value: &str) -> Result<Vec<Cidr>, ConfigError> {
-    let wrong = |why: &str| ConfigError::ServiceRange { value: value.to_owned(), why: why.to_owned() };
-    let mut ranges = Vec::new();
-    for text in value.split(',') {
-        let range = parse_cidr(text.trim()).ok_or_else(|| wrong("it is no network"))?;
-        ranges.push(range);
-    }
-    if ranges.len() > 2 {
-        return Err(wrong("there may be two networks at most"));
-    }
-    if let [first, second] = ranges.as_slice()
-        && first.address.is_ipv4() == second.address.is_ipv4()
-    {
-        return Err(wrong("two networks must be of different families"));
-    }
-    Ok(ranges)
 }
 
 fn address(flag: &'static str, value: &str) -> Result<IpAddr, ConfigError> {
@@ -286,8 +296,8 @@ pub fn read_yaml(flag: &'static str, file: &Path) -> Result<serde_json::Value, C
     serde_saphyr::from_str(&text).map_err(|error| wrong(error.to_string()))
 }
 
-/// The text of a file of certificates; empty where none is given.
-fn read_pem(flag: &'static str, file: Option<&Path>) -> Result<String, ConfigError> {
+/// The text of a file; empty where none is given.
+fn read_text(flag: &'static str, file: Option<&Path>) -> Result<String, ConfigError> {
     let Some(file) = file else { return Ok(String::new()) };
     std::fs::read_to_string(file).map_err(|error| ConfigError::File {
         flag,
@@ -328,9 +338,14 @@ mod tests {
             authentication: AuthenticationFlags::default(),
             proxy_client_cert_file: None,
             proxy_client_key_file: None,
+            audit: AuditFlags::default(),
+            max_requests_inflight: 400,
+            max_mutating_requests_inflight: 200,
             cert_dir: std::env::temp_dir().join("barque-config-test"),
             service_cluster_ip_range: "10.96.0.0/16".into(),
+            service_node_port_range: "30000-32767".into(),
             authorization_always_allow_paths: vec!["/livez".into()],
+            agents: AgentFlags::default(),
         }
     }
 
@@ -344,7 +359,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_with_its_flag() {
         let range = |text: &str| Config { service_cluster_ip_range: text.into(), ..config() };
-        let table: [(Config, &str); 9] = [
+        let table: [(Config, &str); 11] = [
             (
                 range("10.0.0.0"),
                 "--service-cluster-ip-range=\"10.0.0.0\": it is no network; name a network such as",
@@ -352,6 +367,10 @@ mod tests {
             (
                 range("10.0.0.0/16,10.1.0.0/16"),
                 "--service-cluster-ip-range=\"10.0.0.0/16,10.1.0.0/16\": two networks",
+            ),
+            (
+                Config { service_node_port_range: "many".into(), ..config() },
+                "--service-node-port-range=\"many\" is no range of ports, such as 30000-32767",
             ),
             (
                 Config { authorization_always_allow_paths: vec!["/a*b".into()], ..config() },
@@ -363,6 +382,13 @@ mod tests {
             (
                 Config { tls_cert_file: Some("/a".into()), ..config() },
                 "--tls-cert-file and --tls-private-key-file must be given together",
+            ),
+            (
+                Config {
+                    agents: AgentFlags { client_key: Some("/a".into()), ..AgentFlags::default() },
+                    ..config()
+                },
+                "--kubelet-client-certificate and --kubelet-client-key must be given together",
             ),
             (Config { etcd_servers: vec![], ..config() }, "--etcd-servers names no endpoint"),
             (
