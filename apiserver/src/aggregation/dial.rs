@@ -2,7 +2,7 @@
 //! anything itself.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use barque_store::config::TlsFiles;
@@ -24,6 +24,13 @@ use super::registration::Trust;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(30);
 /// And TLS within this.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Whom this machine trusts.
+static MACHINE: LazyLock<RootCertStore> = LazyLock::new(|| {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+});
 
 /// Judges certificates of services.
 pub type Verifier = Arc<dyn ServerCertVerifier>;
@@ -56,16 +63,15 @@ impl Dialer {
     /// # Errors
     /// Why that is not possible.
     pub fn verifier(&self, trust: &Trust) -> Result<Verifier, String> {
-        let mut roots = RootCertStore::empty();
-        match trust {
+        let roots = match trust {
             Trust::Anybody => return Ok(self.anybody()),
-            Trust::Authorities(pem) if pem.is_empty() => {
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            }
+            Trust::Authorities(pem) if pem.is_empty() => MACHINE.clone(),
             Trust::Authorities(pem) => {
+                let mut roots = RootCertStore::empty();
                 roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem).flatten());
+                roots
             }
-        }
+        };
         let verifier =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider)).build();
         verifier
@@ -123,7 +129,10 @@ fn tls_cause(error: &io::Error, host: &str) -> String {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let Some(rustls::Error::InvalidCertificate(why)) = inner else { return format!("tls: {error}") };
     match why {
-        CertificateError::UnknownIssuer => format!("{PREFIX} certificate signed by unknown authority"),
+        // An authority of the same name with another key is another authority.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            format!("{PREFIX} certificate signed by unknown authority")
+        }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             format!("{PREFIX} certificate is not valid for {host}")
         }
