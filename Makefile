@@ -22,6 +22,7 @@ test: packages kubectl lint programs
 bench: packages
 	$(CARGO) build --locked --release --package barque --package kvctl
 	$(CARGO) run --locked --release --package jepsen-like-tests --bin versus
+	$(CARGO) bench --locked --package barque --bench api
 
 # Every workload under every fault for half an hour, then simulated clusters. Partitions, bad networks and sick disks
 # need root.

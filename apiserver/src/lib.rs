@@ -25,3 +25,6 @@ pub mod table;
 pub mod validation;
 pub mod watch_cache;
 pub mod webhook_client;
+
+#[cfg(test)]
+mod test_parts;

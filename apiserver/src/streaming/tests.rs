@@ -1,7 +1,6 @@
 //! Streams through a whole server: raw clients on one side, an agent on the other.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use barque_store::config::TlsFiles;
 use serde_json::{Value, json};
@@ -12,10 +11,10 @@ use tokio_util::task::TaskTracker;
 use super::dial::{AgentFlags, Dialer, Stream};
 use super::fake_agent::{self, Agent};
 use super::plan::{Target, Trust};
-use crate::registry::collections::Settings;
-use crate::server::{self, Running, ServerSettings};
-use crate::storage::encryption::Encryption;
+use crate::server::{self, Running};
 use crate::storage::memory::Memory;
+use crate::storage::{Action, Expected, Storage as _, Write};
+use crate::test_parts::{self, ADMIN};
 
 pub(super) const PODS: &str = "/api/v1/namespaces/default/pods";
 
@@ -28,6 +27,7 @@ pub(super) struct Cluster {
     pub(super) taken: mpsc::Receiver<Upgraded>,
     log: mpsc::Sender<&'static str>,
     client: Dialer,
+    storage: Memory,
     _files: tempfile::TempDir,
 }
 
@@ -41,21 +41,13 @@ impl Cluster {
         let (cert, key) = fake_agent::certificate(files.path());
         let (log, lines) = mpsc::channel(1);
         let (agent, taken) = Agent::start((cert.clone(), key.clone()), lines, &TaskTracker::new()).await;
-        let settings = ServerSettings {
-            bind: "127.0.0.1:0".parse().unwrap(),
-            tls: TlsFiles { cert_file: Some(cert), key_file: Some(key), ..TlsFiles::default() },
-            hostname: "127.0.0.1".to_owned(),
-            agents: flags(files.path()),
-        };
-        let kept = Settings {
-            storage: Memory::new(),
-            root: "/registry".to_owned(),
-            encryption: Encryption::none(),
-            event_ttl: Duration::from_secs(3600),
-        };
+        let tls = TlsFiles { cert_file: Some(cert), key_file: Some(key), ..TlsFiles::default() };
+        let settings = test_parts::server(tls, flags(files.path()));
+        let storage = Memory::new();
+        let kept = test_parts::in_memory(storage.clone());
         let server = server::start(&settings, kept).await.unwrap();
         let client = Dialer::new(&AgentFlags::default()).unwrap();
-        let cluster = Self { server, agent, taken, log, client, _files: files };
+        let cluster = Self { server, agent, taken, log, client, storage, _files: files };
         cluster.fill().await;
         cluster
     }
@@ -82,6 +74,8 @@ impl Cluster {
             pod
         };
         self.create("/api/v1/namespaces", &namespace).await;
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+        self.create("/api/v1/namespaces/default/serviceaccounts", &account).await;
         self.create("/api/v1/nodes", &node).await;
         let headers = "content-type: application/merge-patch+json\r\n";
         let status = json!({"status": node["status"]}).to_string();
@@ -96,6 +90,13 @@ impl Cluster {
     async fn create(&self, path: &str, object: &Value) {
         let (code, answer) = self.ask("POST", path, "", &object.to_string()).await;
         assert!([201, 409].contains(&code), "{path}: {code} {answer}");
+    }
+
+    /// Puts an object where it is kept, past everything.
+    async fn keep(&self, key: &str, object: &Value) {
+        let action = Action::Put { value: object.to_string().into(), lease: None };
+        let write = Write { key: key.to_owned().into(), expected: Expected::Absent, action };
+        self.storage.write(&write).await.unwrap();
     }
 
     async fn connect(&self) -> Box<dyn Stream> {
@@ -118,7 +119,7 @@ impl Cluster {
             if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
         let kind = if headers.contains("content-type") { "" } else { "content-type: application/json\r\n" };
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: api.example\r\nauthorization: Bearer secret\r\n{kind}{length}{headers}\r\n{body}"
+            "{method} {path} HTTP/1.1\r\nhost: api.example\r\nauthorization: Bearer {ADMIN}\r\n{kind}{length}{headers}\r\n{body}"
         );
         stream.write_all(request.as_bytes()).await.unwrap();
         stream.flush().await.unwrap();
@@ -180,7 +181,7 @@ async fn a_log_is_followed_line_by_line() {
     read_until(&mut stream, "two\n").await;
     let asked = cluster.asked();
     assert!(asked.starts_with("GET /containerLogs/default/p/c?follow=true&tailLines=5 "), "{asked}");
-    assert!(!asked.contains("secret"), "{asked}");
+    assert!(!asked.contains(ADMIN), "{asked}");
     // A log that is followed does not hold up a server that stops.
     cluster.server.stop().await;
 }
@@ -223,7 +224,7 @@ async fn spdy_goes_through_byte_by_byte() {
         assert!(head.contains("x-stream-protocol-version: v4.channel.k8s.io\r\n"), "{head}");
         let asked = cluster.asked();
         assert!(asked.starts_with(&format!("POST {target} ")), "{asked}");
-        assert!(!asked.contains("secret") && asked.contains("\"x-forwarded-for\": \"127.0.0.1\""), "{asked}");
+        assert!(!asked.contains(ADMIN) && asked.contains("\"x-forwarded-for\": \"127.0.0.1\""), "{asked}");
 
         let mut agent = cluster.taken.recv().await.unwrap();
         client.write_all(b"from the client").await.unwrap();
@@ -316,21 +317,21 @@ async fn a_service_is_reached_at_the_address_of_its_pod_and_nowhere_else() {
     let cluster = Cluster::start().await;
     let namespace = "/api/v1/namespaces/default";
     let port = cluster.agent.address.port();
-    let endpoints = |ip: &str| {
-        json!({
-            "apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "s"},
-            "subsets": [{
-                "addresses": [{"ip": ip, "targetRef": {"kind": "Pod", "namespace": "default", "name": "p"}}],
-                "ports": [{"name": "web", "port": port}],
-            }],
-        })
-    };
+    // Clients may not write addresses of the loopback, and tests listen nowhere else: it is put where it is kept.
+    let endpoints = json!({
+        "apiVersion": "v1", "kind": "Endpoints",
+        "metadata": {"name": "s", "namespace": "default", "uid": "e"},
+        "subsets": [{
+            "addresses": [{"ip": "127.0.0.1", "targetRef": {"kind": "Pod", "namespace": "default", "name": "p"}}],
+            "ports": [{"name": "web", "port": port}],
+        }],
+    });
+    cluster.keep("/registry/services/endpoints/default/s", &endpoints).await;
     let service = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"},
         "spec": {"clusterIP": "None", "ports": [{"name": "web", "port": 443}]},
     });
     cluster.create(&format!("{namespace}/services"), &service).await;
-    cluster.create(&format!("{namespace}/endpoints"), &endpoints("127.0.0.1")).await;
     let path = format!("{namespace}/services/https:s:443/proxy/a?b=c");
     // No pod has this address yet.
     let (code, answer) = cluster.ask("GET", &path, "", "").await;

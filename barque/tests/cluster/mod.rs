@@ -107,6 +107,11 @@ impl Cluster {
         cluster
     }
 
+    /// The process of a server.
+    pub(crate) fn pid(&self, server: usize) -> u32 {
+        self.programs[1 + server].0.id()
+    }
+
     /// A kubeconfig of the administrator for one of the servers.
     pub(crate) fn kubeconfig(&self, server: usize) -> PathBuf {
         let path = self.directory.path().join(format!("kubeconfig-{server}"));

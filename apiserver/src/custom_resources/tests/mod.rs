@@ -15,19 +15,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{conditions, controller, definitions};
-use crate::admission::Admission;
-use crate::authorization::chain::AllowedPaths;
-use crate::authorization::follower::Authorization;
 use crate::http::negotiation::{Encoding, Form, View};
 use crate::http::views::Teller;
-use crate::registry::allocation::ServiceAllocator;
 use crate::registry::allocation::settings::ServiceNetwork;
-use crate::registry::collections::{Collections, Endpoint, Settings, parse};
+use crate::registry::collections::{Collections, Endpoint, parse};
 use crate::registry::own_client::OwnClient;
-use crate::registry::pipeline::Pipeline;
-use crate::storage::encryption::Encryption;
 use crate::storage::memory::Memory;
 use crate::table::IncludeObject;
+use crate::test_parts;
 use crate::watch_cache::query::{ListQuery, WatchQuery};
 use crate::watch_cache::registry::Selection;
 use crate::watch_cache::watcher::Told;
@@ -51,21 +46,10 @@ impl Cluster {
 
     fn over(storage: Memory) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let settings = Settings {
-            storage,
-            root: "/registry".to_owned(),
-            encryption: Encryption::none(),
-            event_ttl: Duration::from_secs(3600),
-        };
+        let settings = test_parts::in_memory(storage);
         let collections = Collections::start(settings, &tasks, &stop);
-        let allowed = AllowedPaths::of(&["/livez"]).unwrap();
         let network = ServiceNetwork::parse("10.0.0.0/24", "30000-30010").unwrap();
-        let pipeline = Pipeline {
-            services: ServiceAllocator::new(collections.clone(), &network),
-            collections: collections.clone(),
-            admission: Admission::new(collections.clone()),
-            authorization: Authorization::start(&collections, allowed, &tasks, &stop),
-        };
+        let pipeline = test_parts::pipeline(&collections, &network, &tasks, &stop);
         let client = OwnClient::new(pipeline);
         let webhooks = WebhookClient::new(collections.clone());
         let _definitions = controller::start(&client, &collections, &webhooks, &tasks, &stop);

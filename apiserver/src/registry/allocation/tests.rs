@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use barque_api::kind::{GroupResource, GroupVersionResource};
 use barque_api::resources::Builtin;
@@ -14,21 +13,18 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::Fate;
 use super::repair::{Repair, Rest};
 use super::settings::ServiceNetwork;
-use super::{Fate, ServiceAllocator};
-use crate::admission::Admission;
 use crate::authorization::User;
-use crate::authorization::chain::AllowedPaths;
-use crate::authorization::follower::Authorization;
-use crate::registry::collections::{Collections, Settings};
+use crate::registry::collections::Collections;
 use crate::registry::decode::FieldValidation;
 use crate::registry::deletion::DeleteOptions;
 use crate::registry::pipeline::{Pipeline, Request};
 use crate::registry::served::Served;
-use crate::storage::encryption::Encryption;
 use crate::storage::memory::Memory;
 use crate::storage::{Action, Expected, Page, Storage as _, StorageError, Write};
+use crate::test_parts;
 
 const NOW: Time = Time::of_unix(1_000_000);
 
@@ -43,20 +39,13 @@ struct Server {
 impl Server {
     fn start(storage: &Memory, networks: &str, ports: &str) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let settings = Settings {
-            storage: storage.clone(),
-            root: "/registry".to_owned(),
-            encryption: Encryption::none(),
-            event_ttl: Duration::from_secs(3600),
-        };
+        let settings = test_parts::in_memory(storage.clone());
         let collections = Collections::start(settings, &tasks, &stop);
         let network = ServiceNetwork::parse(networks, ports).unwrap();
-        let services = ServiceAllocator::new(collections.clone(), &network);
         let row = Builtin::table().named(&GroupVersionResource::new("", "v1", "services")).unwrap();
         let served = Arc::new(Served::builtin(Arc::clone(row)));
-        let admission = Admission::new(collections.clone());
-        let authorization = Authorization::start(&collections, AllowedPaths::default(), &tasks, &stop);
-        Self { pipeline: Pipeline { collections, admission, authorization, services }, served, tasks, stop }
+        let pipeline = test_parts::pipeline(&collections, &network, &tasks, &stop);
+        Self { pipeline, served, tasks, stop }
     }
 
     async fn stop(self) {
