@@ -59,7 +59,7 @@ mod tests {
         let list = groups(&catalog);
         let named: Vec<_> = list["groups"].as_array().unwrap().iter().map(|group| &group["name"]).collect();
         assert_eq!(
-            (named[0], *named.last().unwrap()),
+            (named[1], *named.last().unwrap()),
             (&json!("first.example.com"), &json!("metrics.k8s.io"))
         );
         let all = aggregated(&catalog, false);
