@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::dial::{Dialer, Verifier};
 use super::registration::{Place, Registration, ServicePort};
-use crate::discovery::{Elsewhere, Told};
+use crate::discovery::{Elsewhere, Told, own_priority};
 
 /// Where requests for a group and version go that this server does not serve.
 pub struct Route {
@@ -41,6 +41,8 @@ pub(super) struct Found {
 struct Known {
     object: Arc<Value>,
     route: Option<Arc<Route>>,
+    /// Where something of this server stands, if not where it does by itself.
+    stands: Option<(GroupVersion, Priority)>,
 }
 
 #[derive(Default)]
@@ -69,10 +71,12 @@ pub(super) struct Picture {
 impl Picture {
     /// An `APIService` is there, or changed.
     pub(super) fn service_is(&self, name: &str, object: Value, dialer: &Dialer) {
-        let route = Registration::of(&object).and_then(|read| route(read, dialer)).map(Arc::new);
+        let read = Registration::of(&object);
+        let stands = read.as_ref().and_then(stands);
+        let route = read.and_then(|read| route(read, dialer)).map(Arc::new);
         let is_local = route.is_none();
         let mut state = self.state.lock();
-        let known = Known { object: Arc::new(object), route };
+        let known = Known { object: Arc::new(object), route, stands };
         let before = state.services.insert(name.to_owned(), known);
         // A new status is no reason to ask a service again: this server writes it itself.
         let same = before.is_some_and(|before| before.object["spec"] == state.services[name].object["spec"]);
@@ -202,10 +206,17 @@ impl Picture {
             .collect();
         self.routes.store(Arc::new(routes));
         let now = self.elsewhere.load();
-        if now.versions != versions {
-            self.elsewhere.store(Arc::new(Elsewhere { generation: now.generation + 1, versions }));
+        let priorities = state.services.values().filter_map(|known| known.stands.clone()).collect();
+        if now.versions != versions || now.priorities != priorities {
+            let generation = now.generation + 1;
+            self.elsewhere.store(Arc::new(Elsewhere { generation, versions, priorities }));
         }
     }
+}
+
+fn stands(read: &Registration) -> Option<(GroupVersion, Priority)> {
+    let moved = read.place == Place::Here && read.priority != own_priority(&read.group_version);
+    moved.then(|| (read.group_version.clone(), read.priority))
 }
 
 fn route(read: Registration, dialer: &Dialer) -> Option<Route> {

@@ -359,7 +359,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_with_its_flag() {
         let range = |text: &str| Config { service_cluster_ip_range: text.into(), ..config() };
-        let table: [(Config, &str); 11] = [
+        let table: [(Config, &str); 12] = [
             (
                 range("10.0.0.0"),
                 "--service-cluster-ip-range=\"10.0.0.0\": it is no network; name a network such as",
@@ -379,6 +379,10 @@ mod tests {
             (Config { bind_address: "here".into(), ..config() }, "--bind-address=\"here\" is no IP address"),
             (Config { event_ttl: "long".into(), ..config() }, "--event-ttl=\"long\" is no time"),
             (Config { etcd_prefix: "registry".into(), ..config() }, "--etcd-prefix=\"registry\" must begin"),
+            (
+                Config { proxy_client_key_file: Some("/a".into()), ..config() },
+                "--proxy-client-cert-file and --proxy-client-key-file must be given together",
+            ),
             (
                 Config { tls_cert_file: Some("/a".into()), ..config() },
                 "--tls-cert-file and --tls-private-key-file must be given together",

@@ -1,5 +1,7 @@
-//! What other servers serve, as they tell it. Must never be asked for here.
+//! What `APIService` objects add to what this server knows of itself: what other servers serve, as they tell it, and where
+//! groups stand. Must never be asked for here.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use barque_api::kind::GroupVersion;
@@ -21,13 +23,15 @@ pub struct Told {
     pub openapi: Option<String>,
 }
 
-/// Everything that others serve. Never changes; a new one takes its place.
+/// Everything that others serve, and in which order it all stands. Never changes; a new one takes its place.
 #[derive(Clone, Debug, Default)]
 pub struct Elsewhere {
     /// Counts changes, so that what is made of one is made again when it changed.
     pub generation: u64,
     /// In no particular order, each once.
     pub versions: Vec<Arc<Told>>,
+    /// Versions of this server that stand elsewhere than they do by themselves.
+    pub priorities: BTreeMap<GroupVersion, Priority>,
 }
 
 #[cfg(test)]
@@ -50,11 +54,12 @@ mod tests {
 
     #[test]
     fn what_others_serve_stands_in_the_order_of_its_priority() {
-        let elsewhere = [
+        let versions = vec![
             told("metrics.k8s.io", "v1beta1", (100, 10), true),
             told("metrics.k8s.io", "v1", (100, 20), false),
             told("first.example.com", "v1", (20_000, 1), true),
         ];
+        let elsewhere = Elsewhere { versions, ..Elsewhere::default() };
         let catalog = catalog(Builtin::table().all().iter().cloned(), &elsewhere);
         let list = groups(&catalog);
         let named: Vec<_> = list["groups"].as_array().unwrap().iter().map(|group| &group["name"]).collect();
@@ -75,10 +80,19 @@ mod tests {
 
     #[test]
     fn what_is_served_elsewhere_hides_what_is_served_here() {
-        let elsewhere = [told("apps", "v1", (17_800, 15), true)];
+        let versions = vec![told("apps", "v1", (17_800, 15), true)];
+        let elsewhere = Elsewhere { versions, ..Elsewhere::default() };
         let catalog = catalog(Builtin::table().all().iter().cloned(), &elsewhere);
         let apps = catalog.iter().find(|group| &*group.name == "apps").unwrap();
         assert_eq!(apps.versions.len(), 1);
         assert!(apps.versions[0].told.is_some() && apps.versions[0].resources.is_empty());
+    }
+
+    #[test]
+    fn what_is_served_here_stands_where_its_service_says() {
+        let last = (GroupVersion::new("apps", "v1"), Priority { group: 1, version: 1 });
+        let elsewhere = Elsewhere { priorities: BTreeMap::from([last]), ..Elsewhere::default() };
+        let catalog = catalog(Builtin::table().all().iter().cloned(), &elsewhere);
+        assert_eq!(&*catalog.last().unwrap().name, "apps");
     }
 }

@@ -41,7 +41,7 @@ pub struct Group {
 /// Groups and versions in the order in which clients look for a name. What is served elsewhere hides what is served here
 /// under the same name.
 #[must_use]
-pub fn catalog(resources: impl IntoIterator<Item = Arc<Resource>>, elsewhere: &[Arc<Told>]) -> Vec<Group> {
+pub fn catalog(resources: impl IntoIterator<Item = Arc<Resource>>, elsewhere: &Elsewhere) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for resource in resources {
         let group_version = resource.name.group_version();
@@ -49,12 +49,13 @@ pub fn catalog(resources: impl IntoIterator<Item = Arc<Resource>>, elsewhere: &[
         match versions.iter_mut().find(|version| version.group_version == group_version) {
             Some(version) => version.resources.push(resource),
             None => {
-                let priority = priority::of_builtin(&group_version).unwrap_or(priority::CUSTOM);
+                let priority = elsewhere.priorities.get(&group_version).copied();
+                let priority = priority.unwrap_or_else(|| own_priority(&group_version));
                 versions.push(Version { group_version, priority, resources: vec![resource], told: None });
             }
         }
     }
-    for told in elsewhere {
+    for told in &elsewhere.versions {
         let versions = versions_of(&mut groups, &told.group_version);
         versions.retain(|version| version.group_version != told.group_version);
         versions.push(Version {
@@ -86,4 +87,10 @@ fn versions_of<'a>(groups: &'a mut Vec<Group>, of: &GroupVersion) -> &'a mut Vec
         groups.len() - 1
     });
     &mut groups[index].versions
+}
+
+/// Where a version of this server stands by itself.
+#[must_use]
+pub fn own_priority(of: &GroupVersion) -> Priority {
+    priority::of_builtin(of).unwrap_or(priority::CUSTOM)
 }

@@ -135,7 +135,7 @@ impl Documents {
 impl Edition {
     fn of<S: Storage>(catalog: &Catalog<S>, elsewhere: Arc<Elsewhere>) -> Self {
         let resources = catalog.endpoints.iter().map(|one| Arc::clone(&one.served.resource));
-        let groups = discovery::catalog(resources, &elsewhere.versions);
+        let groups = discovery::catalog(resources, &elsewhere);
         let mut source = Source::builtin();
         for endpoint in &catalog.endpoints {
             if let Shape::Custom(shape) = &endpoint.served.shape {
