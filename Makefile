@@ -4,9 +4,10 @@
 CARGO ?= cargo
 
 # cc is what Rust links with; protoc and its standard protos build the crate etcd-client, which only tests use; etcd
-# and etcdctl are the references that the tests compare with; with the last ones, root tries bad networks.
+# and etcdctl are the references that the tests compare with; with the next ones, root tries bad networks; the last one
+# is a client of the API.
 PACKAGES := build-essential etcd-server etcd-client protobuf-compiler libprotobuf-dev \
-	iproute2 nftables util-linux
+	iproute2 nftables util-linux python3-kubernetes
 
 .PHONY: kubectl up test bench chaos fmt verify packages lint binary programs
 

@@ -18,6 +18,7 @@ pub mod http;
 pub mod keeper;
 pub mod metrics;
 pub mod registry;
+pub mod rights;
 pub mod server;
 pub mod storage;
 pub mod streaming;

@@ -135,55 +135,61 @@ async fn main() {
     server.create("/api/v1/namespaces/default/serviceaccounts", &account).await;
     println!("idle: {:.0} MiB", server.resident_mib());
 
-    server.measure("create a config map, one at a time", 500, 1, |number| {
-        let server = &server;
-        async move {
-            server.create(MAPS, &map(number)).await;
-        }
-    })
-    .await;
-    server.measure("create a config map", 4000, AT_ONCE, |number| {
-        let server = &server;
-        async move {
-            server.create(MAPS, &map(1000 + number)).await;
-        }
-    })
-    .await;
-    server.measure("get a config map", 10_000, AT_ONCE, |number| {
-        let server = &server;
-        async move {
-            let path = format!("{MAPS}/map-{}", 1000 + number % 4000);
-            server.send(Method::GET, &path, "application/json", Vec::new()).await;
-        }
-    })
-    .await;
-    server.measure("read and guarded update of a config map", 2000, AT_ONCE, |number| {
-        let server = &server;
-        async move {
-            let path = format!("{MAPS}/map-{}", 1000 + number);
-            let read = server.send(Method::GET, &path, "application/json", Vec::new()).await;
-            let mut object: Value = serde_json::from_slice(&read).unwrap();
-            object["data"]["n"] = "1".into();
-            server.send(Method::PUT, &path, "application/json", object.to_string().into_bytes()).await;
-        }
-    })
-    .await;
-    server.measure("merge patch of a config map", 2000, AT_ONCE, |number| {
-        let server = &server;
-        async move {
-            let path = format!("{MAPS}/map-{}", 1000 + number);
-            let patch = json!({"data": {"n": number.to_string()}}).to_string().into_bytes();
-            server.send(Method::PATCH, &path, "application/merge-patch+json", patch).await;
-        }
-    })
-    .await;
-    server.measure("create a pod of 4 KB", objects, AT_ONCE, |number| {
-        let server = &server;
-        async move {
-            server.create(PODS, &pod(number)).await;
-        }
-    })
-    .await;
+    server
+        .measure("create a config map, one at a time", 500, 1, |number| {
+            let server = &server;
+            async move {
+                server.create(MAPS, &map(number)).await;
+            }
+        })
+        .await;
+    server
+        .measure("create a config map", 4000, AT_ONCE, |number| {
+            let server = &server;
+            async move {
+                server.create(MAPS, &map(1000 + number)).await;
+            }
+        })
+        .await;
+    server
+        .measure("get a config map", 10_000, AT_ONCE, |number| {
+            let server = &server;
+            async move {
+                let path = format!("{MAPS}/map-{}", 1000 + number % 4000);
+                server.send(Method::GET, &path, "application/json", Vec::new()).await;
+            }
+        })
+        .await;
+    server
+        .measure("read and guarded update of a config map", 2000, AT_ONCE, |number| {
+            let server = &server;
+            async move {
+                let path = format!("{MAPS}/map-{}", 1000 + number);
+                let read = server.send(Method::GET, &path, "application/json", Vec::new()).await;
+                let mut object: Value = serde_json::from_slice(&read).unwrap();
+                object["data"]["n"] = "1".into();
+                server.send(Method::PUT, &path, "application/json", object.to_string().into_bytes()).await;
+            }
+        })
+        .await;
+    server
+        .measure("merge patch of a config map", 2000, AT_ONCE, |number| {
+            let server = &server;
+            async move {
+                let path = format!("{MAPS}/map-{}", 1000 + number);
+                let patch = json!({"data": {"n": number.to_string()}}).to_string().into_bytes();
+                server.send(Method::PATCH, &path, "application/merge-patch+json", patch).await;
+            }
+        })
+        .await;
+    server
+        .measure("create a pod of 4 KB", objects, AT_ONCE, |number| {
+            let server = &server;
+            async move {
+                server.create(PODS, &pod(number)).await;
+            }
+        })
+        .await;
 
     let all = format!("list of {objects} pods");
     let list = |query: &'static str| {
@@ -194,7 +200,9 @@ async fn main() {
     };
     server.measure(&all, 10, 1, |_| list("")).await;
     server.measure(&format!("{all}, of the cache"), 10, 1, |_| list("?resourceVersion=0")).await;
-    server.measure(&format!("{all}, a hundredth by a label"), 50, 1, |_| list("?labelSelector=shard%3Ds7")).await;
+    server
+        .measure(&format!("{all}, a hundredth by a label"), 50, 1, |_| list("?labelSelector=shard%3Ds7"))
+        .await;
     server.measure(&format!("{all}, in pages of 500"), 5, 1, |_| pages(&server)).await;
     server.measure(&format!("{all}, 50 at once"), 50, 50, |_| list("")).await;
     println!("after 50 lists at once: {:.0} MiB", server.resident_mib());

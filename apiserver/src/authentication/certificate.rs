@@ -43,7 +43,7 @@ impl Authorities {
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-        verifier.map(|verifier| Self(verifier)).map_err(|error| error.to_string())
+        verifier.map(Self).map_err(|error| error.to_string())
     }
 
     /// The names of the authorities, for clients that have several certificates.

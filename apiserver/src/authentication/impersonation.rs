@@ -117,7 +117,8 @@ mod tests {
 
     #[test]
     fn groups_follow_from_who_is_impersonated() {
-        let table: &[(&[(&str, &str)], &[&str])] = &[
+        type Headers = [(&'static str, &'static str)];
+        let table: &[(&Headers, &[&str])] = &[
             (&[("impersonate-user", "eva")], &[AUTHENTICATED]),
             (&[("impersonate-user", ANONYMOUS)], &[UNAUTHENTICATED]),
             (

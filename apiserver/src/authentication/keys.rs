@@ -279,8 +279,8 @@ pub(super) mod tests {
             assert!(!key.public.verifies(b"massage", &signature));
             assert!(!pair().public.verifies(b"message", &signature));
             // The public half by itself is the same key, with the same name.
-            assert_eq!(public_keys(&generated.public_key_pem()).unwrap(), [key.public.clone()]);
-            assert_eq!(public_keys(&generated.serialize_pem()).unwrap(), [key.public.clone()]);
+            assert_eq!(public_keys(&generated.public_key_pem()).unwrap(), std::slice::from_ref(&key.public));
+            assert_eq!(public_keys(&generated.serialize_pem()).unwrap(), std::slice::from_ref(&key.public));
             let jwk = key.public.to_jwk();
             assert_eq!((&jwk["kty"], &jwk["kid"]), (&json!("EC"), &json!(key.public.id)));
         }

@@ -3,7 +3,6 @@
 
 pub mod chain;
 pub mod escalation;
-pub mod follower;
 pub mod granting;
 pub mod node;
 pub mod rbac;

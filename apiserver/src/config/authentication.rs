@@ -56,19 +56,16 @@ impl AuthenticationFlags {
         let proxy_ca =
             read_text("requestheader-client-ca-file", self.requestheader_client_ca_file.as_deref())?;
         let lower = |names: &[String]| names.iter().map(|name| name.to_ascii_lowercase()).collect();
-        let front_proxy =
-            match authorities("requestheader-client-ca-file", &self.requestheader_client_ca_file, &proxy_ca)?
-            {
-                None => None,
-                Some(authorities) => Some(FrontProxy {
-                    authorities,
-                    allowed_names: self.requestheader_allowed_names.clone(),
-                    username_headers: lower(&self.requestheader_username_headers),
-                    uid_headers: lower(&self.requestheader_uid_headers),
-                    group_headers: lower(&self.requestheader_group_headers),
-                    extra_headers_prefix: lower(&self.requestheader_extra_headers_prefix),
-                }),
-            };
+        const PROXY: &str = "requestheader-client-ca-file";
+        let signers = authorities(PROXY, &self.requestheader_client_ca_file, &proxy_ca)?;
+        let front_proxy = signers.map(|authorities| FrontProxy {
+            authorities,
+            allowed_names: self.requestheader_allowed_names.clone(),
+            username_headers: lower(&self.requestheader_username_headers),
+            uid_headers: lower(&self.requestheader_uid_headers),
+            group_headers: lower(&self.requestheader_group_headers),
+            extra_headers_prefix: lower(&self.requestheader_extra_headers_prefix),
+        });
         let request_header = front_proxy.as_ref().map(|proxy| RequestHeader {
             client_ca: proxy_ca.clone(),
             allowed_names: proxy.allowed_names.clone(),

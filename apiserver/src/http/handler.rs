@@ -28,7 +28,6 @@ use super::verbs::{self, Call};
 use super::{body, compression, reviews};
 use crate::aggregation::{Aggregation, Route};
 use crate::authentication::{Authenticator, Credentials, impersonation};
-use crate::authorization::follower::Authorization;
 use crate::authorization::{Action, User};
 use crate::custom_resources::controller::Definitions;
 use crate::flow_control::bodies::BodyRoom;
@@ -40,6 +39,7 @@ use crate::keeper::Kept;
 use crate::metrics::{Metrics, Ongoing, Seen, Subject};
 use crate::registry::pipeline::Pipeline;
 use crate::registry::uid::new_uid;
+use crate::rights::Authorization;
 use crate::storage::Storage;
 use crate::streaming::{self, Streaming};
 

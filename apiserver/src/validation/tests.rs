@@ -1,3 +1,5 @@
+//! What all validation has in common. Must never panic at any shape.
+
 use barque_api::resources::Builtin;
 use serde_json::json;
 

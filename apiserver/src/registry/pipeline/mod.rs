@@ -28,8 +28,8 @@ use super::collections::{Collection, Collections};
 use super::decode::FieldValidation;
 use super::served::{Served, reset_fields};
 use crate::admission::{Admission, Attributes, Operation};
-use crate::authorization::follower::Authorization;
 use crate::authorization::{User, granting};
+use crate::rights::Authorization;
 use crate::storage::{Action, Entry, Expected, Revision, Storage, Write, Written};
 
 pub use delete::DeleteAnswer;

@@ -1,3 +1,5 @@
+//! Pods that are wrong, and what is told of them. Must never name a rule that pods do not have.
+
 use serde_json::{Value, json};
 
 use crate::validation::tests::{judged, patched};

@@ -1,3 +1,5 @@
+//! What makes pods, wrong in all ways. Must never name a rule that these kinds do not have.
+
 use serde_json::{Value, json};
 
 use crate::validation::tests::{judged, patched};

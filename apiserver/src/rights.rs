@@ -11,10 +11,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::chain::{AllowedPaths, Authorizer, Chain, KnownRules};
-use super::node::Graph;
-use super::rbac::{Named, Policy};
-use super::{Action, Decision, User};
+use crate::authorization::chain::{AllowedPaths, Authorizer, Chain, KnownRules};
+use crate::authorization::node::Graph;
+use crate::authorization::rbac::{Named, Policy};
+use crate::authorization::{Action, Decision, User};
 use crate::registry::collections::{Collection, Collections, parse};
 use crate::registry::follow::{Followed, follow};
 use crate::storage::Storage;
