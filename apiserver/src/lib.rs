@@ -4,6 +4,7 @@
 //! [`storage`] is the narrow waist over the store; [`watch_cache`] serves lists and watches without asking it.
 
 pub mod admission;
+pub mod aggregation;
 pub mod audit;
 pub mod authentication;
 pub mod authorization;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, Authorize};
+use crate::aggregation::Aggregation;
 use crate::audit::{Log, LogConfig, Policy};
 use crate::authentication::{self, Authenticator};
 use crate::authorization::chain::{AllowedPaths, Authorizer as _};
@@ -65,6 +66,8 @@ pub struct ServerSettings {
     pub always_allowed: AllowedPaths,
     /// How users are known.
     pub authentication: authentication::Settings,
+    /// The certificate and key that servers of other groups are shown.
+    pub proxy_client: TlsFiles,
     /// From which networks and ports services are served.
     pub services: ServiceNetwork,
     /// How many requests are worked on at once, and how long others wait.
@@ -143,6 +146,7 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
         hostname: config.hostname,
         always_allowed: config.always_allowed,
         authentication: config.authentication,
+        proxy_client: config.proxy_client,
         audit: config.audit,
         limits: config.limits,
         services: config.services,
@@ -217,6 +221,10 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
     let start = bootstrap::Settings { secure_port: address.port(), ..settings.start.clone() };
     let client = OwnClient::new(pipeline.clone());
     let kept = keeper::start(&client, &collections, start, server, &tasks, &stop);
+    let connections = Connections::default();
+    let drain = connections.draining();
+    let aggregation =
+        Aggregation::start(&client, &collections, &settings.proxy_client, drain, &tasks, &stop)?;
     let webhooks = WebhookClient::new(collections.clone());
     let definitions = custom_resources::controller::start(&client, &collections, &webhooks, &tasks, &stop);
     let authenticator = Authenticator::new(settings.authentication.clone(), collections);
@@ -228,12 +236,12 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
             Some(Auditor::new(policy.clone(), log, tasks.clone()))
         }
     };
-    let connections = Connections::default();
     let streaming = Streaming::new(settings.agents.clone(), tasks.clone(), connections.draining())?;
     let handler = ApiHandler::new(Parts {
         pipeline,
         authenticator,
         authorization,
+        aggregation,
         auditor,
         limits,
         limits_in_step,

@@ -88,6 +88,7 @@ pub(crate) fn server(tls: TlsFiles, agents: AgentFlags) -> ServerSettings {
         limits: limits::Settings::default(),
         audit: None,
         agents,
+        proxy_client: TlsFiles::default(),
         start: bootstrap::Settings {
             service_ranges: services.networks(),
             secure_port: 0,

@@ -47,6 +47,14 @@ pub(crate) struct ApiserverArgs {
     #[command(flatten)]
     authentication: AuthenticationArgs,
 
+    /// Certificate that servers of other groups (APIService) are shown, PEM. By it they know that this server may say who
+    /// asks. Read again when it changes.
+    #[arg(long, env = "BARQUE_APISERVER_PROXY_CLIENT_CERT_FILE", value_name = "FILE")]
+    proxy_client_cert_file: Option<PathBuf>,
+    /// Key of --proxy-client-cert-file, PEM.
+    #[arg(long, env = "BARQUE_APISERVER_PROXY_CLIENT_KEY_FILE", value_name = "FILE")]
+    proxy_client_key_file: Option<PathBuf>,
+
     #[command(flatten)]
     audit: AuditArgs,
 
@@ -214,6 +222,8 @@ impl ApiserverArgs {
             event_ttl: self.event_ttl,
             cert_dir: self.cert_dir,
             authentication: self.authentication.into_flags(),
+            proxy_client_cert_file: self.proxy_client_cert_file,
+            proxy_client_key_file: self.proxy_client_key_file,
             audit: self.audit.into_flags(),
             max_requests_inflight: self.max_requests_inflight,
             max_mutating_requests_inflight: self.max_mutating_requests_inflight,

@@ -180,6 +180,11 @@ const PURE: &[(&str, &str)] = &[
     ("api/client/src/leader_election/plan.rs", "a decision; time is handed in"),
     ("api/client/src/events/correlate.rs", "a decision; time is handed in"),
     ("api/client/src/events/recent.rs", "a data structure"),
+    ("apiserver/src/aggregation/condition.rs", "a decision; time is handed in"),
+    ("apiserver/src/aggregation/endpoints.rs", "a decision"),
+    ("apiserver/src/aggregation/registrar.rs", "a decision"),
+    ("apiserver/src/aggregation/registration.rs", "shapes only"),
+    ("apiserver/src/aggregation/told.rs", "shapes only"),
     ("apiserver/src/audit/event.rs", "time is handed in"),
     ("apiserver/src/audit/policy.rs", "a decision"),
     ("apiserver/src/authorization/", "answers depend on the question and on replicated objects alone"),
@@ -268,6 +273,7 @@ const CONFINED: &[(&str, &[&str])] = &[
             "barque/",
             "kvctl/",
             "jepsen-like-tests/src/simulation/",
+            "apiserver/src/aggregation/",
             "apiserver/src/storage/",
             "apiserver/src/watch_cache/index.rs",
             // Certificates that are followed, and numbers of the process, are told once.
@@ -286,6 +292,7 @@ const CONFINED: &[(&str, &[&str])] = &[
         &[
             "store/src/tls/",
             "kvctl/src/connection/",
+            "apiserver/src/aggregation/dial.rs",
             "apiserver/src/authentication/",
             "apiserver/src/http/serve.rs",
             "apiserver/src/server.rs",

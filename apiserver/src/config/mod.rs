@@ -56,6 +56,10 @@ pub struct Config {
     pub event_ttl: String,
     /// How users are known.
     pub authentication: AuthenticationFlags,
+    /// `--proxy-client-cert-file`
+    pub proxy_client_cert_file: Option<PathBuf>,
+    /// `--proxy-client-key-file`
+    pub proxy_client_key_file: Option<PathBuf>,
     /// What is written down of requests.
     pub audit: AuditFlags,
     /// `--max-requests-inflight`
@@ -161,6 +165,8 @@ pub struct ValidConfig {
     pub always_allowed: AllowedPaths,
     /// How users are known.
     pub authentication: Settings,
+    /// The certificate and key that servers of other groups are shown.
+    pub proxy_client: TlsFiles,
     /// How many requests are worked on at once, and how long others wait.
     pub limits: limits::Settings,
     /// What is written down of requests, and where.
@@ -187,6 +193,9 @@ impl Config {
         };
         if self.tls_cert_file.is_some() != self.tls_private_key_file.is_some() {
             return Err(ConfigError::HalfPair("tls-cert-file", "tls-private-key-file"));
+        }
+        if self.proxy_client_cert_file.is_some() != self.proxy_client_key_file.is_some() {
+            return Err(ConfigError::HalfPair("proxy-client-cert-file", "proxy-client-key-file"));
         }
         if self.agents.client_certificate.is_some() != self.agents.client_key.is_some() {
             return Err(ConfigError::HalfPair("kubelet-client-certificate", "kubelet-client-key"));
@@ -234,6 +243,11 @@ impl Config {
             event_ttl: time("event-ttl", &self.event_ttl)?,
             always_allowed: AllowedPaths::of(&paths)?,
             authentication,
+            proxy_client: TlsFiles {
+                cert_file: self.proxy_client_cert_file,
+                key_file: self.proxy_client_key_file,
+                ..TlsFiles::default()
+            },
             audit: self.audit.read()?,
             limits: limits::Settings { seats, ..limits::Settings::default() },
             start: bootstrap::Settings {
@@ -322,6 +336,8 @@ mod tests {
             encryption_provider_config: None,
             event_ttl: "1h0m0s".into(),
             authentication: AuthenticationFlags::default(),
+            proxy_client_cert_file: None,
+            proxy_client_key_file: None,
             audit: AuditFlags::default(),
             max_requests_inflight: 400,
             max_mutating_requests_inflight: 200,
@@ -343,7 +359,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_with_its_flag() {
         let range = |text: &str| Config { service_cluster_ip_range: text.into(), ..config() };
-        let table: [(Config, &str); 11] = [
+        let table: [(Config, &str); 12] = [
             (
                 range("10.0.0.0"),
                 "--service-cluster-ip-range=\"10.0.0.0\": it is no network; name a network such as",
@@ -363,6 +379,10 @@ mod tests {
             (Config { bind_address: "here".into(), ..config() }, "--bind-address=\"here\" is no IP address"),
             (Config { event_ttl: "long".into(), ..config() }, "--event-ttl=\"long\" is no time"),
             (Config { etcd_prefix: "registry".into(), ..config() }, "--etcd-prefix=\"registry\" must begin"),
+            (
+                Config { proxy_client_key_file: Some("/a".into()), ..config() },
+                "--proxy-client-cert-file and --proxy-client-key-file must be given together",
+            ),
             (
                 Config { tls_cert_file: Some("/a".into()), ..config() },
                 "--tls-cert-file and --tls-private-key-file must be given together",

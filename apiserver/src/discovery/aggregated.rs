@@ -25,6 +25,13 @@ fn described(group: &Group) -> Value {
 }
 
 fn version(version: &Version) -> Value {
+    if let Some(told) = &version.told {
+        return json!({
+            "version": &*version.group_version.version,
+            "freshness": if told.fresh { "Current" } else { "Stale" },
+            "resources": told.resources,
+        });
+    }
     json!({
         "version": &*version.group_version.version,
         "freshness": "Current",
@@ -67,11 +74,11 @@ mod tests {
     use barque_api::resources::Builtin;
 
     use super::*;
-    use crate::discovery::catalog;
+    use crate::discovery::{Elsewhere, catalog};
 
     #[test]
     fn all_is_told_at_once() {
-        let catalog = catalog(Builtin::table().all().iter().cloned());
+        let catalog = catalog(Builtin::table().all().iter().cloned(), &Elsewhere::default());
         let core = aggregated(&catalog, true);
         assert_eq!(core["items"].as_array().unwrap().len(), 1);
         let resources = core["items"][0]["versions"][0]["resources"].as_array().unwrap();

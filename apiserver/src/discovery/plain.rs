@@ -109,11 +109,11 @@ mod tests {
     use barque_api::resources::Builtin;
 
     use super::*;
-    use crate::discovery::catalog;
+    use crate::discovery::{Elsewhere, catalog};
 
     #[test]
     fn groups_are_told_in_their_order_with_the_preferred_version() {
-        let catalog = catalog(Builtin::table().all().iter().cloned());
+        let catalog = catalog(Builtin::table().all().iter().cloned(), &Elsewhere::default());
         let told = groups(&catalog);
         let named: Vec<&str> =
             told["groups"].as_array().unwrap().iter().map(|group| group["name"].as_str().unwrap()).collect();
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn evictions_and_scales_name_the_group_of_their_bodies() {
-        let catalog = catalog(Builtin::table().all().iter().cloned());
+        let catalog = catalog(Builtin::table().all().iter().cloned(), &Elsewhere::default());
         let row = |group: &str, name: &str| {
             let version = &catalog.iter().find(|one| &*one.name == group).unwrap().versions[0];
             let list = resources(version);

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::answer::{self, Body};
 use super::parameters::Parameters;
-use crate::discovery;
+use crate::discovery::{self, Elsewhere};
 use crate::registry::collections::Catalog;
 use crate::registry::served::Shape;
 use crate::storage::Storage;
@@ -49,9 +49,10 @@ impl Document {
     }
 }
 
-/// Everything that can be told of one state of the catalog.
+/// Everything that can be told of one state of the catalog and of what others serve.
 struct Edition {
-    generation: u64,
+    generations: (u64, u64),
+    elsewhere: Arc<Elsewhere>,
     groups: Vec<discovery::Group>,
     core: Document,
     others: Document,
@@ -79,18 +80,19 @@ pub struct Asked<'a> {
 }
 
 impl Documents {
-    fn edition<S: Storage>(&self, catalog: &Catalog<S>) -> Arc<Edition> {
+    fn edition<S: Storage>(&self, catalog: &Catalog<S>, elsewhere: &Arc<Elsewhere>) -> Arc<Edition> {
         if let Some(edition) = &*self.0.load()
-            && edition.generation == catalog.generation
+            && edition.generations == (catalog.generation, elsewhere.generation)
         {
             return Arc::clone(edition);
         }
-        let made = Arc::new(Edition::of(catalog));
+        let made = Arc::new(Edition::of(catalog, Arc::clone(elsewhere)));
         self.0.store(Some(Arc::clone(&made)));
         made
     }
 
-    /// The document at this path; nothing when there is none.
+    /// The document at this path; nothing when there is none. Documents of one version that is served elsewhere are asked for
+    /// there, and are not here.
     ///
     /// # Errors
     /// 404 for groups and versions that are not served, 406 for forms that there are not.
@@ -98,9 +100,10 @@ impl Documents {
         &self,
         asked: Asked<'_>,
         catalog: &Catalog<S>,
+        elsewhere: &Arc<Elsewhere>,
     ) -> Result<Option<Response<Body>>, Status> {
         let parts: Vec<&str> = asked.path.trim_matches('/').split('/').collect();
-        let edition = self.edition(catalog);
+        let edition = self.edition(catalog, elsewhere);
         Ok(Some(match parts.as_slice() {
             [""] => answer::json(&json!({"paths": edition.paths()})),
             ["version"] => answer::json(&version()),
@@ -130,9 +133,9 @@ impl Documents {
 }
 
 impl Edition {
-    fn of<S: Storage>(catalog: &Catalog<S>) -> Self {
+    fn of<S: Storage>(catalog: &Catalog<S>, elsewhere: Arc<Elsewhere>) -> Self {
         let resources = catalog.endpoints.iter().map(|one| Arc::clone(&one.served.resource));
-        let groups = discovery::catalog(resources);
+        let groups = discovery::catalog(resources, &elsewhere);
         let mut source = Source::builtin();
         for endpoint in &catalog.endpoints {
             if let Shape::Custom(shape) = &endpoint.served.shape {
@@ -142,7 +145,8 @@ impl Edition {
             }
         }
         Self {
-            generation: catalog.generation,
+            generations: (catalog.generation, elsewhere.generation),
+            elsewhere,
             core: Document::of(&discovery::aggregated(&groups, true)),
             others: Document::of(&discovery::aggregated(&groups, false)),
             groups,
@@ -212,7 +216,13 @@ impl Edition {
             let versions: Vec<_> = self.source.group_versions().into_iter().collect();
             let hashes: Vec<_> = versions.iter().map(|of| self.openapi_document(of).hash).collect();
             let index = versions.iter().zip(hashes.iter().map(String::as_str));
-            Document::of(&v3::index(index))
+            let mut index = v3::index(index);
+            for told in &self.elsewhere.versions {
+                if let Some(url) = &told.openapi {
+                    index["paths"][v3::path_of(&told.group_version)] = json!({"serverRelativeURL": url});
+                }
+            }
+            Document::of(&index)
         })
     }
 

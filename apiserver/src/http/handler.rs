@@ -28,6 +28,7 @@ use super::request_info::{RequestInfo, ResourceRequest, request_info};
 use super::serve::{Handler, Peer};
 use super::verbs::{self, Call};
 use super::{body, compression, reviews};
+use crate::aggregation::{Aggregation, Route};
 use crate::authentication::{Authenticator, Credentials, impersonation};
 use crate::authorization::{Action, User};
 use crate::custom_resources::controller::Definitions;
@@ -55,6 +56,8 @@ pub struct Parts<S: Storage> {
     pub authenticator: Authenticator<S>,
     /// Who may what.
     pub authorization: Authorization,
+    /// What others serve.
+    pub aggregation: Aggregation,
     /// What is written down of requests.
     pub auditor: Option<Auditor>,
     /// Which requests wait, and which are sent away.
@@ -127,7 +130,15 @@ impl<S: Storage> ApiHandler<S> {
         let form = negotiation::accepted(accept, Offer { protobuf: true, views: false });
         let gzip = compression::accepts(&head.headers);
 
-        let asked = Asked { head: &head, parameters: &parameters, info: &info, peer: &peer, id };
+        let route = self.0.parts.aggregation.route(path);
+        let asked = Asked {
+            head: &head,
+            parameters: &parameters,
+            info: &info,
+            peer: &peer,
+            route: route.as_deref(),
+            id,
+        };
         let follows = matches!(&info, RequestInfo::Resource(resource) if is_long_running(resource));
         let parts = &self.0.parts;
         let ongoing = parts.metrics.request_began(self.subject(&asked), follows);
@@ -144,7 +155,7 @@ impl<S: Storage> ApiHandler<S> {
         if let Some(auditor) = &parts.auditor {
             response = auditor.answered(trail, response, follows).await;
         }
-        if gzip && !follows {
+        if gzip && !follows && route.is_none() {
             response = compression::compress(response);
         }
         ongoing.answered(response)
@@ -198,6 +209,9 @@ impl<S: Storage> ApiHandler<S> {
         // Held until there is an answer.
         let _permit = self.admit(asked, &user, passage).await?;
         self.authorize(asked, &user, &mut passage.trail)?;
+        if let Some(route) = asked.route {
+            return Ok(Box::pin(self.elsewhere(asked, route, &user, body)).await);
+        }
         match asked.info {
             RequestInfo::Other { path, .. } => self.other(asked, path).await,
             RequestInfo::Resource(resource) if streaming::serves(resource) => {
@@ -217,6 +231,21 @@ impl<S: Storage> ApiHandler<S> {
                 self.resource(asked, resource, &user, body).await
             }
         }
+    }
+
+    /// Passes a request on to whoever serves it.
+    async fn elsewhere(
+        &self,
+        asked: &Asked<'_>,
+        route: &Route,
+        user: &User,
+        body: Incoming,
+    ) -> Response<Body> {
+        let request = Request::from_parts(asked.head.clone(), body);
+        let endless = matches!(asked.info, RequestInfo::Resource(resource) if is_long_running(resource));
+        let parts = &self.0.parts;
+        let collections = &parts.pipeline.collections;
+        parts.aggregation.serve(route, collections, request, (user, asked.peer), endless).await
     }
 
     /// Waits until the request may be worked on.
@@ -323,7 +352,8 @@ impl<S: Storage> ApiHandler<S> {
             headers: &asked.head.headers,
             address: &self.0.parts.address,
         };
-        if let Some(response) = self.0.documents.answer(document, &catalog)? {
+        let elsewhere = self.0.parts.aggregation.elsewhere();
+        if let Some(response) = self.0.documents.answer(document, &catalog, &elsewhere)? {
             return Ok(response);
         }
         if path == "/metrics" {
@@ -383,6 +413,9 @@ impl<S: Storage> ApiHandler<S> {
             let synced = self.0.parts.authorization.is_in_step();
             let failure = (!synced).then(|| "rights are not known yet".to_owned());
             checks.push(Check { name: "poststarthook/rbac/bootstrap-roles", failure });
+            let registered = self.0.parts.aggregation.is_in_step();
+            let failure = (!registered).then(|| "it is not known yet what others serve".to_owned());
+            checks.push(Check { name: "poststarthook/apiservice-registration-controller", failure });
             let kept = self.0.parts.kept.is_done();
             let failure = (!kept).then(|| "objects of the start are not written yet".to_owned());
             checks.push(Check { name: "poststarthook/start-system-namespaces-controller", failure });
@@ -468,6 +501,8 @@ struct Asked<'a> {
     parameters: &'a Parameters,
     info: &'a RequestInfo,
     peer: &'a Peer,
+    /// Where it goes, if this server does not serve it.
+    route: Option<&'a Route>,
     /// Names the request.
     id: &'a str,
 }

@@ -16,7 +16,9 @@ impl Cluster {
     async fn document(&self, path: &str) -> Value {
         let (parameters, headers) = (Parameters::of(""), http::HeaderMap::new());
         let asked = Asked { path, parameters: &parameters, headers: &headers, address: "127.0.0.1:6443" };
-        let answer = Documents::default().answer(asked, &self.collections.catalog()).unwrap().unwrap();
+        let elsewhere = Arc::default();
+        let answer = Documents::default().answer(asked, &self.collections.catalog(), &elsewhere);
+        let answer = answer.unwrap().unwrap();
         let body = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
         serde_json::from_slice(&body).unwrap()
     }
