@@ -156,9 +156,13 @@ impl<S: Storage> Keeper<S> {
             }
         };
         match done {
-            // Another server was first: what it wrote is as good.
-            Err(status) if status.reason == Reason::AlreadyExists => Ok(()),
-            done => done.map(|_| ()),
+            Ok(_) => Ok(()),
+            Err(status) => {
+                // Another server may have been first: what it wrote is as good.
+                let stands = self.client.get(resource, namespace, name).await?;
+                let is_kept = stands.is_some() && bootstrap::plan(desired, stands.as_ref()) == Plan::Nothing;
+                if is_kept { Ok(()) } else { Err(status) }
+            }
         }
     }
 
@@ -183,6 +187,12 @@ impl<S: Storage> Keeper<S> {
     }
 
     async fn keep_servers(&self, server: &Server) {
+        if server.address.is_loopback() {
+            tracing::warn!(
+                address = %server.address,
+                "pods cannot find this server: give --advertise-address one that other machines reach"
+            );
+        }
         let mut next = Instant::now();
         loop {
             match self.stop.run_until_cancelled(self.renew(server)).await {
@@ -215,6 +225,9 @@ impl<S: Storage> Keeper<S> {
     }
 
     async fn put_addresses(&self, server: &Server) -> Result<(), Status> {
+        if server.address.is_loopback() {
+            return Ok(());
+        }
         let leases = self.collections.objects(&leases().group_resource(), LEASES).await?;
         let mut addresses = bootstrap::live(&leases, now());
         if !addresses.contains(&server.address) && !self.stop.is_cancelled() {

@@ -188,8 +188,11 @@ impl Config {
         let bind = address("bind-address", &self.bind_address)?;
         let advertise = match &self.advertise_address {
             Some(text) => address("advertise-address", text)?,
-            None if !bind.is_unspecified() => bind,
-            None => outward_address(bind).ok_or(ConfigError::NoAdvertiseAddress)?,
+            None if !bind.is_unspecified() && !bind.is_loopback() => bind,
+            // Others cannot come by the loopback; a server that listens nowhere else may still say so.
+            None => outward_address(bind)
+                .or_else(|| bind.is_loopback().then_some(bind))
+                .ok_or(ConfigError::NoAdvertiseAddress)?,
         };
         if self.tls_cert_file.is_some() != self.tls_private_key_file.is_some() {
             return Err(ConfigError::HalfPair("tls-cert-file", "tls-private-key-file"));
@@ -352,8 +355,9 @@ mod tests {
     #[test]
     fn what_is_not_given_follows_from_what_is() {
         let valid = config().validate().unwrap();
-        assert_eq!(valid.advertise.to_string(), "127.0.0.1");
-        assert_eq!((valid.hostname.as_str(), valid.event_ttl.as_secs()), ("127.0.0.1", 3600));
+        assert_eq!((valid.hostname, valid.event_ttl.as_secs()), (valid.advertise.to_string(), 3600));
+        let valid = Config { bind_address: "10.9.8.7".into(), ..config() }.validate().unwrap();
+        assert_eq!(valid.advertise.to_string(), "10.9.8.7");
     }
 
     #[test]
