@@ -19,3 +19,4 @@ pub mod storage;
 pub mod table;
 pub mod validation;
 pub mod watch_cache;
+pub mod webhook_client;

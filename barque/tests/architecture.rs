@@ -161,6 +161,17 @@ const PURE: &[(&str, &str)] = &[
     ("api/src/", "the object model"),
     ("apiserver/src/audit/event.rs", "time is handed in"),
     ("apiserver/src/audit/policy.rs", "a decision"),
+    ("apiserver/src/admission/asked.rs", "a decision"),
+    ("apiserver/src/admission/conditions.rs", "a decision"),
+    ("apiserver/src/admission/expressions.rs", "a decision"),
+    ("apiserver/src/admission/matching.rs", "a decision"),
+    ("apiserver/src/admission/policies/mutation.rs", "a decision"),
+    ("apiserver/src/admission/policies/parameters.rs", "a decision"),
+    ("apiserver/src/admission/policies/policy.rs", "a decision"),
+    ("apiserver/src/admission/policies/validation.rs", "a decision"),
+    ("apiserver/src/admission/reinvocation.rs", "a decision"),
+    ("apiserver/src/admission/webhooks/hook.rs", "a decision"),
+    ("apiserver/src/admission/webhooks/review.rs", "a decision"),
     ("apiserver/src/authorization/", "answers depend on the question and on replicated objects alone"),
     ("apiserver/src/bootstrap/", "a decision; time is handed in"),
     ("apiserver/src/storage/keys.rs", "text only"),
@@ -247,7 +258,16 @@ const CONFINED: &[(&str, &[&str])] = &[
     // The tool would otherwise depend on what members are made of.
     ("barque_store::offline", &["kvctl/src/command/snapshot/", "kvctl/src/command/recover.rs", "store/"]),
     // How a command reaches the cluster is no command's business.
-    ("rustls::", &["store/src/tls/", "kvctl/src/connection/", "jepsen-like-tests/src/door.rs"]),
+    (
+        "rustls::",
+        &[
+            "store/src/tls/",
+            "kvctl/src/connection/",
+            "apiserver/src/webhook_client/",
+            "apiserver/src/admission/webhooks/test_server.rs",
+            "jepsen-like-tests/src/door.rs",
+        ],
+    ),
     // Only a network of the tests' own carries packets.
     ("tokio_tun::", &["jepsen-like-tests/src/network/"]),
 ];

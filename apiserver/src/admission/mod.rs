@@ -1,6 +1,16 @@
 //! What is asked before an object is stored, after it is known who may: plugins that change objects, then those that refuse
 //! them. Plugins are pure where they can be; what they look up is in the caches. Must never write.
 
+mod asked;
+mod conditions;
+pub(crate) mod expressions;
+mod known;
+mod lookup;
+mod matching;
+pub mod policies;
+pub mod reinvocation;
+pub mod webhooks;
+
 use barque_api::kind::{GroupVersionKind, GroupVersionResource};
 use barque_api::status::Status;
 use barque_api::time::Time;
@@ -61,6 +71,15 @@ pub struct Attributes<'a> {
     pub dry_run: bool,
     /// Now.
     pub now: Time,
+}
+
+/// What webhooks and policies say beside yes or no.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// For the client.
+    pub warnings: Vec<String>,
+    /// For the audit log: keys and values.
+    pub annotations: Vec<(String, String)>,
 }
 
 /// All plugins, in their order. Cloning copies pointers.
