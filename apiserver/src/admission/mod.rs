@@ -9,6 +9,8 @@ mod lookup;
 mod matching;
 pub mod policies;
 pub mod reinvocation;
+#[cfg(test)]
+mod test_request;
 pub mod webhooks;
 
 use barque_api::kind::{GroupVersionKind, GroupVersionResource};

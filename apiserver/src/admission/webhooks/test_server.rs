@@ -34,7 +34,8 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) async fn start(respond: Respond, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
-        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let made =
+            rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "hook.a.svc".to_owned()]).unwrap();
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
