@@ -290,7 +290,7 @@ mod tests {
         assert!(fits(json!({}), chosen.clone(), &PODS, &labelled));
         assert!(!fits(json!({}), chosen.clone(), &PODS, &json!({})));
         let changed = Question { old: Some(labelled), operation: Operation::Update, ..PODS };
-        assert!(fits(json!({}), chosen.clone(), &changed, &json!({})));
+        assert!(fits(json!({}), chosen, &changed, &json!({})));
         let absent =
             json!({"objectSelector": {"matchExpressions": [{"key": "a", "operator": "DoesNotExist"}]}});
         assert!(fits(json!({}), absent.clone(), &PODS, &json!({"metadata": {}})));
