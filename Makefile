@@ -4,9 +4,10 @@
 CARGO ?= cargo
 
 # cc is what Rust links with; protoc and its standard protos build the crate etcd-client, which only tests use; etcd
-# and etcdctl are the references that the tests compare with; with the last ones, root tries bad networks.
+# and etcdctl are the references that the tests compare with; with the next ones, root tries bad networks; the last one
+# is a client of the API.
 PACKAGES := build-essential etcd-server etcd-client protobuf-compiler libprotobuf-dev \
-	iproute2 nftables util-linux
+	iproute2 nftables util-linux python3-kubernetes
 
 .PHONY: kubectl up test bench chaos fmt verify packages lint binary programs
 
@@ -22,6 +23,7 @@ test: packages kubectl lint programs
 bench: packages
 	$(CARGO) build --locked --release --package barque --package kvctl
 	$(CARGO) run --locked --release --package jepsen-like-tests --bin versus
+	$(CARGO) bench --locked --package barque --bench api
 
 # Every workload under every fault for half an hour, then simulated clusters. Partitions, bad networks and sick disks
 # need root.

@@ -11,6 +11,7 @@ pub mod field_selector;
 mod go_text;
 pub mod int_or_string;
 pub mod ip;
+pub mod json_path;
 pub mod kind;
 pub mod labels;
 pub mod managed_fields;

@@ -9,14 +9,21 @@ pub mod authentication;
 pub mod authorization;
 pub mod bootstrap;
 pub mod config;
+pub mod custom_resources;
 pub mod defaults;
 pub mod discovery;
+pub mod flow_control;
 pub mod http;
 pub mod keeper;
+pub mod metrics;
 pub mod registry;
 pub mod server;
 pub mod storage;
+pub mod streaming;
 pub mod table;
 pub mod validation;
 pub mod watch_cache;
 pub mod webhook_client;
+
+#[cfg(test)]
+mod test_parts;

@@ -3,9 +3,11 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use barque_api::field_selector::FieldSelector;
 use barque_api::openapi::v3;
 use barque_store::config::TlsFiles;
 use barque_store::tls::{ServerTls, TlsError};
@@ -13,25 +15,40 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Authorize};
+use crate::audit::{Log, LogConfig, Policy};
 use crate::authentication::{self, Authenticator};
-use crate::authorization::chain::AllowedPaths;
+use crate::authorization::chain::{AllowedPaths, Authorizer as _};
 use crate::authorization::follower::Authorization;
 use crate::config::ValidConfig;
+use crate::flow_control::bodies::BodyRoom;
+use crate::flow_control::limits::{self, Limits};
+use crate::http::auditing::Auditor;
+use crate::http::body;
 use crate::http::documents;
 use crate::http::handler::{ApiHandler, Parts};
 use crate::http::serve::{AnyCertificate, Connections};
+use crate::metrics::{Measured, Metrics};
+use crate::registry::allocation::ServiceAllocator;
+use crate::registry::allocation::repair::Repair;
+use crate::registry::allocation::settings::ServiceNetwork;
 use crate::registry::collections::{Collections, Settings};
 use crate::registry::own_client::OwnClient;
 use crate::registry::pipeline::Pipeline;
 use crate::registry::uid::new_uid;
 use crate::storage::Storage;
-use crate::{bootstrap, keeper};
+use crate::streaming::Streaming;
+use crate::streaming::dial::AgentFlags;
+use crate::webhook_client::WebhookClient;
+use crate::{bootstrap, custom_resources, flow_control, keeper};
 
 /// How long requests may take to finish when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
 /// Connections at once; more wait in the kernel's queue.
 const CONNECTIONS: usize = 100_000;
+
+/// Bodies of requests that are in memory at once.
+const BODIES_BYTES: usize = 256 << 20;
 
 /// How a server serves.
 #[derive(Clone)]
@@ -48,6 +65,14 @@ pub struct ServerSettings {
     pub always_allowed: AllowedPaths,
     /// How users are known.
     pub authentication: authentication::Settings,
+    /// From which networks and ports services are served.
+    pub services: ServiceNetwork,
+    /// How many requests are worked on at once, and how long others wait.
+    pub limits: limits::Settings,
+    /// What is written down of requests, and where.
+    pub audit: Option<(Policy, LogConfig)>,
+    /// How agents of nodes are reached.
+    pub agents: AgentFlags,
     /// What every cluster has from its start; the port is that of `bind`, or the one that the system chose.
     pub start: bootstrap::Settings,
 }
@@ -67,6 +92,14 @@ pub enum ServerError {
     Listen {
         /// The port.
         address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The audit log cannot be written.
+    #[error("--audit-log-path={} cannot be written", file.display())]
+    Audit {
+        /// The file.
+        file: PathBuf,
         /// Why.
         source: io::Error,
     },
@@ -110,7 +143,11 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
         hostname: config.hostname,
         always_allowed: config.always_allowed,
         authentication: config.authentication,
+        audit: config.audit,
+        limits: config.limits,
+        services: config.services,
         start: config.start,
+        agents: config.agents,
     };
     let kept = Settings {
         storage: config.storage,
@@ -141,11 +178,36 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
     let address = listener.local_addr().map_err(failed)?;
 
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let metrics = Arc::new(Metrics::new());
+    metrics.identify(&documents::version());
+    let kept = Settings {
+        storage: Measured::new(kept.storage, &kept.root, Arc::clone(&metrics.storage)),
+        root: kept.root,
+        encryption: kept.encryption,
+        event_ttl: kept.event_ttl,
+    };
     let collections = Collections::start(kept, &tasks, &stop);
-    let admission = Admission::new(collections.clone());
+    let counted = collections.clone();
+    metrics.look_before_scrape(move |metrics| {
+        let catalog = counted.catalog();
+        let open = catalog.endpoints.iter().filter_map(|one| one.collection.as_ref());
+        metrics.caches.look(open.map(|one| (one.resource.clone(), one.cache.counts())));
+    });
+    let limits = Limits::new(settings.limits, Arc::clone(&metrics));
+    let limits_in_step = flow_control::follower::start(&limits, &collections, &tasks, &stop);
+    let services = ServiceAllocator::new(collections.clone(), &settings.services);
+    tasks.spawn(Repair::new(services.clone()).run(stop.clone()));
     let authorization = Authorization::start(&collections, settings.always_allowed.clone(), &tasks, &stop);
-    let pipeline =
-        Pipeline { collections: collections.clone(), admission, authorization: authorization.clone() };
+    let asked = authorization.clone();
+    let authorize: Authorize =
+        Arc::new(move |user, action| asked.decide(user, action, &FieldSelector::default()));
+    let admission = Admission::new(collections.clone(), authorize);
+    let pipeline = Pipeline {
+        collections: collections.clone(),
+        admission,
+        authorization: authorization.clone(),
+        services,
+    };
     let server = keeper::Server {
         name: lease_name(&settings.hostname, address.port()),
         holder: new_uid(),
@@ -155,13 +217,31 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
     let start = bootstrap::Settings { secure_port: address.port(), ..settings.start.clone() };
     let client = OwnClient::new(pipeline.clone());
     let kept = keeper::start(&client, &collections, start, server, &tasks, &stop);
+    let webhooks = WebhookClient::new(collections.clone());
+    let definitions = custom_resources::controller::start(&client, &collections, &webhooks, &tasks, &stop);
     let authenticator = Authenticator::new(settings.authentication.clone(), collections);
+    let auditor = match &settings.audit {
+        None => None,
+        Some((policy, log)) => {
+            let log = Log::start(log, &tasks, stop.clone())
+                .map_err(|source| ServerError::Audit { file: log.path.clone(), source })?;
+            Some(Auditor::new(policy.clone(), log, tasks.clone()))
+        }
+    };
     let connections = Connections::default();
+    let streaming = Streaming::new(settings.agents.clone(), tasks.clone(), connections.draining())?;
     let handler = ApiHandler::new(Parts {
         pipeline,
         authenticator,
         authorization,
+        auditor,
+        limits,
+        limits_in_step,
+        room: BodyRoom::new(BODIES_BYTES, u32::try_from(body::MOST_BYTES).unwrap_or(u32::MAX)),
+        metrics,
         kept,
+        streaming,
+        definitions,
         address: format!("{}:{}", settings.hostname, address.port()),
         stop: connections.draining(),
     });

@@ -4,7 +4,8 @@
 
 use std::path::PathBuf;
 
-use barque_apiserver::config::{Config, ConfigError, ValidConfig};
+use barque_apiserver::config::{AuditFlags, Config, ConfigError, ValidConfig};
+use barque_apiserver::streaming::dial::AgentFlags;
 use clap::Args;
 
 use crate::authentication_args::AuthenticationArgs;
@@ -46,6 +47,21 @@ pub(crate) struct ApiserverArgs {
     #[command(flatten)]
     authentication: AuthenticationArgs,
 
+    #[command(flatten)]
+    audit: AuditArgs,
+
+    /// Requests that are worked on at once, together with --max-mutating-requests-inflight; priority levels share them.
+    #[arg(long, env = "BARQUE_APISERVER_MAX_REQUESTS_INFLIGHT", default_value_t = 400, value_name = "COUNT")]
+    max_requests_inflight: u32,
+    /// Added to --max-requests-inflight.
+    #[arg(
+        long,
+        env = "BARQUE_APISERVER_MAX_MUTATING_REQUESTS_INFLIGHT",
+        default_value_t = 200,
+        value_name = "COUNT"
+    )]
+    max_mutating_requests_inflight: u32,
+
     /// URLs of the store's members, comma separated.
     #[arg(
         long,
@@ -82,6 +98,14 @@ pub(crate) struct ApiserverArgs {
         value_name = "NETWORKS"
     )]
     service_cluster_ip_range: String,
+    /// The ports of nodes on which services can be reached.
+    #[arg(
+        long,
+        env = "BARQUE_APISERVER_SERVICE_NODE_PORT_RANGE",
+        default_value = "30000-32767",
+        value_name = "PORTS"
+    )]
+    service_node_port_range: String,
     /// Paths that everybody may use, comma separated; a star at the end stands for anything.
     #[arg(
         long,
@@ -92,8 +116,59 @@ pub(crate) struct ApiserverArgs {
     )]
     authorization_always_allow_paths: Vec<String>,
 
+    /// Which addresses of nodes their agents are reached by, the best first.
+    #[arg(
+        long,
+        env = "BARQUE_APISERVER_KUBELET_PREFERRED_ADDRESS_TYPES",
+        default_value = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP",
+        value_name = "TYPES",
+        value_delimiter = ','
+    )]
+    kubelet_preferred_address_types: Vec<String>,
+    /// Certificate that agents of nodes are shown, PEM.
+    #[arg(long, env = "BARQUE_APISERVER_KUBELET_CLIENT_CERTIFICATE", value_name = "FILE")]
+    kubelet_client_certificate: Option<PathBuf>,
+    /// Key of --kubelet-client-certificate, PEM.
+    #[arg(long, env = "BARQUE_APISERVER_KUBELET_CLIENT_KEY", value_name = "FILE")]
+    kubelet_client_key: Option<PathBuf>,
+    /// Authorities of the certificates of agents, PEM; without it they are not verified.
+    #[arg(long, env = "BARQUE_APISERVER_KUBELET_CERTIFICATE_AUTHORITY", value_name = "FILE")]
+    kubelet_certificate_authority: Option<PathBuf>,
+
     #[command(flatten)]
     pub(crate) log: LogArgs,
+}
+
+/// What is written down of requests.
+#[derive(Debug, Args)]
+struct AuditArgs {
+    /// A Policy of audit.k8s.io/v1: what is told of which requests.
+    #[arg(long, env = "BARQUE_APISERVER_AUDIT_POLICY_FILE", value_name = "FILE")]
+    audit_policy_file: Option<PathBuf>,
+    /// Where it is told, a line of JSON each; - is standard output.
+    #[arg(long, env = "BARQUE_APISERVER_AUDIT_LOG_PATH", value_name = "FILE")]
+    audit_log_path: Option<PathBuf>,
+    /// When the file is put aside, in MiB; 0 is never.
+    #[arg(long, env = "BARQUE_APISERVER_AUDIT_LOG_MAXSIZE", default_value_t = 100, value_name = "MIB")]
+    audit_log_maxsize: u64,
+    /// How many files that were put aside are kept; 0 is all.
+    #[arg(long, env = "BARQUE_APISERVER_AUDIT_LOG_MAXBACKUP", default_value_t = 0, value_name = "COUNT")]
+    audit_log_maxbackup: usize,
+    /// For how many days they are kept; 0 is for ever.
+    #[arg(long, env = "BARQUE_APISERVER_AUDIT_LOG_MAXAGE", default_value_t = 0, value_name = "DAYS")]
+    audit_log_maxage: u64,
+}
+
+impl AuditArgs {
+    fn into_flags(self) -> AuditFlags {
+        AuditFlags {
+            audit_policy_file: self.audit_policy_file,
+            audit_log_path: self.audit_log_path,
+            audit_log_maxsize: self.audit_log_maxsize,
+            audit_log_maxbackup: self.audit_log_maxbackup,
+            audit_log_maxage: self.audit_log_maxage,
+        }
+    }
 }
 
 /// What is logged.
@@ -139,8 +214,18 @@ impl ApiserverArgs {
             event_ttl: self.event_ttl,
             cert_dir: self.cert_dir,
             authentication: self.authentication.into_flags(),
+            audit: self.audit.into_flags(),
+            max_requests_inflight: self.max_requests_inflight,
+            max_mutating_requests_inflight: self.max_mutating_requests_inflight,
             service_cluster_ip_range: self.service_cluster_ip_range,
+            service_node_port_range: self.service_node_port_range,
             authorization_always_allow_paths: self.authorization_always_allow_paths,
+            agents: AgentFlags {
+                preferred_address_types: self.kubelet_preferred_address_types,
+                client_certificate: self.kubelet_client_certificate,
+                client_key: self.kubelet_client_key,
+                certificate_authority: self.kubelet_certificate_authority,
+            },
         }
         .validate()
     }

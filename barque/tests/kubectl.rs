@@ -51,7 +51,7 @@ impl Masks {
             (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "<uid>"),
             (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>"),
             (r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d \w\w\w \d{4} \d\d:\d\d:\d\d [+-]\d{4}", "<time>"),
-            (r#"(resourceVersion"?: )"\d+""#, r#"$1"<version>""#),
+            (r#"(resourceVersion"?: ?)"\d+""#, r#"$1"<version>""#),
             (r"127\.0\.0\.1:\d+", "<server>"),
             (r"(?m)([ \t(])(\d+d)?(\d+h)?(\d+m)?\d+s\b( ago)?", "$1<age>"),
             (r"(?m)(\S)[ \t]{2,}", "$1  "),
@@ -96,7 +96,9 @@ fn steps(session: &Path) -> Vec<Step> {
 
 /// Runs a session, and tells what was said.
 fn run(kubectl: &Kubectl, cluster: &Cluster, session: &Path, masks: &Masks) -> String {
-    let home = cluster.directory.path().join(format!("home-{}", kubectl.minor));
+    // A home of its own: kubectl remembers which kinds there are.
+    let name = session.file_stem().unwrap().to_str().unwrap();
+    let home = cluster.directory.path().join(format!("home-{}-{name}", kubectl.minor));
     std::fs::create_dir_all(&home).unwrap();
     let bin = home.join("bin");
     std::fs::create_dir_all(&bin).unwrap();

@@ -1,12 +1,15 @@
 //! A request as rules and expressions see it: what it is about in every version in which that is served, its namespace, and the
 //! object `request`. Pure. Must never look anything up.
 
+use std::sync::Arc;
+
 use barque_api::kind::{GroupResource, GroupVersionKind, GroupVersionResource};
 use barque_api::metadata::Metadata;
 use barque_api::status::Status;
 use serde_json::{Map, Value, json};
 
 use super::{Attributes, Operation};
+use crate::registry::served::Served;
 
 const REGISTRATION: &str = "admissionregistration.k8s.io";
 /// Kinds that say who is asked: nobody is asked about those, or nobody could get rid of them.
@@ -50,6 +53,8 @@ pub(super) struct Asked<'a> {
     pub(super) attributes: &'a Attributes<'a>,
     /// Where the same could have been asked for in another version.
     pub(super) equivalents: Vec<Place>,
+    /// The version that the request names.
+    pub(super) served: Option<Arc<Served>>,
     pub(super) namespace: Namespace,
 }
 

@@ -2,6 +2,7 @@
 //! and its object in one of them. Must never decide who is asked.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use barque_api::kind::GroupResource;
 use barque_api::status::Status;
@@ -19,8 +20,10 @@ pub(super) async fn gather<'a, S: Storage>(
     collections: &Collections<S>,
     attributes: &'a Attributes<'a>,
 ) -> Asked<'a> {
-    let equivalents = equivalents(&collections.catalog(), attributes);
-    Asked { attributes, equivalents, namespace: namespace(collections, attributes).await }
+    let catalog = collections.catalog();
+    let served = catalog.named(attributes.resource).map(|endpoint| Arc::clone(&endpoint.served));
+    let equivalents = equivalents(&catalog, attributes);
+    Asked { attributes, equivalents, namespace: namespace(collections, attributes).await, served }
 }
 
 async fn namespace<S: Storage>(collections: &Collections<S>, attributes: &Attributes<'_>) -> Namespace {
@@ -67,15 +70,27 @@ fn equivalents<S: Storage>(catalog: &Catalog<S>, attributes: &Attributes<'_>) ->
         .collect()
 }
 
-/// An object of the request in the version of a place; null stays null.
+/// An object of the request in the version of another place than that in which it is; null stays null.
 ///
 /// # Errors
 /// When it cannot be converted.
-pub(super) fn in_version<'a>(object: &'a Value, from: &Place, to: &Place) -> Result<Cow<'a, Value>, Status> {
+pub(super) async fn in_version<'a>(
+    asked: &Asked<'_>,
+    object: &'a Value,
+    from: &Place,
+    to: &Place,
+) -> Result<Cow<'a, Value>, Status> {
     if object.is_null() || from.kind == to.kind {
         return Ok(Cow::Borrowed(object));
     }
-    conversion::convert(object.clone(), &to.kind).map(Cow::Owned).map_err(Status::internal)
+    let converted = match asked.served.as_ref().and_then(|served| served.converter()) {
+        None => conversion::convert(object.clone(), &to.kind),
+        Some(converter) => {
+            let all = converter.convert(vec![object.clone()], &to.kind).await;
+            all.and_then(|mut all| all.pop().ok_or_else(|| "a conversion lost its object".to_owned()))
+        }
+    };
+    converted.map(Cow::Owned).map_err(Status::internal)
 }
 
 /// Makes an object that was changed one of its kind: unknown fields go, what was left out is entered.

@@ -216,7 +216,7 @@ mod tests {
         let equivalent = GroupVersionResource::new(group, "v2", resource);
         let equivalents =
             vec![Place { resource: equivalent, kind: GroupVersionKind::new(group, "v2", "Any") }];
-        criteria.place(&Asked { attributes: &attributes, equivalents, namespace }, object)
+        criteria.place(&Asked { attributes: &attributes, equivalents, namespace, served: None }, object)
     }
 
     fn webhook(rule: Value, more: Value) -> Criteria {

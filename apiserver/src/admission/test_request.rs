@@ -112,6 +112,11 @@ impl Ask {
     }
 }
 
+/// A future as servers need it: one that threads can hand to each other.
+pub(super) fn sendable<F: Future + Send>(future: F) -> F {
+    future
+}
+
 /// A ConfigMap `x` in the namespace `a`.
 pub(super) fn config_map(data: &Value) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": "a"}, "data": data})

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{ConfigError, read_pem, time};
+use super::{ConfigError, read_text, time};
 use crate::authentication::Settings;
 use crate::authentication::certificate::Authorities;
 use crate::authentication::front_proxy::FrontProxy;
@@ -52,9 +52,9 @@ const ANONYMOUS_PATHS: [&str; 4] = ["/healthz", "/livez", "/readyz", "/version"]
 impl AuthenticationFlags {
     /// What users are known by, and what others that extend the API are told of it.
     pub(super) fn read(&self) -> Result<(Settings, AuthenticationConfig), ConfigError> {
-        let client_ca = read_pem("client-ca-file", self.client_ca_file.as_deref())?;
+        let client_ca = read_text("client-ca-file", self.client_ca_file.as_deref())?;
         let proxy_ca =
-            read_pem("requestheader-client-ca-file", self.requestheader_client_ca_file.as_deref())?;
+            read_text("requestheader-client-ca-file", self.requestheader_client_ca_file.as_deref())?;
         let lower = |names: &[String]| names.iter().map(|name| name.to_ascii_lowercase()).collect();
         let front_proxy =
             match authorities("requestheader-client-ca-file", &self.requestheader_client_ca_file, &proxy_ca)?
@@ -80,7 +80,7 @@ impl AuthenticationFlags {
         let static_tokens = match &self.token_auth_file {
             None => StaticTokens::default(),
             Some(file) => {
-                let text = read_pem("token-auth-file", Some(file))?;
+                let text = read_text("token-auth-file", Some(file))?;
                 StaticTokens::of_csv(&text).map_err(|why| wrong("token-auth-file", file, why))?
             }
         };
@@ -102,14 +102,14 @@ impl AuthenticationFlags {
         let signing = match &self.service_account_signing_key_file {
             None => None,
             Some(file) => {
-                let pem = read_pem(SIGNING, Some(file))?;
+                let pem = read_text(SIGNING, Some(file))?;
                 Some(SigningKey::of_pem(&pem).map_err(|why| wrong(SIGNING, file, why))?)
             }
         };
         let mut keys = Vec::new();
         for file in &self.service_account_key_file {
             const KEY: &str = "service-account-key-file";
-            let pem = read_pem(KEY, Some(file))?;
+            let pem = read_text(KEY, Some(file))?;
             keys.extend(public_keys(&pem).map_err(|why| wrong(KEY, file, why))?);
         }
         if let Some(signing) = &signing

@@ -1,6 +1,7 @@
 //! How a server is told to serve: the words of its flags, checked before anything is started. What is wrong is said with the
 //! flag's name. Must never open a port.
 
+mod audit;
 mod authentication;
 mod serving_certificate;
 
@@ -8,16 +9,20 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use barque_api::ip::{Cidr, parse_cidr};
 use barque_api::time::GoDuration;
 use barque_store::config::TlsFiles;
 
+use crate::audit::{LogConfig, Policy};
 use crate::authentication::Settings;
 use crate::authorization::chain::{AllowedPathError, AllowedPaths};
 use crate::bootstrap;
+use crate::flow_control::limits;
+use crate::registry::allocation::settings::{NetworkError, ServiceNetwork};
 use crate::storage::encryption::Encryption;
 use crate::storage::etcd::{EtcdConfig, EtcdConfigError, EtcdStorage};
+use crate::streaming::dial::AgentFlags;
 
+pub use self::audit::AuditFlags;
 pub use self::authentication::AuthenticationFlags;
 
 /// The flags, as they came.
@@ -51,12 +56,22 @@ pub struct Config {
     pub event_ttl: String,
     /// How users are known.
     pub authentication: AuthenticationFlags,
+    /// What is written down of requests.
+    pub audit: AuditFlags,
+    /// `--max-requests-inflight`
+    pub max_requests_inflight: u32,
+    /// `--max-mutating-requests-inflight`
+    pub max_mutating_requests_inflight: u32,
     /// `--cert-dir`
     pub cert_dir: PathBuf,
     /// `--service-cluster-ip-range`: one network, or one of each family with a comma between.
     pub service_cluster_ip_range: String,
+    /// `--service-node-port-range`: two ports with a dash between.
+    pub service_node_port_range: String,
     /// `--authorization-always-allow-paths`
     pub authorization_always_allow_paths: Vec<String>,
+    /// `--kubelet-...`
+    pub agents: AgentFlags,
 }
 
 /// What is wrong with a flag, and what would be right.
@@ -90,22 +105,14 @@ pub enum ConfigError {
     /// The store's flags.
     #[error(transparent)]
     Etcd(#[from] EtcdConfigError),
-    /// No networks.
-    #[error(
-        "--service-cluster-ip-range={value:?}: {why}; name a network such as 10.96.0.0/16, or one of each family with a \
-         comma between"
-    )]
-    ServiceRange {
-        /// Its value.
-        value: String,
-        /// What is wrong.
-        why: String,
-    },
     /// Keys of tokens, and nobody whose tokens they are.
     #[error(
         "--service-account-issuer must be given with keys of service accounts: it is what tokens say that made them"
     )]
     NoIssuer,
+    /// Nobody would ever be answered.
+    #[error("--max-requests-inflight and --max-mutating-requests-inflight must not both be 0")]
+    NoSeats,
     /// A certificate that signs itself cannot be written.
     #[error("--cert-dir={}: {why}", directory.display())]
     CertDir {
@@ -114,6 +121,9 @@ pub enum ConfigError {
         /// Why.
         why: String,
     },
+    /// The networks and ports of services.
+    #[error(transparent)]
+    Services(#[from] NetworkError),
     /// A path.
     #[error("--authorization-always-allow-paths: {0}")]
     AllowedPath(#[from] AllowedPathError),
@@ -151,8 +161,16 @@ pub struct ValidConfig {
     pub always_allowed: AllowedPaths,
     /// How users are known.
     pub authentication: Settings,
+    /// How many requests are worked on at once, and how long others wait.
+    pub limits: limits::Settings,
+    /// What is written down of requests, and where.
+    pub audit: Option<(Policy, LogConfig)>,
     /// What every cluster has from its start.
     pub start: bootstrap::Settings,
+    /// From which networks and ports services are served.
+    pub services: ServiceNetwork,
+    /// How agents of nodes are reached.
+    pub agents: AgentFlags,
 }
 
 impl Config {
@@ -170,6 +188,9 @@ impl Config {
         if self.tls_cert_file.is_some() != self.tls_private_key_file.is_some() {
             return Err(ConfigError::HalfPair("tls-cert-file", "tls-private-key-file"));
         }
+        if self.agents.client_certificate.is_some() != self.agents.client_key.is_some() {
+            return Err(ConfigError::HalfPair("kubelet-client-certificate", "kubelet-client-key"));
+        }
         if !self.etcd_prefix.starts_with('/') {
             return Err(ConfigError::Prefix(self.etcd_prefix));
         }
@@ -185,7 +206,6 @@ impl Config {
             Some(file) => encryption(file)?,
         };
         let paths: Vec<&str> = self.authorization_always_allow_paths.iter().map(String::as_str).collect();
-        let service_ranges = service_ranges(&self.service_cluster_ip_range)?;
         let tls = match (self.tls_cert_file, self.tls_private_key_file) {
             (Some(cert), Some(key)) => {
                 TlsFiles { cert_file: Some(cert), key_file: Some(key), ..TlsFiles::default() }
@@ -197,7 +217,12 @@ impl Config {
             )
             .map_err(|why| ConfigError::CertDir { directory: self.cert_dir.clone(), why })?,
         };
+        let seats = self.max_requests_inflight.saturating_add(self.max_mutating_requests_inflight);
+        if seats == 0 {
+            return Err(ConfigError::NoSeats);
+        }
         let (authentication, told) = self.authentication.read()?;
+        let services = ServiceNetwork::parse(&self.service_cluster_ip_range, &self.service_node_port_range)?;
         Ok(ValidConfig {
             bind: SocketAddr::new(bind, self.secure_port),
             advertise,
@@ -209,32 +234,17 @@ impl Config {
             event_ttl: time("event-ttl", &self.event_ttl)?,
             always_allowed: AllowedPaths::of(&paths)?,
             authentication,
+            audit: self.audit.read()?,
+            limits: limits::Settings { seats, ..limits::Settings::default() },
             start: bootstrap::Settings {
-                service_ranges,
+                service_ranges: services.networks(),
                 secure_port: self.secure_port,
                 authentication: told,
             },
+            services,
+            agents: self.agents,
         })
     }
-}
-
-/// The networks of services: large enough for the cluster's own, small enough to look for a free address.
-fn service_ranges(value: &str) -> Result<Vec<Cidr>, ConfigError> {
-    let wrong = |why: &str| ConfigError::ServiceRange { value: value.to_owned(), why: why.to_owned() };
-    let mut ranges = Vec::new();
-    for text in value.split(',') {
-        let range = parse_cidr(text.trim()).ok_or_else(|| wrong("it is no network"))?;
-        ranges.push(range);
-    }
-    if ranges.len() > 2 {
-        return Err(wrong("there may be two networks at most"));
-    }
-    if let [first, second] = ranges.as_slice()
-        && first.address.is_ipv4() == second.address.is_ipv4()
-    {
-        return Err(wrong("two networks must be of different families"));
-    }
-    Ok(ranges)
 }
 
 fn address(flag: &'static str, value: &str) -> Result<IpAddr, ConfigError> {
@@ -272,8 +282,8 @@ pub fn read_yaml(flag: &'static str, file: &Path) -> Result<serde_json::Value, C
     serde_saphyr::from_str(&text).map_err(|error| wrong(error.to_string()))
 }
 
-/// The text of a file of certificates; empty where none is given.
-fn read_pem(flag: &'static str, file: Option<&Path>) -> Result<String, ConfigError> {
+/// The text of a file; empty where none is given.
+fn read_text(flag: &'static str, file: Option<&Path>) -> Result<String, ConfigError> {
     let Some(file) = file else { return Ok(String::new()) };
     std::fs::read_to_string(file).map_err(|error| ConfigError::File {
         flag,
@@ -312,9 +322,14 @@ mod tests {
             encryption_provider_config: None,
             event_ttl: "1h0m0s".into(),
             authentication: AuthenticationFlags::default(),
+            audit: AuditFlags::default(),
+            max_requests_inflight: 400,
+            max_mutating_requests_inflight: 200,
             cert_dir: std::env::temp_dir().join("barque-config-test"),
             service_cluster_ip_range: "10.96.0.0/16".into(),
+            service_node_port_range: "30000-32767".into(),
             authorization_always_allow_paths: vec!["/livez".into()],
+            agents: AgentFlags::default(),
         }
     }
 
@@ -328,7 +343,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_with_its_flag() {
         let range = |text: &str| Config { service_cluster_ip_range: text.into(), ..config() };
-        let table: [(Config, &str); 9] = [
+        let table: [(Config, &str); 11] = [
             (
                 range("10.0.0.0"),
                 "--service-cluster-ip-range=\"10.0.0.0\": it is no network; name a network such as",
@@ -336,6 +351,10 @@ mod tests {
             (
                 range("10.0.0.0/16,10.1.0.0/16"),
                 "--service-cluster-ip-range=\"10.0.0.0/16,10.1.0.0/16\": two networks",
+            ),
+            (
+                Config { service_node_port_range: "many".into(), ..config() },
+                "--service-node-port-range=\"many\" is no range of ports, such as 30000-32767",
             ),
             (
                 Config { authorization_always_allow_paths: vec!["/a*b".into()], ..config() },
@@ -347,6 +366,13 @@ mod tests {
             (
                 Config { tls_cert_file: Some("/a".into()), ..config() },
                 "--tls-cert-file and --tls-private-key-file must be given together",
+            ),
+            (
+                Config {
+                    agents: AgentFlags { client_key: Some("/a".into()), ..AgentFlags::default() },
+                    ..config()
+                },
+                "--kubelet-client-certificate and --kubelet-client-key must be given together",
             ),
             (Config { etcd_servers: vec![], ..config() }, "--etcd-servers names no endpoint"),
             (

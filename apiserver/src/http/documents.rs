@@ -278,7 +278,8 @@ fn cached(document: &Document, content_type: &str, headers: &HeaderMap) -> Respo
 }
 
 /// `/version`
-fn version() -> Value {
+#[must_use]
+pub fn version() -> Value {
     json!({
         "major": "1",
         "minor": MINOR,

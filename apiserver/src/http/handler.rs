@@ -10,13 +10,14 @@ use barque_api::status::{Reason, Status};
 use barque_api::time::{GoDuration, Time};
 use bytes::Bytes;
 use futures::FutureExt as _;
-use http::header::{ACCEPT, HeaderName};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{self, Body};
+use super::auditing::{Arrived, Auditor, Trail};
 use super::documents::{self, Documents};
 use super::health::{self, Check};
 use super::negotiation::{self, Offer};
@@ -28,10 +29,18 @@ use super::{body, compression, reviews};
 use crate::authentication::{Authenticator, Credentials, impersonation};
 use crate::authorization::follower::Authorization;
 use crate::authorization::{Action, User};
+use crate::custom_resources::controller::Definitions;
+use crate::flow_control::bodies::BodyRoom;
+use crate::flow_control::classify::Classified;
+use crate::flow_control::follower::InStep;
+use crate::flow_control::limits::{Limits, Permit};
+use crate::flow_control::width::{self, Extent};
 use crate::keeper::Kept;
+use crate::metrics::{Metrics, Ongoing, Seen, Subject};
 use crate::registry::pipeline::Pipeline;
 use crate::registry::uid::new_uid;
 use crate::storage::Storage;
+use crate::streaming::{self, Streaming};
 
 /// Requests that are no watch and no stream are answered within this time.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
@@ -44,10 +53,24 @@ pub struct Parts<S: Storage> {
     pub authenticator: Authenticator<S>,
     /// Who may what.
     pub authorization: Authorization,
+    /// What is written down of requests.
+    pub auditor: Option<Auditor>,
+    /// Which requests wait, and which are sent away.
+    pub limits: Limits,
+    /// Whether limits are as the store has them.
+    pub limits_in_step: InStep,
+    /// Room for bodies.
+    pub room: BodyRoom,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// Whether the objects of the start are there.
     pub kept: Kept,
+    /// Whether custom kinds are served.
+    pub definitions: Definitions,
     /// Where clients inside of the cluster find this server, as host and port.
     pub address: String,
+    /// Serves what is streamed to nodes, pods and services.
+    pub streaming: Streaming,
     /// Watches end at this.
     pub stop: CancellationToken,
 }
@@ -71,7 +94,8 @@ impl<S: Storage> Handler for ApiHandler<S> {
         let id = request.headers().get("audit-id").cloned();
         let id = id.filter(|id| id.len() <= 64).or_else(|| HeaderValue::from_str(&new_uid()).ok());
         // A fault in one request must not take the connection's others with it.
-        let answered = std::panic::AssertUnwindSafe(self.answer(request, peer)).catch_unwind().await;
+        let name = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+        let answered = std::panic::AssertUnwindSafe(self.answer(request, peer, &name)).catch_unwind().await;
         let mut response = answered.unwrap_or_else(|_| {
             tracing::error!("a request's handler panicked");
             answer::failure(&Status::internal("the request could not be handled"), None)
@@ -90,7 +114,7 @@ impl<S: Storage> ApiHandler<S> {
         Self(Arc::new(Inner { parts, documents: Documents::default() }))
     }
 
-    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>, peer: Peer, id: &str) -> Response<Body> {
         let (head, body) = request.into_parts();
         let parameters = Parameters::of(head.uri.query().unwrap_or_default());
         let path = head.uri.path();
@@ -99,52 +123,145 @@ impl<S: Storage> ApiHandler<S> {
         let form = negotiation::accepted(accept, Offer { protobuf: true, views: false });
         let gzip = compression::accepts(&head.headers);
 
-        let asked = Asked { head: &head, parameters: &parameters, info: &info, peer: &peer };
-        let answered = self.within_deadline(&asked, body).await;
-        let is_watch = matches!(&info, RequestInfo::Resource(resource) if is_long_running(resource));
-        match answered {
-            Ok(response) if gzip && !is_watch => compression::compress(response),
-            Ok(response) => response,
-            Err(status) => answer::failure(&status, form),
+        let asked = Asked { head: &head, parameters: &parameters, info: &info, peer: &peer, id };
+        let follows = matches!(&info, RequestInfo::Resource(resource) if is_long_running(resource));
+        let parts = &self.0.parts;
+        let ongoing = parts.metrics.request_began(self.subject(&asked), follows);
+        let mut passage = Passage { trail: Trail::default(), ongoing, classified: None };
+        let answered = self.within_deadline(&asked, body, &mut passage).await;
+        let Passage { mut trail, ongoing, classified } = passage;
+        let mut response = answered.unwrap_or_else(|status| {
+            trail.failed(&status);
+            answer::failure(&status, form)
+        });
+        if let Some(classified) = classified {
+            classified.write_headers(response.headers_mut());
         }
+        if let Some(auditor) = &parts.auditor {
+            response = auditor.answered(trail, response, follows).await;
+        }
+        if gzip && !follows {
+            response = compression::compress(response);
+        }
+        ongoing.answered(response)
     }
 
-    async fn within_deadline(&self, asked: &Asked<'_>, body: Incoming) -> Result<Response<Body>, Status> {
+    /// What is counted of a request.
+    fn subject(&self, asked: &Asked<'_>) -> Subject {
+        let catalog = self.0.parts.pipeline.collections.catalog();
+        let content_type = asked.head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let seen = Seen {
+            is_served: match asked.info {
+                RequestInfo::Resource(resource) => catalog.named(&resource.resource).is_some(),
+                RequestInfo::Other { .. } => false,
+            },
+            is_apply: content_type.is_some_and(|text| text.starts_with("application/apply-patch")),
+            is_dry_run: asked.parameters.has("dryRun"),
+        };
+        Subject::of(asked.info, seen)
+    }
+
+    async fn within_deadline(
+        &self,
+        asked: &Asked<'_>,
+        body: Incoming,
+        passage: &mut Passage,
+    ) -> Result<Response<Body>, Status> {
         if matches!(asked.info, RequestInfo::Resource(resource) if is_long_running(resource)) {
-            return self.filtered(asked, body).await;
+            return self.filtered(asked, body, passage).await;
         }
         let seconds = asked.parameters.text("timeout");
         let deadline = go_seconds(seconds).filter(|wanted| *wanted < REQUEST_DEADLINE);
         let deadline = deadline.unwrap_or(REQUEST_DEADLINE);
-        match tokio::time::timeout(deadline, self.filtered(asked, body)).await {
+        match tokio::time::timeout(deadline, self.filtered(asked, body, passage)).await {
             Ok(answered) => answered,
-            Err(_) => Err(Status::new(
-                Reason::Timeout,
-                "Timeout: request did not complete within the allotted timeout",
-            )),
+            Err(_) => {
+                let why = "Timeout: request did not complete within the allotted timeout";
+                let status = Status::new(Reason::Timeout, why);
+                passage.ongoing.terminated(status.reason.code());
+                Err(status)
+            }
         }
     }
 
-    async fn filtered(&self, asked: &Asked<'_>, body: Incoming) -> Result<Response<Body>, Status> {
-        let user = self.user(asked).await?;
-        self.authorize(asked, &user)?;
+    async fn filtered(
+        &self,
+        asked: &Asked<'_>,
+        body: Incoming,
+        passage: &mut Passage,
+    ) -> Result<Response<Body>, Status> {
+        let user = self.user(asked, &mut passage.trail).await?;
+        // Held until there is an answer.
+        let _permit = self.admit(asked, &user, passage).await?;
+        self.authorize(asked, &user, &mut passage.trail)?;
         match asked.info {
             RequestInfo::Other { path, .. } => self.other(asked, path).await,
+            RequestInfo::Resource(resource) if streaming::serves(resource) => {
+                let request = Request::from_parts(asked.head.clone(), body);
+                let parts = &self.0.parts;
+                let collections = &parts.pipeline.collections;
+                let (streaming, parameters) = (&parts.streaming, asked.parameters);
+                let served =
+                    streaming::serve(streaming, collections, request, resource, parameters, asked.peer);
+                Box::pin(served).await
+            }
             RequestInfo::Resource(resource) => {
+                let declared = body.size_hint().exact();
+                let _room = self.0.parts.room.take(declared)?;
                 let body = body::read(body).await?;
+                passage.trail.sent(&asked.head.headers, &body);
                 self.resource(asked, resource, &user, body).await
             }
         }
     }
 
+    /// Waits until the request may be worked on.
+    async fn admit(
+        &self,
+        asked: &Asked<'_>,
+        user: &User,
+        passage: &mut Passage,
+    ) -> Result<Option<Permit>, Status> {
+        let limits = &self.0.parts.limits;
+        let classified = limits.classify(user, asked.info);
+        if matches!(asked.info, RequestInfo::Resource(resource) if resource.verb != "watch" && is_long_running(resource))
+        {
+            return Ok(None);
+        }
+        let extent = || {
+            let RequestInfo::Resource(resource) = asked.info else { return None };
+            let catalog = self.0.parts.pipeline.collections.catalog();
+            let collection = catalog.named(&resource.resource)?.collection.as_ref()?;
+            Some(Extent::from(collection.cache.counts()))
+        };
+        let seats = width::seats(asked.info, asked.parameters, extent, limits.widest(&classified));
+        let admitted = limits.admit(&classified, seats).await;
+        passage.classified = Some(classified);
+        match admitted {
+            Ok(permit) => {
+                passage.ongoing.waited(permit.waited());
+                Ok(Some(permit))
+            }
+            Err(status) => {
+                passage.ongoing.terminated(status.reason.code());
+                Err(status)
+            }
+        }
+    }
+
     /// Who asks, or whom they act as.
-    async fn user(&self, asked: &Asked<'_>) -> Result<User, Status> {
+    async fn user(&self, asked: &Asked<'_>, trail: &mut Trail) -> Result<User, Status> {
         let credentials = Credentials {
             certificates: &asked.peer.certificates,
             headers: &asked.head.headers,
             path: asked.head.uri.path(),
         };
-        let user = self.0.parts.authenticator.authenticate(&credentials, now()).await?;
+        let known = self.0.parts.authenticator.authenticate(&credentials, now()).await;
+        if let Some(auditor) = &self.0.parts.auditor {
+            let nobody = User::default();
+            *trail = auditor.arrived(&asked.arrived(), known.as_ref().unwrap_or(&nobody)).await;
+        }
+        let user = known?;
         let Some(acting) = impersonation::requested(&asked.head.headers)? else { return Ok(user) };
         for action in &acting.actions {
             let fields = FieldSelector::default();
@@ -153,11 +270,12 @@ impl<S: Storage> ApiHandler<S> {
                 return Err(Status::forbidden(&GroupResource::new(group, resource), name, why));
             }
         }
+        trail.impersonated(&acting.user);
         Ok(acting.user)
     }
 
     /// Whether the user may do what is asked.
-    fn authorize(&self, asked: &Asked<'_>, user: &User) -> Result<(), Status> {
+    fn authorize(&self, asked: &Asked<'_>, user: &User, trail: &mut Trail) -> Result<(), Status> {
         let (action, resource, name) = match asked.info {
             RequestInfo::Other { verb, path } => {
                 let action = Action::Path { verb: verb.clone(), path: path.clone() };
@@ -171,7 +289,12 @@ impl<S: Storage> ApiHandler<S> {
         // One that cannot be read is refused where it is used; here it selects nothing in particular.
         let fields = asked.parameters.text("fieldSelector").parse().unwrap_or_default();
         let decided = self.0.parts.authorization.ask(|chain| chain.authorize(user, &action, &fields));
-        decided.map_err(|why| Status::forbidden(&resource, name, why))
+        let word = if decided.is_ok() { "allow" } else { "forbid" };
+        trail.annotate("authorization.k8s.io/decision", word);
+        decided.map_err(|why| {
+            trail.annotate("authorization.k8s.io/reason", &why);
+            Status::forbidden(&resource, name, why)
+        })
     }
 
     async fn other(&self, asked: &Asked<'_>, path: &str) -> Result<Response<Body>, Status> {
@@ -188,6 +311,10 @@ impl<S: Storage> ApiHandler<S> {
         };
         if let Some(response) = self.0.documents.answer(document, &catalog)? {
             return Ok(response);
+        }
+        if path == "/metrics" {
+            let text = self.0.parts.metrics.text();
+            return Ok(answer::with(StatusCode::OK, Metrics::CONTENT_TYPE, answer::whole(text)));
         }
         if let Some(document) = self.token_document(path) {
             return Ok(answer::json(&document));
@@ -228,7 +355,9 @@ impl<S: Storage> ApiHandler<S> {
         });
         if endpoint != "livez" {
             let catalog = self.0.parts.pipeline.collections.catalog();
-            let waits = catalog.endpoints.iter().filter_map(|one| one.collection.as_ref());
+            // A custom kind that is new is no reason to send nobody here.
+            let builtin = catalog.endpoints.iter().filter(|one| !one.served.is_custom());
+            let waits = builtin.filter_map(|one| one.collection.as_ref());
             let waits: Vec<_> = waits
                 .filter(|one| one.cache.revision().is_none())
                 .map(|one| one.resource.to_string())
@@ -243,6 +372,12 @@ impl<S: Storage> ApiHandler<S> {
             let kept = self.0.parts.kept.is_done();
             let failure = (!kept).then(|| "objects of the start are not written yet".to_owned());
             checks.push(Check { name: "poststarthook/start-system-namespaces-controller", failure });
+            let limited = self.0.parts.limits_in_step.is_reached();
+            let failure = (!limited).then(|| "limits are not known yet".to_owned());
+            checks.push(Check { name: "poststarthook/priority-and-fairness-config-consumer", failure });
+            let served = self.0.parts.definitions.are_served();
+            let failure = (!served).then(|| "custom kinds are not served yet".to_owned());
+            checks.push(Check { name: "poststarthook/crd-informer-synced", failure });
             let stops = self.0.parts.stop.is_cancelled();
             let failure = stops.then(|| "process is shutting down".to_owned());
             checks.push(Check { name: "shutdown", failure });
@@ -276,14 +411,7 @@ impl<S: Storage> ApiHandler<S> {
             Ok(None) => verbs::carry_out(&call, &parts.pipeline, &mut warnings).await,
             Err(status) => Err(status),
         };
-        let mut response = match answered {
-            Ok(response) => response,
-            Err(status) => {
-                let accept = asked.head.headers.get(ACCEPT).and_then(|value| value.to_str().ok());
-                let form = negotiation::accepted(accept, Offer { protobuf: true, views: false });
-                answer::failure(&status, form)
-            }
-        };
+        let mut response = answered?;
         answer::warn(&mut response, &warnings);
         Ok(response)
     }
@@ -304,12 +432,33 @@ fn action_of(info: &ResourceRequest) -> Action {
     }
 }
 
+/// What becomes of a request on its way.
+struct Passage {
+    trail: Trail,
+    ongoing: Ongoing,
+    classified: Option<Classified>,
+}
+
 /// A request and what was read of it.
 struct Asked<'a> {
     head: &'a http::request::Parts,
     parameters: &'a Parameters,
     info: &'a RequestInfo,
     peer: &'a Peer,
+    /// Names the request.
+    id: &'a str,
+}
+
+impl<'a> Asked<'a> {
+    fn arrived(&self) -> Arrived<'a> {
+        Arrived {
+            id: self.id,
+            uri: self.head.uri.path_and_query().map_or("", |uri| uri.as_str()),
+            info: self.info,
+            headers: &self.head.headers,
+            address: &self.peer.ip,
+        }
+    }
 }
 
 /// Whether a request may take as long as it likes: it follows something.

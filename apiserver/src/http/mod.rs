@@ -1,6 +1,7 @@
 //! The REST front: what requests mean and in which form they are answered. Must never know how objects are stored.
 
 pub mod answer;
+pub mod auditing;
 pub mod body;
 pub mod component_statuses;
 pub mod compression;

@@ -44,6 +44,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Peer {
     /// Its address.
     pub address: SocketAddr,
+    /// The same as text, without the port.
+    pub ip: Arc<str>,
     /// The certificates it showed, its own first; it has their key. Who signed them is not judged.
     pub certificates: Arc<[CertificateDer<'static>]>,
 }
@@ -184,7 +186,7 @@ impl Connections {
         };
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let certificates = certificates.iter().map(|one| one.clone().into_owned()).collect();
-        let peer = Peer { address, certificates };
+        let peer = Peer { address, ip: address.ip().to_string().into(), certificates };
         let service = service_fn(move |request| {
             let (handler, peer) = (handler.clone(), peer.clone());
             async move { Ok::<_, Infallible>(handler.handle(request, peer).await) }

@@ -112,7 +112,7 @@ impl<S: Storage> Call<'_, S> {
     /// The same in the version of the request.
     pub(super) async fn stored_object(&self) -> Result<Value, Status> {
         let object = parse(&*self.cached_object().await?)?;
-        self.served().of_stored(object).map_err(Status::internal)
+        self.served().of_stored(object).await
     }
 
     fn wanted(&self) -> Wanted<'_> {
@@ -163,6 +163,7 @@ pub async fn carry_out<S: Storage>(
     warnings: &mut Vec<String>,
 ) -> Result<Response<Body>, Status> {
     check_path(call)?;
+    warnings.extend(call.served().deprecation().map(str::to_owned));
     if let Some(response) = subresources::carry_out(call, pipeline, warnings).await? {
         return Ok(response);
     }
@@ -219,7 +220,7 @@ fn check_path<S: Storage>(call: &Call<'_, S>) -> Result<(), Status> {
 
 async fn get<S: Storage>(call: &Call<'_, S>) -> Result<Response<Body>, Status> {
     let teller = call.teller()?;
-    teller.answer_cached(&*call.cached_object().await?)
+    teller.answer_cached(&*call.cached_object().await?).await
 }
 
 async fn list<S: Storage>(call: &Call<'_, S>) -> Result<Response<Body>, Status> {
@@ -227,7 +228,7 @@ async fn list<S: Storage>(call: &Call<'_, S>) -> Result<Response<Body>, Status> 
     let collection = call.collection()?;
     let selection = selection(call.wanted(), call.served(), collection)?;
     let list = collection.cache.list(&call.parameters.list()?, &selection).await?;
-    teller.list(list)
+    teller.list(list).await
 }
 
 async fn watch<S: Storage>(call: &Call<'_, S>) -> Result<Response<Body>, Status> {
@@ -424,10 +425,9 @@ async fn delete_collection<S: Storage>(
     let selection = selection(call.wanted(), call.served(), collection)?;
     let list = collection.cache.list(&call.parameters.list()?, &selection).await?;
     let revision = list.revision;
-    let objects: Result<Vec<Value>, Status> =
-        list.objects.iter().map(|object| teller.value(object, object.revision())).collect();
+    let objects = teller.values(&list).await?;
     let request = call.write(&options, "", dry_run)?;
-    let deleted = pipeline.delete_all(&request, objects?, &deletion, warnings).await?;
+    let deleted = pipeline.delete_all(&request, objects, &deletion, warnings).await?;
     let form = Form { view: View::Object, ..teller.form };
     let whole = json!({
         "kind": call.served().resource.list_kind(),

@@ -8,6 +8,7 @@ use barque_api::protobuf::{self, Messages};
 use barque_api::status::Status;
 use barque_api::time::Time;
 use bytes::Bytes;
+use futures::FutureExt as _;
 use http::{Response, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use super::answer::{self, Body, Pieces};
 use super::negotiation::{Encoding, Form, View};
 use crate::registry::collections::parse;
-use crate::registry::served::Served;
+use crate::registry::served::{Served, Shape};
 use crate::storage::Revision;
 use crate::table::{self, IncludeObject, Now};
 use crate::watch_cache::object::Object;
@@ -42,12 +43,23 @@ impl Teller {
     ///
     /// # Errors
     /// When it cannot be read or converted.
-    pub fn value(&self, object: &Object, revision: Revision) -> Result<Value, Status> {
+    pub async fn value(&self, object: &Object, revision: Revision) -> Result<Value, Status> {
         let mut value = parse(object)?;
         if revision != object.revision() {
             value["metadata"]["resourceVersion"] = revision.to_string().into();
         }
-        self.served.of_stored(value).map_err(Status::internal)
+        self.served.of_stored(value).await
+    }
+
+    /// The same for kinds that are converted without asking anybody.
+    ///
+    /// # Errors
+    /// When it cannot be read or converted.
+    pub fn value_here(&self, object: &Object, revision: Revision) -> Result<Value, Status> {
+        // A future that has nothing to wait for is ready at once.
+        self.value(object, revision)
+            .now_or_never()
+            .unwrap_or_else(|| Err(Status::internal("the kind is converted by a webhook")))
     }
 
     /// Whether the stored bytes are what the client wants.
@@ -59,27 +71,24 @@ impl Teller {
         self.served.is_custom() || self.served.versions.len() > 1
     }
 
-    /// Appends an object of the cache as JSON.
-    fn write_json(&self, object: &Object, revision: Revision, out: &mut Vec<u8>) -> Result<(), Status> {
-        if self.converts() {
-            let value = self.value(object, revision)?;
-            return serde_json::to_writer(out, &value).map_err(Status::internal);
-        }
-        object.write_json(revision, out);
-        Ok(())
-    }
-
     fn row(&self, value: &Value) -> Value {
         let kind = &self.served.kind;
         let now = Now { seconds: self.now.unix() };
-        table::row(&kind.group, &kind.kind, value, self.include, now)
+        match &self.served.shape {
+            Shape::Builtin(_) => table::row(&kind.group, &kind.kind, value, self.include, now),
+            Shape::Custom(shape) => table::row_of(shape.columns.cells(value, now), value, self.include),
+        }
     }
 
     /// The columns and rows of some objects.
     #[must_use]
     pub fn table(&self, with_columns: bool, metadata: Value, objects: &[Value]) -> Value {
         let kind = &self.served.kind;
-        let columns = with_columns.then(|| table::columns(&kind.group, &kind.kind));
+        let columns = match &self.served.shape {
+            _ if !with_columns => Vec::new(),
+            Shape::Builtin(_) => table::definitions(&kind.group, &kind.kind),
+            Shape::Custom(shape) => shape.columns.definitions(),
+        };
         let rows = objects.iter().map(|object| self.row(object)).collect();
         table::table(columns, metadata, rows)
     }
@@ -109,26 +118,26 @@ impl Teller {
     ///
     /// # Errors
     /// When it cannot be read, converted or encoded.
-    pub fn answer_cached(&self, object: &Object) -> Result<Response<Body>, Status> {
+    pub async fn answer_cached(&self, object: &Object) -> Result<Response<Body>, Status> {
         if self.passes_bytes() && !self.converts() {
             let mut out = Vec::new();
             object.write_json(object.revision(), &mut out);
             return Ok(answer::with(StatusCode::OK, Encoding::Json.media_type(), answer::whole(out)));
         }
-        self.answer(StatusCode::OK, self.value(object, object.revision())?)
+        self.answer(StatusCode::OK, self.value(object, object.revision()).await?)
     }
 
     /// The answer with a list.
     ///
     /// # Errors
     /// When an object cannot be read, converted or encoded.
-    pub fn list(&self, list: ObjectList) -> Result<Response<Body>, Status> {
+    pub async fn list(&self, list: ObjectList) -> Result<Response<Body>, Status> {
         let metadata = list_metadata(&list);
         match (self.form.view, self.form.encoding) {
-            (View::Object, Encoding::Json) => self.json_list(list, &metadata),
-            (View::Object, Encoding::Protobuf) => self.protobuf_list(&list, &metadata),
+            (View::Object, Encoding::Json) => self.json_list(list, &metadata).await,
+            (View::Object, Encoding::Protobuf) => self.protobuf_list(&list, &metadata).await,
             (View::Object, Encoding::Yaml) => {
-                let items = self.values(&list)?;
+                let items = self.values(&list).await?;
                 let whole = json!({
                     "apiVersion": self.served.api_version(),
                     "kind": self.served.resource.list_kind(),
@@ -138,7 +147,7 @@ impl Teller {
                 answer::object(StatusCode::OK, &whole, Encoding::Yaml)
             }
             (View::Metadata, encoding) => {
-                let items: Vec<Value> = self.values(&list)?.iter().map(metadata_of).collect();
+                let items: Vec<Value> = self.values(&list).await?.iter().map(metadata_of).collect();
                 let whole = json!({
                     "kind": "PartialObjectMetadataList",
                     "apiVersion": "meta.k8s.io/v1",
@@ -148,18 +157,23 @@ impl Teller {
                 answer::object(StatusCode::OK, &whole, encoding)
             }
             (View::Table, encoding) => {
-                let objects = self.values(&list)?;
+                let objects = self.values(&list).await?;
                 answer::object(StatusCode::OK, &self.table(true, metadata, &objects), encoding)
             }
         }
     }
 
-    fn values(&self, list: &ObjectList) -> Result<Vec<Value>, Status> {
-        list.objects.iter().map(|object| self.value(object, object.revision())).collect()
+    /// All objects of a list, converted together.
+    ///
+    /// # Errors
+    /// When one cannot be read or converted.
+    pub async fn values(&self, list: &ObjectList) -> Result<Vec<Value>, Status> {
+        let values: Result<Vec<Value>, Status> = list.objects.iter().map(|object| parse(object)).collect();
+        self.served.all_of_stored(values?).await
     }
 
     /// Written while it is sent: memory does not grow with the list, nor with the number of lists.
-    fn json_list(&self, list: ObjectList, metadata: &Value) -> Result<Response<Body>, Status> {
+    async fn json_list(&self, list: ObjectList, metadata: &Value) -> Result<Response<Body>, Status> {
         let api_version = self.served.api_version();
         let kind = self.served.resource.list_kind();
         let head = json!({"kind": kind, "apiVersion": api_version, "metadata": metadata}).to_string();
@@ -169,11 +183,11 @@ impl Teller {
         let mut pending = head.into_bytes();
         if self.converts() {
             // What cannot be converted is to be known before the first byte is sent.
-            for (place, object) in list.objects.iter().enumerate() {
+            for (place, value) in self.values(&list).await?.iter().enumerate() {
                 if place > 0 {
                     pending.push(b',');
                 }
-                self.write_json(object, object.revision(), &mut pending)?;
+                serde_json::to_writer(&mut pending, value).map_err(Status::internal)?;
             }
             pending.extend_from_slice(b"]}\n");
             return Ok(answer::with(StatusCode::OK, Encoding::Json.media_type(), answer::whole(pending)));
@@ -202,12 +216,11 @@ impl Teller {
         Ok(answer::with(StatusCode::OK, Encoding::Json.media_type(), body))
     }
 
-    fn protobuf_list(&self, list: &ObjectList, metadata: &Value) -> Result<Response<Body>, Status> {
+    async fn protobuf_list(&self, list: &ObjectList, metadata: &Value) -> Result<Response<Body>, Status> {
         let message = Messages::builtin().of_kind(&self.served.kind);
         let message = message.ok_or_else(|| Status::internal("the kind has no protobuf"))?;
         let mut items = Vec::with_capacity(list.objects.len());
-        for object in &list.objects {
-            let value = self.value(object, object.revision())?;
+        for value in self.values(list).await? {
             items.push(message.encode(&value).map_err(Status::internal)?);
         }
         let kind = self.served.resource.list_kind();

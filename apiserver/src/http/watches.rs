@@ -45,9 +45,16 @@ impl Frames {
         let told = tokio::select! {
             biased;
             () = self.stop.cancelled() => return None,
+            // Its kind has another definition: the client goes on from where it is, with that.
+            () = self.teller.served.ended() => return None,
             told = self.watcher.next() => told?,
         };
-        match self.frame(&told) {
+        let framed = match self.asks(&told) {
+            // A webhook has the object for as long as it likes: nobody else's frame is held up by that.
+            Some((kind, object, revision)) => self.asked(kind, object, revision).await,
+            None => self.frame(&told),
+        };
+        match framed {
             Ok(frame) => {
                 self.over = matches!(told, Told::Error(_));
                 Some(frame)
@@ -57,6 +64,22 @@ impl Frames {
                 self.error(&status).ok()
             }
         }
+    }
+
+    /// The object, if it is converted by somebody else.
+    fn asks<'a>(&self, told: &'a Told) -> Option<(Kind, &'a Object, Revision)> {
+        self.teller.served.converter()?;
+        match told {
+            Told::Object { kind, object, revision, .. } => Some((*kind, object, *revision)),
+            Told::Bookmark { .. } | Told::Error(_) => None,
+        }
+    }
+
+    async fn asked(&mut self, kind: Kind, object: &Object, revision: Revision) -> Result<Bytes, Status> {
+        let value = self.teller.value(object, revision).await?;
+        let is_table = self.teller.form.view == View::Table;
+        let columns = is_table && !std::mem::replace(&mut self.columns_told, true);
+        self.encode(kind.name(), &self.teller.view(value, columns))
     }
 
     fn frame(&mut self, told: &Told) -> Result<Bytes, Status> {
@@ -99,7 +122,7 @@ impl Frames {
             out.extend_from_slice(b"}\n");
             return Ok(out.into());
         }
-        let value = self.teller.value(object, revision)?;
+        let value = self.teller.value_here(object, revision)?;
         self.encode(kind.name(), &self.teller.view(value, columns))
     }
 

@@ -217,6 +217,12 @@ impl<S: Storage> Collections<S> {
         &self.0.settings.storage
     }
 
+    /// The store with the encryption of a resource that is no collection.
+    #[must_use]
+    pub fn encrypted(&self, resource: &GroupResource) -> Encrypted<S> {
+        self.0.settings.encryption.storage(self.0.settings.storage.clone(), resource)
+    }
+
     /// What all keys begin with.
     #[must_use]
     pub fn root(&self) -> &str {
@@ -276,8 +282,29 @@ impl<S: Storage> Collections<S> {
     /// # Errors
     /// When the cache is not ready, or an object cannot be read.
     pub async fn objects(&self, resource: &GroupResource, namespace: &str) -> Result<Vec<Value>, Status> {
+        self.listed(resource, namespace, "0").await
+    }
+
+    /// The same, as the store has them now.
+    ///
+    /// # Errors
+    /// When neither the cache nor the store can tell, or an object cannot be read.
+    pub async fn newest_objects(
+        &self,
+        resource: &GroupResource,
+        namespace: &str,
+    ) -> Result<Vec<Value>, Status> {
+        self.listed(resource, namespace, "").await
+    }
+
+    async fn listed(
+        &self,
+        resource: &GroupResource,
+        namespace: &str,
+        version: &str,
+    ) -> Result<Vec<Value>, Status> {
         let Some(collection) = self.collection(resource) else { return Ok(Vec::new()) };
-        let query = ListQuery { resource_version: "0".to_owned(), ..ListQuery::default() };
+        let query = ListQuery { resource_version: version.to_owned(), ..ListQuery::default() };
         let prefix = collection.keys.namespace_prefix(namespace);
         let selection = Selection { prefix, ..Selection::default() };
         let list = collection.cache.list(&query, &selection).await?;

@@ -89,7 +89,9 @@ pub fn selection<S: Storage>(
 /// Whether this version offers the field to selectors: names of one version of events are not those of the other.
 fn may_ask(served: &Served, path: &str) -> bool {
     match &served.shape {
-        Shape::Custom(_) => true,
+        Shape::Custom(shape) => {
+            path.starts_with("metadata.") || shape.offered.iter().any(|offered| offered == path)
+        }
         Shape::Builtin(_) if &*served.resource.name.group == "events.k8s.io" => {
             !path.starts_with("involvedObject.") && path != "source"
         }

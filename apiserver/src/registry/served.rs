@@ -13,11 +13,25 @@ use barque_api::managed_fields::{FieldSet, Path, Versions};
 use barque_api::names::NameRule;
 use barque_api::resources::{Builtin, Resource};
 use barque_api::schema::{self, BuiltinSchemas, Extent, Place, View};
+use barque_api::status::Status;
+use futures::future::BoxFuture;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::conversion;
 use super::deletion::Manner;
 use crate::defaults;
+use crate::table::CustomColumns;
+
+/// Converts objects of a custom kind whose versions differ in more than their `apiVersion`.
+pub trait Converter: Send + Sync {
+    /// The objects in the version of `to`, in their order. None of them is in it already.
+    fn convert<'a>(
+        &'a self,
+        objects: Vec<Value>,
+        to: &'a GroupVersionKind,
+    ) -> BoxFuture<'a, Result<Vec<Value>, String>>;
+}
 
 /// What objects of a version look like.
 #[derive(Clone)]
@@ -33,12 +47,24 @@ pub enum Shape {
 pub struct CustomShape {
     /// Fields, defaults and rules; nothing for one that keeps whatever it is given.
     pub schema: Option<CustomSchema>,
+    /// The same of every version that stored objects may be in, by `apiVersion`.
+    pub schemas: Arc<BTreeMap<String, CustomSchema>>,
     /// Where a scale has its numbers: `specReplicasPath`, `statusReplicasPath`, `labelSelectorPath`.
     pub scale: Option<ScalePaths>,
     /// Whether `status` is written apart from the rest.
     pub status: bool,
-    /// Fields that selectors may ask for, without a dot at their front.
+    /// Fields that selectors may ask for in any version, without a dot at their front.
     pub selectable: Vec<String>,
+    /// Those of them that this version offers.
+    pub offered: Vec<String>,
+    /// The columns of tables.
+    pub columns: CustomColumns,
+    /// What converts between versions; nothing where they differ in their `apiVersion` alone.
+    pub converter: Option<Arc<dyn Converter>>,
+    /// What users of this version are told, if it is on its way out.
+    pub deprecated: Option<String>,
+    /// Another definition took this one's place, or none: watches that tell objects by it end.
+    pub ended: CancellationToken,
 }
 
 /// Where an object has what its scale tells, as dotted paths.
@@ -188,18 +214,113 @@ impl Served {
     /// An object of this version as it is stored.
     ///
     /// # Errors
-    /// When it cannot be converted, with a sentence that says why.
-    pub fn to_stored(&self, object: Value) -> Result<Value, String> {
-        if self.converts() { conversion::convert(object, &self.stored_kind) } else { Ok(object) }
+    /// 400 when it cannot be converted, with a sentence that says why.
+    pub async fn to_stored(&self, object: Value) -> Result<Value, Status> {
+        if !self.converts() {
+            return Ok(object);
+        }
+        let Some(converter) = self.converter() else {
+            return conversion::convert(object, &self.stored_kind).map_err(Status::bad_request);
+        };
+        let converted = converter.convert(vec![object], &self.stored_kind).await;
+        let mut converted = converted.map_err(Status::internal)?;
+        let mut stored = converted.pop().ok_or_else(|| Status::internal("a conversion lost its object"))?;
+        self.prune_as(&mut stored, &self.stored_kind);
+        Ok(stored)
     }
 
     /// A stored object in this version.
     ///
     /// # Errors
-    /// When it cannot be converted, with a sentence that says why.
-    pub fn of_stored(&self, object: Value) -> Result<Value, String> {
-        conversion::convert(object, &self.kind)
+    /// 500 when it cannot be converted, with a sentence that says why.
+    pub async fn of_stored(&self, object: Value) -> Result<Value, Status> {
+        if !self.is_custom() {
+            return conversion::convert(object, &self.kind).map_err(Status::internal);
+        }
+        let mut all = self.all_of_stored(vec![object]).await?;
+        all.pop().ok_or_else(|| Status::internal("a conversion lost its object"))
     }
+
+    /// Stored objects in this version, in their order. Those of custom kinds have what their stored version knows: unknown
+    /// fields go, and what was not given when they were stored has its default.
+    ///
+    /// # Errors
+    /// 500 when one of them cannot be converted, with a sentence that says why.
+    pub async fn all_of_stored(&self, mut objects: Vec<Value>) -> Result<Vec<Value>, Status> {
+        let Shape::Custom(shape) = &self.shape else {
+            let convert = |object| conversion::convert(object, &self.kind).map_err(Status::internal);
+            return objects.into_iter().map(convert).collect();
+        };
+        for object in &mut objects {
+            let schema = version_of(object).and_then(|version| shape.schemas.get(version));
+            if let Some(schema) = schema {
+                schema.prune(object);
+                schema.default(object);
+            }
+        }
+        let wanted = self.api_version();
+        let others: Vec<usize> =
+            (0..objects.len()).filter(|at| version_of(&objects[*at]) != Some(&wanted)).collect();
+        if others.is_empty() {
+            return Ok(objects);
+        }
+        let taken: Vec<Value> = others.iter().map(|at| objects[*at].take()).collect();
+        let converted = match &shape.converter {
+            Some(converter) => converter.convert(taken, &self.kind).await,
+            None => taken.into_iter().map(|object| conversion::convert(object, &self.kind)).collect(),
+        };
+        for (at, mut object) in others.into_iter().zip(converted.map_err(Status::internal)?) {
+            self.prune_as(&mut object, &self.kind);
+            objects[at] = object;
+        }
+        Ok(objects)
+    }
+
+    /// Says that it is not served any more as it is.
+    pub fn end(&self) {
+        if let Shape::Custom(shape) = &self.shape {
+            shape.ended.cancel();
+        }
+    }
+
+    /// Waits until it is not served any more as it is; built-in kinds always are.
+    pub async fn ended(&self) {
+        match &self.shape {
+            Shape::Custom(shape) => shape.ended.cancelled().await,
+            Shape::Builtin(_) => std::future::pending().await,
+        }
+    }
+
+    /// What users of this version are told, if it is on its way out.
+    #[must_use]
+    pub fn deprecation(&self) -> Option<&str> {
+        match &self.shape {
+            Shape::Custom(shape) => shape.deprecated.as_deref(),
+            Shape::Builtin(_) => None,
+        }
+    }
+
+    /// What converts objects by asking somebody else.
+    #[must_use]
+    pub fn converter(&self) -> Option<&Arc<dyn Converter>> {
+        match &self.shape {
+            Shape::Custom(shape) => shape.converter.as_ref(),
+            Shape::Builtin(_) => None,
+        }
+    }
+
+    /// Removes what the version does not know from an object that was converted to it.
+    fn prune_as(&self, object: &mut Value, kind: &GroupVersionKind) {
+        if let Shape::Custom(shape) = &self.shape
+            && let Some(schema) = shape.schemas.get(&kind.group_version().to_string())
+        {
+            schema.prune(object);
+        }
+    }
+}
+
+fn version_of(object: &Value) -> Option<&str> {
+    object.get("apiVersion").and_then(Value::as_str)
 }
 
 /// The versions of a collection's objects, for owners who wrote in another one.
@@ -218,8 +339,7 @@ impl Versions for Served {
                 let schemas = BuiltinSchemas::get();
                 schemas.definitions().view(schemas.name_of(kind)?)
             }
-            // Owners of another version of a custom kind are kept by the fields that this one knows.
-            Shape::Custom(_) => self.view(),
+            Shape::Custom(shape) => shape.schemas.get(api_version).map(CustomSchema::view),
         }
     }
 
@@ -254,11 +374,16 @@ fn builtin_scale(resource: &Resource) -> Option<ScalePaths> {
 /// The fields that a request cannot change, by `apiVersion`.
 #[must_use]
 pub fn reset_fields(served: &Served, subresource: &str) -> BTreeMap<String, FieldSet> {
-    let fields: &[&str] = match subresource {
-        "" if served.has_status() => &["status"],
-        "status" => &["spec", "metadata.labels"],
-        _ => &[],
+    let mut fields: Vec<&str> = match subresource {
+        "" if served.has_status() => vec!["status"],
+        "status" => vec!["spec", "metadata.labels"],
+        _ => Vec::new(),
     };
-    let set = FieldSet::of(fields);
+    if let (Shape::Custom(shape), "status") = (&served.shape, subresource) {
+        let known = shape.schema.iter().flat_map(|schema| schema.schema().properties.keys());
+        let kept = ["apiVersion", "kind", "metadata", "status"];
+        fields.extend(known.map(|name| &**name).filter(|name| !kept.contains(name)));
+    }
+    let set = FieldSet::of(&fields);
     served.versions.iter().map(|kind| (kind.group_version().to_string(), set.clone())).collect()
 }

@@ -4,6 +4,7 @@
 mod age;
 mod cluster;
 mod columns;
+mod custom;
 mod network;
 mod policy;
 mod text;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 
 pub use age::human_duration;
 pub use columns::{Column, columns};
+pub use custom::CustomColumns;
 pub use text::{Now, at, text};
 
 /// How much of each object stands in its row (`includeObject`).
@@ -44,12 +46,19 @@ pub fn cells(group: &str, kind: &str, object: &Value, now: Now) -> Vec<Value> {
 /// One row.
 #[must_use]
 pub fn row(group: &str, kind: &str, object: &Value, include: IncludeObject, now: Now) -> Value {
-    let mut row = json!({"cells": cells(group, kind, object, now)});
+    let mut row = row_of(cells(group, kind, object, now), object, include);
     if (group, kind) == ("", "Pod")
         && let Some(condition) = workloads::completed(object)
     {
         row["conditions"] = json!([condition]);
     }
+    row
+}
+
+/// A row with these cells.
+#[must_use]
+pub fn row_of(cells: Vec<Value>, object: &Value, include: IncludeObject) -> Value {
+    let mut row = json!({"cells": cells});
     match include {
         IncludeObject::None => {}
         IncludeObject::Metadata => {
@@ -64,11 +73,16 @@ pub fn row(group: &str, kind: &str, object: &Value, include: IncludeObject, now:
     row
 }
 
+/// The columns of a built-in kind as a table tells them.
+#[must_use]
+pub fn definitions(group: &str, kind: &str) -> Vec<Value> {
+    columns(group, kind).iter().map(Column::to_value).collect()
+}
+
 /// A table of rows. `metadata` is that of the list; columns are left out where the client has them already (all but the first
 /// event of a watch).
 #[must_use]
-pub fn table(columns: Option<&[Column]>, metadata: Value, rows: Vec<Value>) -> Value {
-    let columns: Vec<Value> = columns.into_iter().flatten().map(Column::to_value).collect();
+pub fn table(columns: Vec<Value>, metadata: Value, rows: Vec<Value>) -> Value {
     json!({
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
@@ -115,8 +129,8 @@ mod tests {
         assert_eq!(row(IncludeObject::Metadata)["object"]["kind"], "PartialObjectMetadata");
         assert_eq!(row(IncludeObject::Object)["object"], object);
         assert_eq!(row(IncludeObject::None)["conditions"][0]["reason"], "Failed");
-        let told = table(Some(columns("", "Pod")), json!({}), vec![]);
+        let told = table(definitions("", "Pod"), json!({}), vec![]);
         assert_eq!(told["columnDefinitions"][0]["format"], "name");
-        assert_eq!(table(None, json!({}), vec![])["columnDefinitions"], json!([]));
+        assert_eq!(table(Vec::new(), json!({}), vec![])["columnDefinitions"], json!([]));
     }
 }

@@ -84,9 +84,10 @@ fn no_kind_minds_an_object_of_the_wrong_shape() {
 #[test]
 fn kinds_of_others_have_no_rules_here() {
     let object = json!({});
-    let subject = Subject { group: "", kind: "Service", subresource: "", new: &object, old: None };
-    assert_eq!(validate_workloads(&subject), None);
-    assert_eq!(validate(&subject), []);
+    let of = |kind| Subject { group: "", kind, subresource: "", new: &object, old: None };
+    assert_eq!(validate_workloads(&of("Service")), None);
+    assert_ne!(validate(&of("Service")), []);
+    assert_eq!(validate(&of("Nothing")), []);
 }
 
 #[test]

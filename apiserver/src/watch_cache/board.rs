@@ -8,6 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::counts::FeedCounts;
 use super::object::FieldIndex;
 use super::registry::Registry;
 use super::state::State;
@@ -26,6 +27,7 @@ pub(super) struct Board {
     pub(super) revision: watch::Sender<Revision>,
     /// How many wait.
     pub(super) waiting: watch::Sender<usize>,
+    pub(super) counts: FeedCounts,
     /// The feed is over.
     pub(super) ended: CancellationToken,
 }
@@ -39,6 +41,7 @@ impl Board {
             queue,
             revision: watch::Sender::new(Revision(0)),
             waiting: watch::Sender::new(0),
+            counts: FeedCounts::default(),
             ended: CancellationToken::new(),
         }
     }

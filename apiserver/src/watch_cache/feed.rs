@@ -100,6 +100,7 @@ impl<S: Storage> Feed<S> {
                 }
             }
         };
+        self.board.counts.initialized();
         self.hand_out(lost.as_slice(), revision);
         Ok(())
     }
@@ -159,6 +160,7 @@ impl<S: Storage> Feed<S> {
             tokio::task::coop::consume_budget().await;
         }
         let Some(revision) = read.last().map(|change| change.revision) else { return };
+        self.board.counts.received(read.len());
         let now = self.now();
         let events = self.board.state.write().as_mut().map(|state| state.apply(read, now));
         self.hand_out(&events.unwrap_or_default(), revision);

@@ -35,18 +35,23 @@ fn place(value: &str, key: &[u8]) -> Vec<u8> {
     [value.as_bytes(), &[0], key].concat()
 }
 
+fn weight(object: &Arc<Object>) -> u64 {
+    object.stored().len() as u64
+}
+
 /// See the module's description.
 #[derive(Clone)]
 pub struct Index {
     by_key: Tree<ByKey>,
     by_value: Option<(FieldIndex, Tree<ByValue>)>,
+    bytes: u64,
 }
 
 impl Index {
     /// Empty; objects are also found by the value of `field`.
     #[must_use]
     pub fn new(field: Option<FieldIndex>) -> Self {
-        Self { by_key: Tree::new(), by_value: field.map(|field| (field, Tree::new())) }
+        Self { by_key: Tree::new(), by_value: field.map(|field| (field, Tree::new())), bytes: 0 }
     }
 
     /// Of objects in ascending order of their keys.
@@ -62,13 +67,20 @@ impl Index {
             values.sort_unstable_by(|a, b| a.place.cmp(&b.place));
             (field, Tree::from_sorted(values))
         });
-        Self { by_key, by_value }
+        let bytes = objects.iter().map(weight).sum();
+        Self { by_key, by_value, bytes }
     }
 
     /// How many objects.
     #[must_use]
     pub fn len(&self) -> usize {
         self.by_key.len()
+    }
+
+    /// The bytes of all objects, as they are stored.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Whether there is none.
@@ -90,6 +102,8 @@ impl Index {
             None => self.by_key.remove(key),
         };
         let before = before.map(|before| before.0);
+        self.bytes -= before.as_ref().map_or(0, weight);
+        self.bytes += object.as_ref().map_or(0, weight);
         if let Some((field, tree)) = &mut self.by_value {
             if let Some(before) = &before {
                 tree.remove(&place(before.field(*field), key));
@@ -128,5 +142,29 @@ impl Index {
         let end = prefix_end(prefix);
         let end = if end.is_empty() { self.by_key.len() } else { self.by_key.rank(&end) };
         end.saturating_sub(self.by_key.rank(start.max(prefix)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Entry, Revision};
+    use crate::watch_cache::reader::ObjectReader;
+
+    fn object(key: &'static str, value: &'static str) -> Arc<Object> {
+        let entry = Entry { key: key.into(), value: value.into(), revision: Revision(1) };
+        Arc::new(ObjectReader::new([]).read(entry))
+    }
+
+    #[test]
+    fn bytes_are_those_of_the_objects_that_are_there() {
+        let mut index = Index::from_sorted(&[object("a", "12"), object("b", "345")], None);
+        assert_eq!(index.bytes(), 5);
+        index.set(b"a", Some(object("a", "1")));
+        index.set(b"c", Some(object("c", "6789")));
+        assert_eq!(index.bytes(), 8);
+        index.set(b"b", None);
+        index.set(b"b", None);
+        assert_eq!((index.bytes(), index.len()), (5, 2));
     }
 }

@@ -11,6 +11,7 @@
 
 mod board;
 pub mod continue_token;
+pub mod counts;
 pub mod event;
 mod feed;
 pub mod index;
@@ -38,6 +39,7 @@ use tokio_util::task::TaskTracker;
 use crate::storage::{Page, Revision, Storage, StorageError};
 use board::Board;
 use continue_token::Continue;
+use counts::Counts;
 use feed::Feed;
 use object::{FieldIndex, Object};
 use page::{ObjectList, cut, from_index};
@@ -126,6 +128,25 @@ impl<S: Storage> WatchCache<S> {
     #[must_use]
     pub fn len(&self) -> usize {
         self.board.state.read().as_ref().map_or(0, |state| state.index.len())
+    }
+
+    /// What it holds and did.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let watchers = self.watchers() as u64;
+        let (received, initializations) = self.board.counts.look();
+        let counts = Counts { watchers, received, initializations, ..Counts::default() };
+        match self.board.state.read().as_ref() {
+            None => counts,
+            Some(state) => Counts {
+                objects: state.index.len() as u64,
+                bytes: state.index.bytes(),
+                capacity: state.ring.capacity() as u64,
+                revision: state.revision,
+                dispatched: state.ring.end(),
+                ..counts
+            },
+        }
     }
 
     /// Whether there are none.

@@ -64,6 +64,12 @@ impl Ring {
         self.next
     }
 
+    /// How many events are kept at most.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.limits.max_events
+    }
+
     fn first(&self) -> u64 {
         self.next - self.events.len() as u64
     }

@@ -68,7 +68,8 @@ pub(crate) struct Cluster {
     pub(crate) directory: tempfile::TempDir,
     /// Where its servers listen.
     pub(crate) servers: Vec<SocketAddr>,
-    programs: Vec<Program>,
+    member: Program,
+    programs: Vec<Option<Program>>,
     /// Who signs whom.
     pub(crate) certificates: Certificates,
 }
@@ -95,16 +96,26 @@ impl Cluster {
             ]),
             "serving clients",
         );
-        let mut cluster = Self { directory, servers: Vec::new(), programs: vec![member], certificates };
+        let mut cluster = Self { directory, servers: Vec::new(), member, programs: Vec::new(), certificates };
         for _ in 0..servers {
             let mut flags = words(&["apiserver", "--bind-address=127.0.0.1", "--secure-port=0"]);
             flags.push(format!("--etcd-servers={store}"));
             flags.extend(cluster.certificates.server_flags());
             let (program, line) = start(&flags, "serving address=");
-            cluster.programs.push(program);
+            cluster.programs.push(Some(program));
             cluster.servers.push(said(&line, "address").parse().unwrap());
         }
         cluster
+    }
+
+    /// The process of a server.
+    pub(crate) fn pid(&self, server: usize) -> u32 {
+        self.programs[server].as_ref().unwrap().0.id()
+    }
+
+    /// Ends a server at once, as a broken machine would.
+    pub(crate) fn end(&mut self, server: usize) {
+        self.programs[server] = None;
     }
 
     /// A kubeconfig of the administrator for one of the servers.

@@ -29,6 +29,7 @@ pub use self::grpc::{Call, Code, GrpcMetrics, MethodMetrics};
 pub use self::lease::LeaseMetrics;
 pub use self::mvcc::MvccMetrics;
 pub use self::network::{NetworkMetrics, PeerMetrics};
+pub use self::process::ProcessCollector;
 pub use self::server::ServerMetrics;
 pub use self::watch::WatchMetrics;
 
@@ -85,10 +86,7 @@ impl Metrics {
             before: Mutex::default(),
             registry,
         };
-        metrics
-            .registry
-            .register(Box::new(process::ProcessCollector::new()))
-            .expect("names are registered once");
+        metrics.registry.register(Box::new(ProcessCollector::new())).expect("names are registered once");
         metrics
     }
 

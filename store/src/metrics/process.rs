@@ -21,12 +21,14 @@ struct Look {
 type Part = fn(&Look) -> Option<f64>;
 
 /// A gauge for each, set when it is collected.
-pub(super) struct ProcessCollector {
+pub struct ProcessCollector {
     gauges: Vec<(Gauge, Part)>,
 }
 
 impl ProcessCollector {
-    pub(super) fn new() -> Self {
+    /// Nothing is looked at until it is collected.
+    #[must_use]
+    pub fn new() -> Self {
         let gauge = |name: &str, help: &str, value: Part| {
             (Gauge::with_opts(Opts::new(name, help)).expect("well-formed names"), value)
         };
@@ -44,6 +46,12 @@ impl ProcessCollector {
                 gauge("os_fd_limit", "The most file descriptors that may be open.", |l| l.max_fds),
             ],
         }
+    }
+}
+
+impl Default for ProcessCollector {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -25,7 +25,6 @@ use super::lookup::{found, gather, in_version, settle};
 use super::reinvocation::Rounds;
 use super::{Attributes, Told};
 use crate::registry::collections::Collections;
-use crate::registry::conversion;
 use crate::storage::Storage;
 use parameters::Wanted;
 use policy::{Binding, Mutating, Policy, Validating};
@@ -122,7 +121,7 @@ impl<S: Storage> Policies<S> {
             match one {
                 Ok(force) => {
                     for params in &force.params {
-                        let errors = self.change(&asked, &force, params.as_ref(), object, rounds)?;
+                        let errors = self.change(&asked, &force, params.as_ref(), object, rounds).await?;
                         let binding = Some(force.binding.name.as_str());
                         let told = errors.into_iter().filter(|_| !ignores(&force.policy));
                         refusals.extend(told.map(|why| (refused(&force.policy.policy, binding, &why), true)));
@@ -177,7 +176,7 @@ impl<S: Storage> Policies<S> {
                 }
             };
             for params in &force.params {
-                let found = judge(&asked, &force, params.as_ref(), object, told, &mut audited)?;
+                let found = judge(&asked, &force, params.as_ref(), object, told, &mut audited).await?;
                 refusal = refusal.or(found);
             }
         }
@@ -295,13 +294,12 @@ impl<S: Storage> Policies<S> {
                 all
             }
         };
-        let objects: Result<Vec<_>, _> =
-            objects.into_iter().map(|one| conversion::convert(one, kind)).collect();
-        Ok(reference.enough(objects?)?.into_iter().map(Some).collect())
+        let objects = endpoint.served.all_of_stored(objects).await.map_err(|status| status.message)?;
+        Ok(reference.enough(objects)?.into_iter().map(Some).collect())
     }
 
     /// Lets one policy change the object. What it could not do is told in words.
-    fn change(
+    async fn change(
         &self,
         asked: &Asked<'_>,
         force: &InForce<Mutating>,
@@ -314,8 +312,8 @@ impl<S: Storage> Policies<S> {
         let mut errors = Vec::new();
         let key = key(force, params);
         let namespace = asked.namespace_object()?;
-        let old = in_version(asked.attributes.old.unwrap_or(&NULL), &own, place)?;
-        let before = in_version(object, &own, place)?.into_owned();
+        let old = in_version(asked, asked.attributes.old.unwrap_or(&NULL), &own, place).await?;
+        let before = in_version(asked, object, &own, place).await?.into_owned();
         let mut current = before.clone();
         let catalog = self.collections.catalog();
         let served = catalog.named(&place.resource).map(|endpoint| Arc::clone(&endpoint.served));
@@ -356,7 +354,7 @@ impl<S: Storage> Policies<S> {
             }
         }
         if current != before {
-            *object = in_version(&current, place, &own)?.into_owned();
+            *object = in_version(asked, &current, place, &own).await?.into_owned();
             rounds.policies.changed();
             rounds.change();
         }
@@ -383,7 +381,7 @@ fn refused(policy: &Policy, binding: Option<&str>, why: &str) -> String {
 }
 
 /// Lets one policy judge the object, and does with what it says as the binding wants it. Answers the refusal, if there is one.
-fn judge(
+async fn judge(
     asked: &Asked<'_>,
     force: &InForce<Validating>,
     params: Option<&Value>,
@@ -393,8 +391,8 @@ fn judge(
 ) -> Result<Option<Status>, Status> {
     let (own, place) = (asked.place(), &force.place);
     let (policy, binding) = (&*force.policy, &*force.binding);
-    let seen = in_version(object, &own, place)?;
-    let old = in_version(asked.attributes.old.unwrap_or(&NULL), &own, place)?;
+    let seen = in_version(asked, object, &own, place).await?;
+    let old = in_version(asked, asked.attributes.old.unwrap_or(&NULL), &own, place).await?;
     let namespace = asked.namespace_object()?;
     let request = asked.request(place, object);
     let inputs = Inputs { object: &seen, old: Some(&old), request: &request, namespace: &namespace, params };

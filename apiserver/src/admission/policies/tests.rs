@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::test_request::{Ask, Objects, config_map};
+use super::super::test_request::{Ask, Objects, config_map, sendable};
 use super::*;
 use crate::storage::memory::Memory;
 
@@ -40,7 +40,8 @@ async fn with(objects: Vec<Value>) -> (Objects, Policies<Memory>) {
 async fn validated(policies: &Policies<Memory>, data: Value) -> (Result<(), Status>, Told) {
     let mut told = Told::default();
     let ask = Ask::config_map();
-    let answer = policies.validate(&ask.attributes(), &config_map(&data), &mut told).await;
+    let (attributes, object) = (ask.attributes(), config_map(&data));
+    let answer = sendable(policies.validate(&attributes, &object, &mut told)).await;
     (answer, told)
 }
 
@@ -48,7 +49,8 @@ async fn mutated(policies: &Policies<Memory>, data: Value) -> Result<Value, Stat
     let (mut object, mut rounds) = (config_map(&data), Rounds::default());
     let ask = Ask::config_map();
     loop {
-        policies.mutate(&ask.attributes(), &mut object, &mut rounds).await?;
+        let attributes = ask.attributes();
+        sendable(policies.mutate(&attributes, &mut object, &mut rounds)).await?;
         if !rounds.again() {
             return Ok(object);
         }

@@ -87,7 +87,7 @@ impl<S: Storage> Webhooks<S> {
         let asked = gather(&self.collections, attributes).await;
         rounds.webhooks.begin(object);
         for (index, hook) in hooks.iter().flat_map(|hooks| hooks.iter()).enumerate() {
-            let Some(place) = place_of(hook, &asked, object)? else { continue };
+            let Some(place) = place_of(hook, &asked, object).await? else { continue };
             if rounds.is_second() && !rounds.webhooks.is_to_be_asked(&hook.key) {
                 continue;
             }
@@ -131,12 +131,13 @@ impl<S: Storage> Webhooks<S> {
         let asked = gather(&self.collections, attributes).await;
         let mut relevant = Vec::new();
         for hook in hooks.iter().flat_map(|hooks| hooks.iter()) {
-            if let Some(place) = place_of(hook, &asked, object)? {
+            if let Some(place) = place_of(hook, &asked, object).await? {
                 relevant.push((hook, place));
             }
         }
         let calls = relevant.iter().map(|(hook, place)| async {
-            let object = in_version(object, &asked.place(), place).map_err(Disagreement::Refused)?;
+            let object =
+                in_version(&asked, object, &asked.place(), place).await.map_err(Disagreement::Refused)?;
             self.ask(hook, &asked, place, &object, false).await
         });
         let answers = join_all(calls).await;
@@ -178,7 +179,7 @@ impl<S: Storage> Webhooks<S> {
         told: &mut Told,
     ) -> Result<bool, Disagreement> {
         let own = asked.place();
-        let seen = in_version(object, &own, place).map_err(Disagreement::Refused)?;
+        let seen = in_version(asked, object, &own, place).await.map_err(Disagreement::Refused)?;
         let verdict = self.ask(hook, asked, place, &seen, true).await?;
         let patch = agree(hook, verdict, told)?;
         if patch.as_array().is_none_or(Vec::is_empty) {
@@ -194,7 +195,7 @@ impl<S: Storage> Webhooks<S> {
         let patched = self.patched(before.clone(), &patch, &own, place).map_err(Disagreement::Refused)?;
         let changed = patched != before;
         if changed {
-            let back = in_version(&patched, place, &own).map_err(Disagreement::Refused)?;
+            let back = in_version(asked, &patched, place, &own).await.map_err(Disagreement::Refused)?;
             *object = back.into_owned();
         }
         Ok(changed)
@@ -234,7 +235,7 @@ impl<S: Storage> Webhooks<S> {
             let why = "could not create admission objects: webhook does not accept known AdmissionReview versions (v1, v1beta1)";
             return Err(Disagreement::Failed(why.to_owned()));
         };
-        let old = in_version(attributes.old.unwrap_or(&NULL), &asked.place(), place);
+        let old = in_version(asked, attributes.old.unwrap_or(&NULL), &asked.place(), place).await;
         let old = old.map_err(Disagreement::Refused)?;
         let uid = new_uid();
         let request = asked.request(place, object);
@@ -247,14 +248,14 @@ impl<S: Storage> Webhooks<S> {
 }
 
 /// Whether a webhook is asked, and in which version.
-fn place_of(hook: &Hook, asked: &Asked<'_>, object: &Value) -> Result<Option<Place>, Status> {
+async fn place_of(hook: &Hook, asked: &Asked<'_>, object: &Value) -> Result<Option<Place>, Status> {
     let Some(place) = hook.criteria.place(asked, object)? else { return Ok(None) };
     if hook.conditions.is_empty() {
         return Ok(Some(place));
     }
     let own = asked.place();
-    let seen = in_version(object, &own, &place)?;
-    let old = in_version(asked.attributes.old.unwrap_or(&NULL), &own, &place)?;
+    let seen = in_version(asked, object, &own, &place).await?;
+    let old = in_version(asked, asked.attributes.old.unwrap_or(&NULL), &own, &place).await?;
     let request = asked.request(&place, object);
     let inputs = Inputs { object: &seen, old: Some(&old), request: &request, namespace: &NULL, params: None };
     match hook.conditions.hold(&inputs.activation(), hook.ignores_failures) {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::Operation;
-use super::super::test_request::{Ask, Objects, config_map};
+use super::super::test_request::{Ask, Objects, config_map, sendable};
 use super::test_server::{Respond, Server, patch};
 use super::*;
 use crate::storage::memory::Memory;
@@ -80,7 +80,8 @@ impl Cluster {
 async fn mutated(webhooks: &Webhooks<Memory>, ask: &Ask, object: Value) -> Result<Value, Status> {
     let (mut object, mut rounds) = (object, Rounds::default());
     loop {
-        webhooks.mutate(&ask.attributes(), &mut object, &mut Told::default(), &mut rounds).await?;
+        let (attributes, mut told) = (ask.attributes(), Told::default());
+        sendable(webhooks.mutate(&attributes, &mut object, &mut told, &mut rounds)).await?;
         if !rounds.again() {
             return Ok(object);
         }
@@ -90,7 +91,8 @@ async fn mutated(webhooks: &Webhooks<Memory>, ask: &Ask, object: Value) -> Resul
 async fn validated(webhooks: &Webhooks<Memory>, ask: &Ask) -> (Result<(), Status>, Told) {
     let mut told = Told::default();
     let object = config_map(&json!({"seen": ""}));
-    let answer = webhooks.validate(&ask.attributes(), &object, &mut told).await;
+    let attributes = ask.attributes();
+    let answer = sendable(webhooks.validate(&attributes, &object, &mut told)).await;
     (answer, told)
 }
 

@@ -5,8 +5,10 @@ use barque_api::names::generated_name;
 use barque_api::status::Status;
 use serde_json::Value;
 
-use super::{Answer, Asked, Pipeline, Request, answer, group_resource, own_fields, prepare, refuse};
+use super::{Answer, Asked, Pipeline, Ready, Request, answer, group_resource, own_fields, prepare, refuse};
 use crate::admission::Operation;
+use crate::registry::allocation::Fate;
+use crate::registry::collections::Collection;
 use crate::registry::decode;
 use crate::registry::uid::new_uid;
 use crate::storage::{Expected, Storage};
@@ -71,11 +73,36 @@ impl<S: Storage> Pipeline<S> {
             served.default(&mut object);
             prepare::for_create(request, &mut object);
         }
-        let mut stored = served.to_stored(object).map_err(Status::bad_request)?;
+        let judged = served.is_custom().then(|| object.clone());
+        let mut stored = served.to_stored(object).await?;
 
-        refuse(request, &stored, &prepare::validate(request, &stored, None))?;
-        warnings.extend(prepare::warnings(request, &stored, None));
-        let admitted = served.of_stored(stored.clone()).map_err(Status::internal)?;
+        let reservation = self.services.create(request, &mut stored).await?;
+        let ready = Ready { stored, judged };
+        let mut fate = Fate::Refused;
+        let answered = self.store_new(request, &collection, ready, asked, warnings, &mut fate).await;
+        self.services.settle(reservation, fate, request.now).await;
+        answered
+    }
+
+    /// Stores a complete new object, if there is nothing wrong with it; `fate` is what became of it, also after a failure.
+    async fn store_new(
+        &self,
+        request: &Request<'_>,
+        collection: &Collection<S>,
+        ready: Ready,
+        asked: Asked<'_>,
+        warnings: &mut Vec<String>,
+        fate: &mut Fate,
+    ) -> Result<Result<Answer, String>, Status> {
+        let name = asked.name.to_owned();
+        let Ready { mut stored, judged } = ready;
+        let one = judged.as_ref().unwrap_or(&stored);
+        refuse(request, one, &prepare::validate(request, one, None))?;
+        warnings.extend(prepare::warnings(request, one, None));
+        let admitted = match judged {
+            Some(judged) => judged,
+            None => request.served.of_stored(stored.clone()).await?,
+        };
         self.admit(request, asked, &admitted, warnings).await?;
 
         let key = collection.keys.object(request.namespace, &name);
@@ -83,14 +110,18 @@ impl<S: Storage> Pipeline<S> {
             let got = collection.storage.get(&key).await.map_err(|error| error.to_status())?;
             return match got.entry {
                 Some(_) => Ok(Err(name)),
-                None => answer(request, stored, None, true).map(Ok),
+                None => answer(request, stored, None, true).await.map(Ok),
             };
         }
         if let Some(mut metadata) = MetadataMut::of(&mut stored) {
             metadata.remove("resourceVersion");
         }
-        match self.put(&collection, key, Expected::Absent, &stored).await? {
-            Ok(revision) => answer(request, stored, Some(revision), true).map(Ok),
+        let put = self.put(collection, key, Expected::Absent, &stored).await;
+        match put.inspect_err(|status| *fate = Fate::of_failure(status))? {
+            Ok(revision) => {
+                *fate = Fate::Stored;
+                answer(request, stored, Some(revision), true).await.map(Ok)
+            }
             Err(_) => Ok(Err(name)),
         }
     }

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{Answer, Asked, Pipeline, Request, TRIES, answer, group_resource};
 use crate::admission::Operation;
+use crate::custom_resources;
 use crate::registry::deletion::{self, DeleteOptions, Deletion};
 use crate::storage::{Action, Expected, Storage, Write, Written};
 
@@ -41,13 +42,16 @@ impl<S: Storage> Pipeline<S> {
                 old: Some(&current.object),
             };
             self.admit(request, asked, &Value::Null, warnings).await?;
-            let plan =
-                deletion::plan(&current.stored, &resource, request.served.manner, options, request.now)?;
+            let held = custom_resources::are_definitions(&resource)
+                .then(|| custom_resources::deletion::on_delete(&current.stored, request.now));
+            let held = held.as_ref().unwrap_or(&current.stored);
+            let plan = deletion::plan(held, &resource, request.served.manner, options, request.now)?;
             let expected = Expected::At(current.entry.revision);
             let key = current.entry.key.clone();
             match plan {
                 Deletion::Pending => {
                     return answer(request, current.stored, None, false)
+                        .await
                         .map(|one| DeleteAnswer::Going(one.object));
                 }
                 Deletion::Remove => {
@@ -57,16 +61,18 @@ impl<S: Storage> Pipeline<S> {
                     let write = Write { key, expected, action: Action::Delete };
                     let written = collection.storage.write(&write).await;
                     if let Written::Done(_) = written.map_err(|error| error.to_status())? {
+                        self.services.release(request, &current.stored).await;
                         return Ok(DeleteAnswer::Gone(current.object));
                     }
                 }
                 Deletion::Mark(marked) => {
                     if request.dry_run {
                         return answer(request, marked, None, false)
+                            .await
                             .map(|one| DeleteAnswer::Going(one.object));
                     }
                     if let Ok(revision) = self.put(&collection, key, expected, &marked).await? {
-                        let Answer { object, .. } = answer(request, marked, Some(revision), false)?;
+                        let Answer { object, .. } = answer(request, marked, Some(revision), false).await?;
                         return Ok(DeleteAnswer::Going(object));
                     }
                 }

@@ -23,6 +23,7 @@ use barque_api::time::Time;
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::allocation::ServiceAllocator;
 use super::collections::{Collection, Collections};
 use super::decode::FieldValidation;
 use super::served::{Served, reset_fields};
@@ -79,6 +80,8 @@ pub struct Pipeline<S: Storage> {
     pub collections: Collections<S>,
     /// Who has a say.
     pub admission: Admission<S>,
+    /// Who gives services their addresses and ports.
+    pub services: ServiceAllocator<S>,
     /// Who may what: nobody gives rights that they do not have.
     pub authorization: Authorization,
 }
@@ -99,7 +102,10 @@ impl<S: Storage> Pipeline<S> {
     ) -> Result<Option<Current>, Status> {
         let key = collection.keys.object(request.namespace, request.name);
         let got = collection.storage.get(&key).await.map_err(|error| error.to_status())?;
-        got.entry.map(|entry| Current::of(entry, request)).transpose()
+        match got.entry {
+            Some(entry) => Current::of(entry, request).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Admission may change the object.
@@ -173,6 +179,13 @@ fn attributes<'a>(request: &Request<'a>, asked: Asked<'a>) -> Attributes<'a> {
     }
 }
 
+/// An object that is about to be stored.
+struct Ready {
+    stored: Value,
+    /// In the version of the request, in which custom kinds are judged.
+    judged: Option<Value>,
+}
+
 /// An object that the store has.
 struct Current {
     entry: Entry,
@@ -183,9 +196,9 @@ struct Current {
 }
 
 impl Current {
-    fn of(entry: Entry, request: &Request<'_>) -> Result<Self, Status> {
+    async fn of(entry: Entry, request: &Request<'_>) -> Result<Self, Status> {
         let stored = with_version(&entry)?;
-        let object = request.served.of_stored(stored.clone()).map_err(Status::internal)?;
+        let object = request.served.of_stored(stored.clone()).await?;
         Ok(Self { entry, stored, object })
     }
 }
@@ -253,7 +266,7 @@ fn field_manager<'a>(
 }
 
 /// The object in the version of the request, as the client is answered.
-fn answer(
+async fn answer(
     request: &Request<'_>,
     mut stored: Value,
     revision: Option<Revision>,
@@ -262,6 +275,6 @@ fn answer(
     if let Some(revision) = revision {
         set_version(&mut stored, revision);
     }
-    let object = request.served.of_stored(stored).map_err(Status::internal)?;
+    let object = request.served.of_stored(stored).await?;
     Ok(Answer { object, created })
 }

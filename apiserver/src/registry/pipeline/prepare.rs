@@ -4,7 +4,8 @@ use barque_api::field::{FieldError, FieldPath};
 use barque_api::metadata::{self, Metadata};
 use serde_json::Value;
 
-use super::Request;
+use super::{Request, scale};
+use crate::custom_resources;
 use crate::registry::served::Shape;
 use crate::registry::strategy::{self, Asking};
 use crate::validation::{self, Subject};
@@ -68,7 +69,8 @@ pub(super) fn warnings(request: &Request<'_>, object: &Value, old: Option<&Value
     }
 }
 
-/// Everything that is wrong with an object that is about to be stored, in its stored version: `old` is what it replaces.
+/// Everything that is wrong with an object that is about to be stored: `old` is what it replaces. Built-in kinds are judged in
+/// their stored version, custom ones in that of the request.
 pub(super) fn validate(request: &Request<'_>, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let (served, at) = (request.served, FieldPath::of("metadata"));
     let metadata = Metadata::of(object);
@@ -84,6 +86,9 @@ pub(super) fn validate(request: &Request<'_>, object: &Value, old: Option<&Value
                     Some(old) => schema.validate_update(object, old),
                 });
             }
+            if let Some(scale) = &served.scale {
+                scale::judge_numbers(scale, object, &mut errors);
+            }
         }
         // That a pod gets its node is what a binding is for, and nothing else may change it.
         Shape::Builtin(_) if request.subresource == "binding" => {}
@@ -97,6 +102,9 @@ pub(super) fn validate(request: &Request<'_>, object: &Value, old: Option<&Value
                 old,
             };
             errors.extend(validation::validate(&subject));
+            if custom_resources::are_definitions(&served.group_resource()) {
+                errors.extend(custom_resources::validation::validate(object, old, part(request)));
+            }
         }
     }
     errors

@@ -159,6 +159,20 @@ fn changed_scale(
     Ok((scale, false))
 }
 
+/// What is wrong with the numbers of an object that has a scale.
+pub(super) fn judge_numbers(paths: &ScalePaths, object: &Value, errors: &mut Vec<FieldError>) {
+    for path in [&paths.spec_replicas, &paths.status_replicas] {
+        let Some(number) = at(object, path).and_then(Value::as_i64) else { continue };
+        let path = FieldPath::root().child(&format!(".{path}"));
+        if number < 0 {
+            errors.push(FieldError::invalid(&path, number, "should be a non-negative integer"));
+        } else if number > i64::from(i32::MAX) {
+            let why = "should be less than or equal to 2147483647";
+            errors.push(FieldError::invalid(&path, number, why));
+        }
+    }
+}
+
 /// What is wrong with a scale that a client wrote.
 fn check(request: &Request<'_>, scale: &Value) -> Result<(), Status> {
     let mut errors = Vec::new();

@@ -7,10 +7,12 @@ use barque_api::status::Status;
 use serde_json::Value;
 
 use super::{
-    Answer, Asked, Current, Pipeline, Request, TRIES, answer, create, group_resource, own_fields, prepare,
-    refuse,
+    Answer, Asked, Current, Pipeline, Ready, Request, TRIES, answer, create, group_resource, own_fields,
+    prepare, refuse,
 };
 use crate::admission::Operation;
+use crate::registry::allocation::Fate;
+use crate::registry::collections::Collection;
 use crate::registry::{decode, deletion};
 use crate::storage::{Action, Expected, Storage, Write, Written};
 
@@ -97,7 +99,7 @@ impl<S: Storage> Pipeline<S> {
     async fn replace(
         &self,
         request: &Request<'_>,
-        collection: &crate::registry::collections::Collection<S>,
+        collection: &Collection<S>,
         current: &Current,
         mut object: Value,
         owned: bool,
@@ -118,30 +120,67 @@ impl<S: Storage> Pipeline<S> {
             served.default(&mut object);
             prepare::for_update(request, &mut object, old);
         }
-        let mut stored = served.to_stored(object).map_err(Status::bad_request)?;
+        let judged = served.is_custom().then(|| object.clone());
+        let mut stored = served.to_stored(object).await?;
 
-        refuse(request, &stored, &prepare::validate(request, &stored, Some(&current.stored)))?;
-        warnings.extend(prepare::warnings(request, &stored, Some(&current.stored)));
-        let admitted = served.of_stored(stored.clone()).map_err(Status::internal)?;
+        let reservation = self.services.update(request, &mut stored, &current.stored).await?;
+        let ready = Ready { stored, judged };
+        let mut fate = Fate::Refused;
+        let answered =
+            self.store_changed(request, collection, current, ready, asked, warnings, &mut fate).await;
+        self.services.settle(reservation, fate, request.now).await;
+        answered
+    }
+
+    /// Stores a complete changed object, if there is nothing wrong with it; `fate` is what became of it, also after a failure.
+    #[expect(clippy::too_many_arguments, reason = "one step of `replace`, which has them all at hand")]
+    async fn store_changed(
+        &self,
+        request: &Request<'_>,
+        collection: &Collection<S>,
+        current: &Current,
+        ready: Ready,
+        asked: Asked<'_>,
+        warnings: &mut Vec<String>,
+        fate: &mut Fate,
+    ) -> Result<Option<Answer>, Status> {
+        let Ready { mut stored, judged } = ready;
+        let (one, before) = match &judged {
+            Some(judged) => (judged, &current.object),
+            None => (&stored, &current.stored),
+        };
+        refuse(request, one, &prepare::validate(request, one, Some(before)))?;
+        warnings.extend(prepare::warnings(request, one, Some(before)));
+        let admitted = match judged {
+            Some(judged) => judged,
+            None => request.served.of_stored(stored.clone()).await?,
+        };
         self.admit(request, asked, &admitted, warnings).await?;
 
         keep_times_of_unchanged(&current.stored, &mut stored);
         if stored == current.stored || request.dry_run {
-            return answer(request, stored, None, false).map(Some);
+            return answer(request, stored, None, false).await.map(Some);
         }
         let key = current.entry.key.clone();
         let expected = Expected::At(current.entry.revision);
         if deletion::is_over(&stored) {
             // Nothing holds it any more: this was its last change.
             let write = Write { key, expected, action: Action::Delete };
-            let written = collection.storage.write(&write).await.map_err(|error| error.to_status())?;
-            return match written {
-                Written::Done(revision) => answer(request, stored, Some(revision), false).map(Some),
+            let written = collection.storage.write(&write).await.map_err(|error| error.to_status());
+            return match written.inspect_err(|status| *fate = Fate::of_failure(status))? {
+                Written::Done(revision) => {
+                    *fate = Fate::Gone;
+                    answer(request, stored, Some(revision), false).await.map(Some)
+                }
                 Written::Differs(_) => Ok(None),
             };
         }
-        match self.put(collection, key, expected, &stored).await? {
-            Ok(revision) => answer(request, stored, Some(revision), false).map(Some),
+        let put = self.put(collection, key, expected, &stored).await;
+        match put.inspect_err(|status| *fate = Fate::of_failure(status))? {
+            Ok(revision) => {
+                *fate = Fate::Stored;
+                answer(request, stored, Some(revision), false).await.map(Some)
+            }
             Err(_) => Ok(None),
         }
     }

@@ -10,7 +10,6 @@ mod custom;
 mod generation;
 mod jobs;
 mod pods;
-mod services;
 mod status;
 mod verbs;
 mod volumes;
@@ -45,7 +44,6 @@ pub fn prepare_for_create(asking: Asking<'_>, group: &str, kind: &str, object: &
         ("", "Namespace") => add_finalizer(object),
         ("", "Pod") => pods::write_out_label_keys(object),
         ("", "Secret") => take_texts(object),
-        ("", "Service") => services::settle_new(object),
         ("batch", "Job") => jobs::generate_selector(object),
         ("certificates.k8s.io", "CertificateSigningRequest") => certificates::enter_user(asking.user, object),
         ("discovery.k8s.io", "EndpointSlice") => drop_topology(object),
@@ -84,7 +82,6 @@ pub fn prepare_for_update(
             match (group, kind) {
                 ("", "Namespace") => keep_inside(object, old, "spec", &["finalizers"]),
                 ("", "Secret") => take_texts(object),
-                ("", "Service") => services::settle_changed(object, old),
                 ("discovery.k8s.io", "EndpointSlice") if object.get("endpoints") != old.get("endpoints") => {
                     drop_topology(object);
                 }

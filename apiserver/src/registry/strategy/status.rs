@@ -35,10 +35,10 @@ const WITH_STATUS: [(&str, &str); 26] = [
     ("storage.k8s.io", "VolumeAttachment"),
 ];
 
-/// Kinds of which a change of the status leaves labels, annotations and the like as they are.
-const KEEPING_METADATA: [(&str, &str); 8] = [
+/// Kinds of which a change of the status leaves labels, annotations and the like as they are. Definitions of custom kinds are
+/// none of them: whoever emptied one removes its finalizer together with the last change of its status.
+const KEEPING_METADATA: [(&str, &str); 7] = [
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
-    ("apiextensions.k8s.io", "CustomResourceDefinition"),
     ("apiregistration.k8s.io", "APIService"),
     ("certificates.k8s.io", "CertificateSigningRequest"),
     ("flowcontrol.apiserver.k8s.io", "FlowSchema"),

@@ -1,0 +1,67 @@
+//! One [`kube::Client`] over several API servers. A request goes to the server that worked last, and to the next one when
+//! that is safe. Must never send a write again whose fate is unknown.
+//!
+//! Nothing polls: that a server is bad is learned from requests, and it is tried again by one.
+//! Connections speak HTTP/1.1, as kube's do.
+//! A stream ends with its server; who follows (a watcher of kube's) asks again and reaches another one.
+
+mod choice;
+mod credentials;
+mod failover;
+mod verdict;
+
+use std::path::PathBuf;
+
+use http::Uri;
+use kube::Client;
+
+/// Where certificates and tokens are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A kubeconfig; its current context counts.
+    Kubeconfig(PathBuf),
+    /// What a pod finds: the service account's files, and the environment.
+    InCluster,
+}
+
+/// To whom to speak, and as who.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Servers {
+    /// Where certificates and tokens are told.
+    pub source: Source,
+    /// The servers, the preferred one first; empty is the one of the source.
+    pub urls: Vec<Uri>,
+}
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The kubeconfig cannot be used.
+    #[error("{path}: {error}")]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: Box<kube::config::KubeconfigError>,
+    },
+    /// This is no pod, or its service account's files are missing.
+    #[error("the configuration of a pod: {0}")]
+    InCluster(#[from] kube::config::InClusterError),
+    /// The kubeconfig wants a proxy.
+    #[error("proxy-url is not supported")]
+    Proxy,
+    /// Certificates, keys or tokens cannot be used.
+    #[error(transparent)]
+    Client(#[from] Box<kube::Error>),
+}
+
+/// A client over these servers. Certificates, keys and tokens are read again when their files change.
+///
+/// Nobody is asked anything yet. Needs a runtime of tokio: kube's client has a task, which ends with the last clone.
+///
+/// # Errors
+/// When the configuration cannot be read or used.
+pub async fn connect(servers: Servers) -> Result<Client, ConnectError> {
+    let (credentials, namespace) = credentials::Credentials::load(servers).await?;
+    Ok(Client::new(failover::FailOver::new(credentials), namespace))
+}
