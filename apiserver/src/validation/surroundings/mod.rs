@@ -2,6 +2,7 @@
 //! rules over them (roles, quotas, classes, webhooks). Metadata is judged elsewhere; must never panic on a wrong shape.
 
 mod addresses;
+mod admission_bindings;
 mod admission_policies;
 mod amounts;
 mod certificates;
@@ -83,10 +84,10 @@ fn check_of(group: &str, kind: &str) -> Option<Check> {
         ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy") => admission_policies::check_validating,
         ("admissionregistration.k8s.io", "MutatingAdmissionPolicy") => admission_policies::check_mutating,
         ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding") => {
-            admission_policies::check_validating_binding
+            admission_bindings::check_validating_binding
         }
         ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding") => {
-            admission_policies::check_mutating_binding
+            admission_bindings::check_mutating_binding
         }
         ("apiregistration.k8s.io", "APIService") => extension::check_api_service,
         ("certificates.k8s.io", "CertificateSigningRequest") => certificates::check_request,
