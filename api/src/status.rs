@@ -120,6 +120,8 @@ pub struct Details {
     pub retry_after_seconds: u32,
     /// How to go on with a list that is too old, at another revision; mostly empty.
     pub continue_token: String,
+    /// The HTTP code and the reason as somebody else gave them, a webhook or a policy, where they are not those of the status.
+    pub given: Option<(u16, String)>,
 }
 
 impl Status {
@@ -136,6 +138,19 @@ impl Status {
         self.details.kind = resource.resource.to_string();
         self.details.name = name.to_owned();
         self
+    }
+
+    /// With a code and a reason that somebody else gave; the status keeps the reason that is nearest.
+    #[must_use]
+    pub fn given(mut self, code: u16, reason: &str) -> Self {
+        self.details.given = Some((code, reason.to_owned()));
+        self
+    }
+
+    /// The HTTP status code.
+    #[must_use]
+    pub fn code(&self) -> u16 {
+        self.details.given.as_ref().map_or_else(|| self.reason.code(), |(code, _)| *code)
     }
 
     /// The client may try again after so many seconds.
@@ -273,8 +288,16 @@ impl Status {
             "status": "Failure",
             "message": self.message,
             "reason": self.reason.to_string(),
-            "code": self.reason.code(),
+            "code": self.code(),
         });
+        if let Some((_, reason)) = &self.details.given {
+            status["reason"] = reason.as_str().into();
+            if reason.is_empty()
+                && let Some(fields) = status.as_object_mut()
+            {
+                fields.remove("reason");
+            }
+        }
         let about = &self.details;
         if !about.continue_token.is_empty() {
             status["metadata"]["continue"] = Value::String(about.continue_token.clone());
@@ -352,6 +375,14 @@ mod tests {
         for (status, code, message) in table {
             assert_eq!((status.reason.code(), status.message.as_str()), (code, message));
         }
+    }
+
+    #[test]
+    fn codes_and_reasons_of_others_are_kept() {
+        let status = Status::new(Reason::BadRequest, "no").given(418, "Teapot").to_value();
+        assert_eq!((&status["code"], &status["reason"]), (&json!(418), &json!("Teapot")));
+        let status = Status::new(Reason::BadRequest, "no").given(400, "").to_value();
+        assert_eq!((&status["code"], status.get("reason")), (&json!(400), None));
     }
 
     #[test]

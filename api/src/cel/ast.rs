@@ -30,6 +30,7 @@ fn depth_below(expr: &Expr) -> u32 {
             args.iter().chain(target.as_deref()).map(|one| one.depth).max().unwrap_or(0)
         }
         Expr::List(items) => items.iter().map(|(one, _)| one.depth).max().unwrap_or(0),
+        Expr::Object { fields, .. } => fields.iter().map(|(_, value, _)| value.depth).max().unwrap_or(0),
         Expr::Map(entries) => {
             entries.iter().map(|(key, value, _)| key.depth.max(value.depth)).max().unwrap_or(0)
         }
@@ -77,6 +78,11 @@ pub(super) enum Expr {
     },
     List(Vec<(Node, bool)>),
     Map(Vec<(Node, Node, bool)>),
+    /// An object of a named type: `Object.spec{replicas: 1}`. Fields may be optional.
+    Object {
+        name: Box<str>,
+        fields: Vec<(Box<str>, Node, bool)>,
+    },
     Fold(Box<Fold>),
 }
 

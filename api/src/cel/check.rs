@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use super::ast::{Binary, Expr, Fold, Node};
 use super::functions::{GLOBAL, MEMBER};
 use super::machine::is_type;
+use super::objects;
 use super::program::Environment;
 use super::value::unescape;
 use crate::schema::{Type, View};
@@ -25,13 +26,14 @@ type Shape<'s> = Option<View<'s>>;
 pub(super) struct Checker<'s> {
     scope: Vec<(Cow<'s, str>, Shape<'s>)>,
     variables: usize,
+    objects: bool,
     found: Checked,
 }
 
 impl<'s> Checker<'s> {
     pub(super) fn new(environment: &Environment<'s>) -> Self {
         let scope: Vec<_> = environment.variables().map(|(name, view)| (Cow::Borrowed(name), view)).collect();
-        Self { variables: scope.len(), scope, found: Checked::default() }
+        Self { variables: scope.len(), objects: environment.objects(), scope, found: Checked::default() }
     }
 
     pub(super) fn check(mut self, root: &Node) -> Checked {
@@ -87,6 +89,19 @@ impl<'s> Checker<'s> {
             Expr::Map(entries) => {
                 for (key, value, _) in entries {
                     self.shape(key);
+                    self.shape(value);
+                }
+                None
+            }
+            Expr::Object { name, fields } => {
+                match objects::unknown(name, fields) {
+                    Some(why) => self.error(node, why),
+                    None if !self.objects => {
+                        self.error(node, format!("undeclared reference to '{name}' (in container '')"));
+                    }
+                    None => {}
+                }
+                for (_, value, _) in fields {
                     self.shape(value);
                 }
                 None
@@ -187,6 +202,11 @@ pub(super) fn result_type(root: &Node) -> Option<&'static str> {
         Expr::Bytes(_) => "bytes",
         Expr::List(_) => "list",
         Expr::Map(_) => "map",
+        Expr::Object { name, .. } => match &**name {
+            "Object" => "Object",
+            "JSONPatch" => "JSONPatch",
+            _ => "object",
+        },
         Expr::Bool(_) | Expr::And(..) | Expr::Or(..) | Expr::Not(_) => "bool",
         Expr::Select { test: true, .. } => "bool",
         Expr::Binary(operator, left, right) => match operator {

@@ -5,6 +5,7 @@ use super::format;
 use super::lists;
 use super::machine::{Budget, EvalError};
 use super::net;
+use super::objects;
 use super::quantity;
 use super::strings;
 use super::time;
@@ -117,6 +118,7 @@ pub(super) const GLOBAL: &[(&str, Arities)] = &[
     ("isIP", &[1]),
     ("isQuantity", &[1]),
     ("isURL", &[1]),
+    ("jsonpatch.escapeKey", &[1]),
     ("math.abs", &[1]),
     ("math.greatest", &[]),
     ("math.least", &[]),
@@ -203,6 +205,7 @@ pub(super) fn global<'a>(budget: &mut Budget, name: &str, args: &[Val<'a>]) -> R
             net::global(name, text)
         }
         ("format.named", [Val::Text(text)]) => Ok(Val::optional(format::named(text).map(Val::Format))),
+        ("jsonpatch.escapeKey", [Val::Text(key)]) => Ok(Val::text(objects::escape_key(key))),
         ("math.greatest" | "math.least" | "math.abs", _) => lists::math(name, args),
         ("sets.contains" | "sets.equivalent" | "sets.intersects", [left, right]) => {
             lists::sets(budget, name, left, right)

@@ -7,8 +7,9 @@ use super::arithmetic::{calculate, negate};
 use super::ast::{Binary, Expr, Fold, Node};
 use super::compare::{equal, extent, order};
 use super::functions;
+use super::objects;
 use super::program::Activation;
-use super::value::Val;
+use super::value::{Val, unescape};
 
 /// Why an expression has no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -129,6 +130,7 @@ impl<'p, 'a> Machine<'p, 'a> {
                 Ok(Val::list(list))
             }
             Expr::Map(entries) => self.map(entries),
+            Expr::Object { name, fields } => self.object(name, fields),
             Expr::Fold(fold) => self.fold(fold),
         }
     }
@@ -181,6 +183,17 @@ impl<'p, 'a> Machine<'p, 'a> {
         test: bool,
         optional: bool,
     ) -> Result<Val<'a>, EvalError> {
+        if let Expr::Name(name) = &of.expr
+            && !self.scope.iter().any(|(one, _)| *one == &**name)
+            && let Some(known) = self.variables.field(name, field)
+        {
+            self.budget.pay(1)?;
+            return match (test, optional) {
+                (true, _) => Ok(Val::Bool(true)),
+                (false, true) => known.map(|value| Val::optional(Some(value))),
+                (false, false) => known.and_then(|value| self.copied(value)),
+            };
+        }
         let of = self.value(of)?;
         if let Val::Optional(inner) = &of {
             let found = inner.as_deref().and_then(|inner| inner.field(field));
@@ -255,6 +268,24 @@ impl<'p, 'a> Machine<'p, 'a> {
             }
         }
         Ok(Val::Map(Arc::new(map)))
+    }
+
+    fn object(&mut self, name: &str, fields: &'p [(Box<str>, Node, bool)]) -> Result<Val<'a>, EvalError> {
+        let mut object: Vec<(String, Val<'a>)> = Vec::with_capacity(fields.len());
+        for (field, node, optional) in fields {
+            if name.starts_with("Object") {
+                objects::check_names(&format!("{name}.{field}"), node)?;
+            }
+            let field = unescape(field);
+            match (self.value(node)?, *optional) {
+                (value, false) => object.push((field, value)),
+                (Val::Optional(value), true) => {
+                    object.extend(value.as_deref().cloned().map(|value| (field, value)));
+                }
+                _ => return Err(EvalError::NoSuchOverload),
+            }
+        }
+        Ok(Val::named(object))
     }
 
     fn binary(&mut self, operator: Binary, left: &Val<'a>, right: &Val<'a>) -> Result<Val<'a>, EvalError> {

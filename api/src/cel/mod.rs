@@ -16,6 +16,7 @@ mod lexer;
 mod lists;
 mod machine;
 mod net;
+mod objects;
 mod parser;
 mod program;
 mod quantity;

@@ -8,7 +8,7 @@ use super::lexer::{Token, Word, words};
 const MAX_DEPTH: u32 = 64;
 
 /// Names in front of functions, `math.greatest`, that are no variables.
-const SPACES: &[&str] = &["base64", "cel", "format", "ip", "math", "optional", "sets"];
+const SPACES: &[&str] = &["base64", "cel", "format", "ip", "jsonpatch", "math", "optional", "sets"];
 
 /// Names that mean nothing, so that they may come to mean something.
 pub(super) const RESERVED: &[&str] = &[
@@ -240,6 +240,12 @@ impl Parser {
                     let of = Box::new(of);
                     self.node(at, Expr::Select { of, field: field.into(), test: false, optional })?
                 };
+            } else if *self.peek() == Word::Sign("{")
+                && let Some(name) = dotted_name(&of)
+            {
+                self.next += 1;
+                let fields = self.fields()?;
+                of = self.node(of.at, Expr::Object { name: name.into(), fields })?;
             } else if self.is("[") {
                 let optional = self.is("?");
                 let index = self.expression()?;
@@ -349,6 +355,27 @@ impl Parser {
             }
         }
         Ok(entries)
+    }
+
+    fn fields(&mut self) -> Result<Vec<(Box<str>, Node, bool)>, Failure> {
+        let mut fields = Vec::new();
+        while !self.is("}") {
+            let optional = self.is("?");
+            let name = match self.take() {
+                Word::Name(name) | Word::Quoted(name) => name,
+                _ => {
+                    self.next -= 1;
+                    return Err(self.unexpected());
+                }
+            };
+            self.must(":")?;
+            fields.push((name.into(), self.expression()?, optional));
+            if !self.is(",") {
+                self.must("}")?;
+                break;
+            }
+        }
+        Ok(fields)
     }
 
     /// A function of a value, a function with a name before it, or a macro.
@@ -486,6 +513,17 @@ impl Parser {
             end: *end,
         };
         self.node(at, Expr::Fold(Box::new(fold)))
+    }
+}
+
+/// The name of a type, as names with dots between them say it.
+fn dotted_name(node: &Node) -> Option<String> {
+    match &node.expr {
+        Expr::Name(name) => Some(name.to_string()),
+        Expr::Select { of, field, test: false, optional: false } => {
+            Some(format!("{}.{field}", dotted_name(of)?))
+        }
+        _ => None,
     }
 }
 

@@ -15,35 +15,66 @@ const MAX_BYTES: usize = 64 * 1024;
 
 /// The variables that expressions may name, some with the schema of their values.
 #[derive(Clone, Debug, Default)]
-pub struct Environment<'s>(Vec<(&'s str, Option<View<'s>>)>);
+pub struct Environment<'s> {
+    variables: Vec<(&'s str, Option<View<'s>>)>,
+    objects: bool,
+}
 
 impl<'s> Environment<'s> {
     /// With one more variable: of the type that a schema gives, or of any.
     #[must_use]
     pub fn with(mut self, name: &'s str, view: Option<View<'s>>) -> Self {
-        self.0.push((name, view));
+        self.variables.push((name, view));
+        self
+    }
+
+    /// With objects that expressions make: `Object`, what stands in one, and `JSONPatch`.
+    #[must_use]
+    pub fn with_objects(mut self) -> Self {
+        self.objects = true;
         self
     }
 
     pub(super) fn variables(&self) -> impl Iterator<Item = (&'s str, Option<View<'s>>)> + '_ {
-        self.0.iter().copied()
+        self.variables.iter().copied()
+    }
+
+    pub(super) const fn objects(&self) -> bool {
+        self.objects
     }
 }
 
 /// The values of variables.
 #[derive(Clone, Debug, Default)]
-pub struct Activation<'a>(Vec<(&'a str, Val<'a>)>);
+pub struct Activation<'a> {
+    variables: Vec<(&'a str, Val<'a>)>,
+    /// Fields of a variable whose values may have failed.
+    fields: Vec<(&'a str, &'a str, Result<Val<'a>, EvalError>)>,
+}
 
 impl<'a> Activation<'a> {
     /// With the value of one more variable.
     #[must_use]
     pub fn with(mut self, name: &'a str, value: Val<'a>) -> Self {
-        self.0.push((name, value));
+        self.variables.push((name, value));
+        self
+    }
+
+    /// With a field of a variable that is named by its fields alone: its value, or why it has none, which whoever names it
+    /// is told.
+    #[must_use]
+    pub fn with_field(mut self, of: &'a str, name: &'a str, value: Result<Val<'a>, EvalError>) -> Self {
+        self.fields.push((of, name, value));
         self
     }
 
     pub(super) fn get(&self, name: &str) -> Option<Val<'a>> {
-        self.0.iter().rev().find(|(one, _)| *one == name).map(|(_, value)| value.clone())
+        self.variables.iter().rev().find(|(one, _)| *one == name).map(|(_, value)| value.clone())
+    }
+
+    pub(super) fn field(&self, of: &str, name: &str) -> Option<Result<Val<'a>, EvalError>> {
+        let found = self.fields.iter().rev().find(|(one, field, _)| *one == of && *field == name);
+        found.map(|(.., value)| value.clone())
     }
 }
 
@@ -99,6 +130,12 @@ impl Program {
             }
             _ => Ok(Self { root, names: checked.names.into_iter().map(Into::into).collect() }),
         }
+    }
+
+    /// The type of its result (`bool`, `string`, `list`, `Object`), where that can be told before it is evaluated.
+    #[must_use]
+    pub fn result_type(&self) -> Option<&'static str> {
+        result_type(&self.root)
     }
 
     /// Whether it names this variable.

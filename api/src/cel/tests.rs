@@ -458,7 +458,8 @@ fn the_grammar_is_that_of_cel() {
         ("if", "compilation failed: ERROR: <input>:1:1: Syntax error: reserved identifier: if"),
         ("1 +", "compilation failed: ERROR: <input>:1:4: Syntax error: unexpected '<EOF>'"),
         ("1 2", "compilation failed: ERROR: <input>:1:3: Syntax error: unexpected '2'"),
-        ("a{b: 1}", "compilation failed: ERROR: <input>:1:2: Syntax error: unexpected '{'"),
+        ("a{b: 1}", "compilation failed: ERROR: <input>:1:1: undeclared reference to 'a' (in container '')"),
+        ("1{b: 1}", "compilation failed: ERROR: <input>:1:2: Syntax error: unexpected '{'"),
         ("'größe' == 'gr\\u00f6\\u00dfe'", "true"),
     ];
     for (source, expected) in table {

@@ -13,6 +13,7 @@ pub mod field_manager;
 pub mod fields_v1;
 mod last_applied;
 pub mod manager_name;
+mod overlay;
 pub mod path;
 #[cfg(test)]
 mod properties;
@@ -28,6 +29,7 @@ pub mod versions;
 
 pub use field_manager::{FieldManager, keep_times_of_unchanged};
 pub use last_applied::LAST_APPLIED;
+pub use overlay::overlay;
 pub use path::{Path, PathElement};
 pub use set::FieldSet;
 pub use versions::{AlikeVersions, Versions};

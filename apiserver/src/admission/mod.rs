@@ -3,24 +3,35 @@
 //! shell that looks it up. Must never write, but for the usage in the status of a quota.
 
 mod amounts;
+mod asked;
 mod certificates;
+mod conditions;
 mod default_class;
+pub(crate) mod expressions;
+mod known;
 mod limit_ranger;
+mod lookup;
+mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod node_taints;
 mod pod;
 mod pod_security;
 mod pod_topology_labels;
+pub mod policies;
 mod priority;
+pub mod reinvocation;
 mod resource_quota;
 mod runtime_class;
 mod service_account;
 mod signing_request;
 mod volumes;
+pub mod webhooks;
 
 #[cfg(test)]
 mod test_cluster;
+#[cfg(test)]
+mod test_request;
 
 use std::fmt;
 use std::sync::Arc;
@@ -85,6 +96,15 @@ pub struct Attributes<'a> {
     pub dry_run: bool,
     /// Now.
     pub now: Time,
+}
+
+/// What webhooks and policies say beside yes or no.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// For the client.
+    pub warnings: Vec<String>,
+    /// For the audit log: keys and values.
+    pub annotations: Vec<(String, String)>,
 }
 
 impl Attributes<'_> {

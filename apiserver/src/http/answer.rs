@@ -102,7 +102,7 @@ pub fn failure(status: &Status, form: Option<Form>) -> Response<Body> {
         Ok(bytes) => (bytes, encoding),
         Err(_) => (Bytes::from(value.to_string()), Encoding::Json),
     };
-    let code = StatusCode::from_u16(status.reason.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let code = StatusCode::from_u16(status.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = with(code, encoding.media_type(), whole(bytes));
     if status.details.retry_after_seconds > 0 {
         let seconds = HeaderValue::from(status.details.retry_after_seconds);

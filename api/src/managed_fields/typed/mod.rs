@@ -18,7 +18,7 @@ pub(crate) use self::extract::{field_set, with_named_fields};
 pub(crate) use self::merge::merge;
 pub(crate) use self::reconcile::reconcile;
 pub(crate) use self::remove::{with_emptied_maps, without};
-pub(crate) use self::shape::Shape;
+pub(crate) use self::shape::{Form, Items, Shape};
 pub(crate) use self::validate::{Strictness, validate};
 
 /// The fields, where it is an object; null has none.

@@ -2,6 +2,8 @@
 //! rules over them (roles, quotas, classes, webhooks). Metadata is judged elsewhere; must never panic on a wrong shape.
 
 mod addresses;
+mod admission_bindings;
+mod admission_policies;
 mod amounts;
 mod certificates;
 mod config;
@@ -12,6 +14,7 @@ mod extension;
 mod flow;
 mod ingress;
 mod limits;
+mod match_conditions;
 mod namespaces;
 mod network_policy;
 mod node_affinity;
@@ -78,6 +81,14 @@ fn check_of(group: &str, kind: &str) -> Option<Check> {
         ("", "ServiceAccount") => |_, _| {},
         ("admissionregistration.k8s.io", "MutatingWebhookConfiguration") => webhooks::check_mutating,
         ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration") => webhooks::check_validating,
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy") => admission_policies::check_validating,
+        ("admissionregistration.k8s.io", "MutatingAdmissionPolicy") => admission_policies::check_mutating,
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding") => {
+            admission_bindings::check_validating_binding
+        }
+        ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding") => {
+            admission_bindings::check_mutating_binding
+        }
         ("apiregistration.k8s.io", "APIService") => extension::check_api_service,
         ("certificates.k8s.io", "CertificateSigningRequest") => certificates::check_request,
         ("coordination.k8s.io", "Lease") => schedule::check_lease,
@@ -134,14 +145,10 @@ mod tests {
     use super::*;
 
     /// Kinds whose objects are stored and judged elsewhere.
-    const ELSEWHERE: [(&str, &str); 16] = [
+    const ELSEWHERE: [(&str, &str); 12] = [
         ("", "Pod"),
         ("", "PodTemplate"),
         ("", "ReplicationController"),
-        ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"),
-        ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"),
-        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
-        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"),
         ("apiextensions.k8s.io", "CustomResourceDefinition"),
         ("apps", "ControllerRevision"),
         ("apps", "DaemonSet"),

@@ -1,4 +1,4 @@
-//! Who is asked before objects are stored: webhook configurations. Must never call one, nor compile their conditions.
+//! Who is asked before objects are stored: webhook configurations. Must never call one.
 
 use std::collections::BTreeSet;
 
@@ -6,13 +6,14 @@ use barque_api::field::{FieldError, FieldPath};
 use barque_api::labels::{SelectorRules, validate_label_selector};
 use barque_api::names;
 
+use super::match_conditions::check_conditions;
 use super::{Change, Findings, Part};
+use crate::admission::expressions::Names;
 
 const VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 const HARMLESS: [&str; 2] = ["None", "NoneOnDryRun"];
 const EFFECTS: [&str; 4] = ["None", "NoneOnDryRun", "Some", "Unknown"];
 const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
-const MOST_CONDITIONS: usize = 64;
 const FORM: &str = "desired format: https://host[:port]/path";
 
 /// What an object that is as old asks for no more.
@@ -21,6 +22,8 @@ struct Rules {
     harmless: bool,
     known_version: bool,
     unique_names: bool,
+    /// All have the conditions that they had.
+    kept_conditions: bool,
     selectors: SelectorRules,
 }
 
@@ -37,10 +40,19 @@ pub(super) fn check_validating(change: &Change<'_>, findings: &mut Findings) {
     check_hooks(change, findings);
 }
 
-fn rules_of(old: Option<&Part<'_>>) -> Rules {
+fn rules_of(change: &Change<'_>) -> Rules {
     let strict = SelectorRules::default();
-    let Some(old) = old else {
-        return Rules { harmless: true, known_version: true, unique_names: true, selectors: strict };
+    let Some(old) = &change.old else {
+        return Rules {
+            harmless: true,
+            known_version: true,
+            unique_names: true,
+            kept_conditions: false,
+            selectors: strict,
+        };
+    };
+    let conditions = |owner: &Part<'_>| -> Vec<_> {
+        owner.items("webhooks").map(|hook| hook.get("matchConditions").clone()).collect()
     };
     let knows = |hook: &Part<'_>| {
         hook.list("admissionReviewVersions").is_empty()
@@ -56,12 +68,13 @@ fn rules_of(old: Option<&Part<'_>>) -> Rules {
         harmless: old.items("webhooks").all(|hook| HARMLESS.contains(&hook.text("sideEffects"))),
         known_version: old.items("webhooks").all(|hook| knows(&hook)),
         unique_names: names.len() == old.list("webhooks").len(),
+        kept_conditions: conditions(old) == conditions(&change.new),
         selectors: SelectorRules { any_value: old.items("webhooks").any(|hook| is_wrong(&hook)), ..strict },
     }
 }
 
 fn check_hooks(change: &Change<'_>, findings: &mut Findings) {
-    let rules = rules_of(change.old.as_ref());
+    let rules = rules_of(change);
     let mut seen = BTreeSet::new();
     for hook in change.new.items("webhooks") {
         check_hook(&hook, rules, findings);
@@ -101,7 +114,9 @@ fn check_hook(hook: &Part<'_>, rules: Rules, findings: &mut Findings) {
         (None, Some(service)) => check_service(&service, findings),
         _ => findings.required(&client.path, "exactly one of url or service is required"),
     }
-    check_conditions(hook, findings);
+    if !rules.kept_conditions {
+        check_conditions(hook, &Names::default(), findings);
+    }
 }
 
 fn check_qualified(name: &str, at: &FieldPath, findings: &mut Findings) {
@@ -146,7 +161,8 @@ fn check_alone(rule: &Part<'_>, field: &str, what: &str, findings: &mut Findings
     }
 }
 
-fn check_rule(rule: &Part<'_>, findings: &mut Findings) {
+/// What is wrong with a rule that says which requests are meant.
+pub(super) fn check_rule(rule: &Part<'_>, findings: &mut Findings) {
     check_alone(rule, "operations", "operations", findings);
     for (index, operation) in rule.texts("operations").enumerate() {
         if !OPERATIONS.contains(&operation) {
@@ -268,28 +284,6 @@ fn check_service(service: &Part<'_>, findings: &mut Findings) {
     }
 }
 
-fn check_conditions(hook: &Part<'_>, findings: &mut Findings) {
-    let many = hook.list("matchConditions").len();
-    if many > MOST_CONDITIONS {
-        findings.push(FieldError::too_many(&hook.at("matchConditions"), many, MOST_CONDITIONS));
-    }
-    let mut seen = BTreeSet::new();
-    for condition in hook.items("matchConditions") {
-        if condition.text("expression").trim().is_empty() {
-            findings.required(&condition.at("expression"), "");
-        }
-        let name = condition.text("name");
-        if name.is_empty() {
-            findings.required(&condition.at("name"), "");
-            continue;
-        }
-        findings.label_key(&condition.at("name"), name);
-        if !seen.insert(name) {
-            findings.duplicate(&condition.at("name"), name);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -373,6 +367,20 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn conditions_are_compiled() {
+        let condition = json!({"matchConditions": [{"name": "c", "expression": "object.a ="}]});
+        let wrong = hook(condition);
+        let told = |old: Option<&Value>| {
+            told("admissionregistration.k8s.io", "ValidatingWebhookConfiguration", &wrong, old)
+        };
+        let begin =
+            "webhooks[0].matchConditions[0].expression: Invalid value: \"object.a =\": compilation failed: ";
+        let found = told(None);
+        assert!(found.len() == 1 && found[0].starts_with(begin), "{found:?}");
+        assert!(told(Some(&wrong)).is_empty());
     }
 
     #[test]

@@ -12,7 +12,7 @@ const REASON_LIMIT: usize = 1024;
 const MESSAGE_LIMIT: usize = 32 * 1024;
 
 /// All of a list, each of a type of its own.
-pub(super) fn check_conditions(status: &Part<'_>, findings: &mut Findings) {
+pub(in crate::validation) fn check_conditions(status: &Part<'_>, findings: &mut Findings) {
     let mut seen = BTreeSet::new();
     for condition in status.items("conditions") {
         let kind = condition.text("type");

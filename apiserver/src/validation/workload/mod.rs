@@ -2,7 +2,7 @@
 //! `ReplicationController`s. Must never judge metadata, but for names that would make names of others too long.
 
 mod autoscaler;
-mod conditions;
+pub(super) mod conditions;
 mod cron_job;
 mod cron_schedule;
 mod daemon_set;
