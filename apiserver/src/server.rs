@@ -15,6 +15,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::policies::Policies;
+use crate::admission::webhooks::Webhooks;
 use crate::admission::{Admission, Authorize};
 use crate::aggregation::Aggregation;
 use crate::audit::{Log, LogConfig, Policy};
@@ -205,7 +207,9 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
     let asked = authorization.clone();
     let authorize: Authorize =
         Arc::new(move |user, action| asked.decide(user, action, &FieldSelector::default()));
-    let admission = Admission::new(collections.clone(), authorize);
+    let policies = Policies::start(&collections, &tasks, &stop);
+    let hooks = Webhooks::start(&collections, &tasks, &stop);
+    let admission = Admission::new(collections.clone(), authorize).with_users_rules(policies, hooks);
     let pipeline = Pipeline {
         collections: collections.clone(),
         admission,

@@ -41,6 +41,9 @@ use barque_api::status::Status;
 use barque_api::time::Time;
 use serde_json::Value;
 
+use self::policies::Policies;
+use self::reinvocation::Rounds;
+use self::webhooks::Webhooks;
 use crate::authorization::{Action, Decision, User};
 use crate::registry::collections::Collections;
 use crate::storage::Storage;
@@ -132,16 +135,25 @@ pub type Authorize = Arc<dyn Fn(&User, &Action) -> Decision + Send + Sync>;
 pub struct Admission<S: Storage> {
     collections: Collections<S>,
     authorize: Authorize,
+    /// What users have a say by; nothing where they have none.
+    users: Option<(Policies<S>, Webhooks<S>)>,
 }
 
 impl<S: Storage> Admission<S> {
     /// Over these objects, with rights as `authorize` knows them.
     #[must_use]
     pub fn new(collections: Collections<S>, authorize: Authorize) -> Self {
-        Self { collections, authorize }
+        Self { collections, authorize, users: None }
     }
 
-    /// Lets the plugins change the object. Texts in `warnings` are for the client. What they ask of the request alone, whatever
+    /// Asks the rules and webhooks of users too.
+    #[must_use]
+    pub fn with_users_rules(mut self, policies: Policies<S>, webhooks: Webhooks<S>) -> Self {
+        self.users = Some((policies, webhooks));
+        self
+    }
+
+    /// Lets the plugins change the object, and once more if rules of users changed it. Texts in `warnings` are for the client. What they ask of the request alone, whatever
     /// the object becomes, is asked here too, so that nothing else is told to those whom they refuse.
     ///
     /// # Errors
@@ -150,8 +162,24 @@ impl<S: Storage> Admission<S> {
         &self,
         attributes: &Attributes<'_>,
         object: &mut Value,
-        _warnings: &mut Vec<String>,
+        warnings: &mut Vec<String>,
     ) -> Result<(), Status> {
+        let (mut rounds, mut told) = (Rounds::default(), Told::default());
+        loop {
+            self.mutate_once(attributes, object).await?;
+            if let Some((policies, webhooks)) = &self.users {
+                policies.mutate(attributes, object, &mut rounds).await?;
+                webhooks.mutate(attributes, object, &mut told, &mut rounds).await?;
+            }
+            if !rounds.again() {
+                break;
+            }
+        }
+        warnings.append(&mut told.warnings);
+        Ok(())
+    }
+
+    async fn mutate_once(&self, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
         self.check_namespace(attributes).await?;
         self.default_limits(attributes, object).await?;
         self.give_account(attributes, object).await?;
@@ -191,6 +219,12 @@ impl<S: Storage> Admission<S> {
         self.check_approval(attributes)?;
         self.check_signing(attributes, object)?;
         certificates::check_subject(attributes, object)?;
+        if let Some((policies, webhooks)) = &self.users {
+            let mut told = Told::default();
+            policies.validate(attributes, object, &mut told).await?;
+            webhooks.validate(attributes, object, &mut told).await?;
+            warnings.append(&mut told.warnings);
+        }
         self.charge_quotas(attributes, object).await?;
         Ok(())
     }
