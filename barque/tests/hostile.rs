@@ -108,7 +108,8 @@ async fn what_makes_no_sense_is_answered_with_a_status() {
     let long = format!("{MAPS}?labelSelector={}", "a%2C".repeat(2000));
     let hostile = format!("{MAPS}?labelSelector=%28%28%28&limit=-1");
     let patch = |kind: &'static str| ("content-type", kind);
-    let table: Vec<(Method, &str, (&str, &str), Vec<u8>, u16)> = vec![
+    type Header = (&'static str, &'static str);
+    let table: Vec<(Method, &str, Header, Vec<u8>, u16)> = vec![
         (Method::POST, MAPS, JSON, text("{"), 400),
         (Method::POST, MAPS, JSON, text(""), 400),
         (Method::POST, MAPS, JSON, text("[]"), 400),
@@ -130,7 +131,7 @@ async fn what_makes_no_sense_is_answered_with_a_status() {
         (Method::POST, MAPS, JSON, text(r#"{"metadata":{"name":7}}"#), 400),
         (Method::POST, MAPS, JSON, text(r#"{"metadata":[]}"#), 400),
         (Method::POST, MAPS, JSON, text(r#"{"kind":"Pod","metadata":{"name":"a"}}"#), 400),
-        (Method::POST, &"/api/v1/namespaces/other/configmaps", JSON, object.clone(), 404),
+        (Method::POST, "/api/v1/namespaces/other/configmaps", JSON, object.clone(), 404),
         (Method::POST, MAPS, JSON, object, 201),
         (
             Method::PATCH,
