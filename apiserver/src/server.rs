@@ -39,7 +39,7 @@ use crate::registry::own_client::OwnClient;
 use crate::registry::pipeline::Pipeline;
 use crate::registry::uid::new_uid;
 use crate::rights::Authorization;
-use crate::storage::Storage;
+use crate::storage::{Storage, compactor};
 use crate::streaming::Streaming;
 use crate::streaming::dial::AgentFlags;
 use crate::webhook_client::WebhookClient;
@@ -78,6 +78,8 @@ pub struct ServerSettings {
     pub audit: Option<(Policy, LogConfig)>,
     /// How agents of nodes are reached.
     pub agents: AgentFlags,
+    /// How often old states of the store are forgotten; nothing for never.
+    pub compaction_interval: Option<Duration>,
     /// What every cluster has from its start; the port is that of `bind`, or the one that the system chose.
     pub start: bootstrap::Settings,
 }
@@ -151,6 +153,7 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
         proxy_client: config.proxy_client,
         audit: config.audit,
         limits: config.limits,
+        compaction_interval: config.compaction_interval,
         services: config.services,
         start: config.start,
         agents: config.agents,
@@ -192,6 +195,9 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
         encryption: kept.encryption,
         event_ttl: kept.event_ttl,
     };
+    if let Some(interval) = settings.compaction_interval {
+        tasks.spawn(compactor::run(kept.storage.clone(), interval, stop.clone()));
+    }
     let collections = Collections::start(kept, &tasks, &stop);
     let counted = collections.clone();
     metrics.look_before_scrape(move |metrics| {

@@ -87,6 +87,7 @@ pub(crate) fn server(tls: TlsFiles, agents: AgentFlags) -> ServerSettings {
         },
         limits: limits::Settings::default(),
         audit: None,
+        compaction_interval: None,
         agents,
         proxy_client: TlsFiles::default(),
         start: bootstrap::Settings {

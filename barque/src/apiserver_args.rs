@@ -91,6 +91,14 @@ pub(crate) struct ApiserverArgs {
     /// What all keys in the store begin with.
     #[arg(long, env = "BARQUE_APISERVER_ETCD_PREFIX", default_value = "/registry", value_name = "PREFIX")]
     etcd_prefix: String,
+    /// How often old states of the store are forgotten, by one server for all; 0 is never.
+    #[arg(
+        long,
+        env = "BARQUE_APISERVER_ETCD_COMPACTION_INTERVAL",
+        default_value = "5m0s",
+        value_name = "TIME"
+    )]
+    etcd_compaction_interval: String,
     /// An EncryptionConfiguration: what is encrypted in the store, and with which keys.
     #[arg(long, env = "BARQUE_APISERVER_ENCRYPTION_PROVIDER_CONFIG", value_name = "FILE")]
     encryption_provider_config: Option<PathBuf>,
@@ -218,6 +226,7 @@ impl ApiserverArgs {
             etcd_certfile: self.etcd_certfile,
             etcd_keyfile: self.etcd_keyfile,
             etcd_prefix: self.etcd_prefix,
+            etcd_compaction_interval: self.etcd_compaction_interval,
             encryption_provider_config: self.encryption_provider_config,
             event_ttl: self.event_ttl,
             cert_dir: self.cert_dir,

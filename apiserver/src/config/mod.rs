@@ -50,6 +50,8 @@ pub struct Config {
     pub etcd_keyfile: Option<PathBuf>,
     /// `--etcd-prefix`
     pub etcd_prefix: String,
+    /// `--etcd-compaction-interval`
+    pub etcd_compaction_interval: String,
     /// `--encryption-provider-config`
     pub encryption_provider_config: Option<PathBuf>,
     /// `--event-ttl`
@@ -157,6 +159,8 @@ pub struct ValidConfig {
     pub storage: EtcdStorage,
     /// What all keys begin with.
     pub root: String,
+    /// How often old states of the store are forgotten; nothing for never.
+    pub compaction_interval: Option<Duration>,
     /// What is encrypted.
     pub encryption: Encryption,
     /// How long events are kept.
@@ -243,6 +247,10 @@ impl Config {
             storage: EtcdStorage::new(&etcd)?,
             root: self.etcd_prefix,
             encryption,
+            compaction_interval: match self.etcd_compaction_interval.as_str() {
+                "0" | "0s" => None,
+                text => Some(time("etcd-compaction-interval", text)?),
+            },
             event_ttl: time("event-ttl", &self.event_ttl)?,
             always_allowed: AllowedPaths::of(&paths)?,
             authentication,
@@ -337,6 +345,7 @@ mod tests {
             etcd_keyfile: None,
             etcd_prefix: "/registry".into(),
             encryption_provider_config: None,
+            etcd_compaction_interval: "5m0s".into(),
             event_ttl: "1h0m0s".into(),
             authentication: AuthenticationFlags::default(),
             proxy_client_cert_file: None,

@@ -4,6 +4,7 @@
 //! tests and fuzzing; `contract` says in tests what all of them promise. [`encryption`] goes around any of them. Must
 //! never know what the bytes mean.
 
+pub mod compactor;
 pub mod encryption;
 pub mod error;
 pub mod etcd;
