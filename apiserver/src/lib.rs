@@ -12,6 +12,7 @@ pub mod bootstrap;
 pub mod config;
 pub mod custom_resources;
 pub mod defaults;
+mod dial;
 pub mod discovery;
 pub mod flow_control;
 pub mod http;

@@ -305,6 +305,7 @@ const CONFINED: &[(&str, &[&str])] = &[
             "kvctl/src/connection/",
             "apiserver/src/aggregation/dial.rs",
             "apiserver/src/authentication/",
+            "apiserver/src/dial.rs",
             "apiserver/src/http/serve.rs",
             "apiserver/src/server.rs",
             "apiserver/src/streaming/dial.rs",

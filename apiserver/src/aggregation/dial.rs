@@ -3,27 +3,21 @@
 
 use std::io;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
 use barque_store::config::TlsFiles;
 use barque_store::tls::{ClientTls, TlsError};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, RootCertStore};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::endpoints::Address;
 use super::registration::Trust;
-
-/// TCP must be there within this time.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(30);
-/// And TLS within this.
-const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+use crate::dial::{self, Unverified};
 
 /// Whom this machine trusts.
 static MACHINE: LazyLock<RootCertStore> = LazyLock::new(|| {
@@ -55,7 +49,7 @@ impl Dialer {
     /// Takes any certificate whose key the service has.
     #[must_use]
     pub fn anybody(&self) -> Verifier {
-        Arc::new(Unverified(self.provider.signature_verification_algorithms))
+        Arc::new(Unverified::new(&self.provider))
     }
 
     /// Judges as an `APIService` says.
@@ -89,38 +83,14 @@ impl Dialer {
         host: &str,
         verifier: &Verifier,
     ) -> io::Result<TlsStream<TcpStream>> {
-        let told =
-            |kind: io::ErrorKind, why: &str| io::Error::new(kind, format!("dial tcp {address}: {why}"));
-        let connect = TcpStream::connect((address.host.as_str(), address.port));
-        let stream = match tokio::time::timeout(CONNECT_DEADLINE, connect).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(told(error.kind(), &cause(&error))),
-            Err(_) => return Err(told(io::ErrorKind::TimedOut, "i/o timeout")),
-        };
-        stream.set_nodelay(true)?;
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|error| told(io::ErrorKind::InvalidInput, &error.to_string()))?;
+        let stream = dial::connect(&address.host, address.port, address).await?;
+        let name = dial::server_name(host, address)?;
         let mut config = (*self.client.current()).clone();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // What was taken without a look at its certificate must not count as known afterwards.
         config.resumption = Resumption::disabled();
         config.dangerous().set_certificate_verifier(Arc::clone(verifier));
-        let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
-        match tokio::time::timeout(HANDSHAKE_DEADLINE, handshake).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(io::Error::new(error.kind(), tls_cause(&error, host))),
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "net/http: TLS handshake timeout")),
-        }
-    }
-}
-
-fn cause(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
-        io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
-        io::ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_owned(),
-        io::ErrorKind::TimedOut => "connect: connection timed out".to_owned(),
-        _ => error.to_string(),
+        dial::handshake(Arc::new(config), name, stream, |error| tls_cause(error, host)).await
     }
 }
 
@@ -140,43 +110,5 @@ fn tls_cause(error: &io::Error, host: &str) -> String {
             format!("{PREFIX} certificate has expired or is not yet valid")
         }
         why => format!("{PREFIX} {why}"),
-    }
-}
-
-#[derive(Debug)]
-struct Unverified(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
     }
 }

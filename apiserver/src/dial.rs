@@ -1,0 +1,119 @@
+//! What connections to agents, pods and other servers have in common: how long each step may take, what Go's clients say when
+//! one fails, and a judge that takes any certificate. Must never choose whom to trust.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// TCP must be there within this time.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(30);
+/// And TLS within this.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Opens a connection; `told` is the address as errors name it.
+///
+/// # Errors
+/// What Go's clients would say of it.
+pub(crate) async fn connect(host: &str, port: u16, told: &impl fmt::Display) -> io::Result<TcpStream> {
+    let failed = |kind: io::ErrorKind, why: &str| io::Error::new(kind, format!("dial tcp {told}: {why}"));
+    match tokio::time::timeout(CONNECT_DEADLINE, TcpStream::connect((host, port))).await {
+        Ok(Ok(stream)) => {
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        }
+        Ok(Err(error)) => Err(failed(error.kind(), &cause(&error))),
+        Err(_) => Err(failed(io::ErrorKind::TimedOut, "i/o timeout")),
+    }
+}
+
+/// The name that a certificate must be for.
+///
+/// # Errors
+/// When it is none.
+pub(crate) fn server_name(host: &str, told: &impl fmt::Display) -> io::Result<ServerName<'static>> {
+    ServerName::try_from(host.to_owned())
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, format!("dial tcp {told}: {error}")))
+}
+
+/// Shakes hands; `cause` says what went wrong.
+///
+/// # Errors
+/// What Go's clients would say of it.
+pub(crate) async fn handshake(
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    stream: TcpStream,
+    cause: impl FnOnce(&io::Error) -> String,
+) -> io::Result<TlsStream<TcpStream>> {
+    let handshake = TlsConnector::from(config).connect(name, stream);
+    match tokio::time::timeout(HANDSHAKE_DEADLINE, handshake).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(io::Error::new(error.kind(), cause(&error))),
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "net/http: TLS handshake timeout")),
+    }
+}
+
+fn cause(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+        io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
+        io::ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_owned(),
+        io::ErrorKind::TimedOut => "connect: connection timed out".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Takes any certificate whose key the server has, as Kubernetes does where it is told of no authority. Sessions of such
+/// connections must not be taken up by others.
+#[derive(Debug)]
+pub(crate) struct Unverified(WebPkiSupportedAlgorithms);
+
+impl Unverified {
+    pub(crate) fn new(provider: &CryptoProvider) -> Self {
+        Self(provider.signature_verification_algorithms)
+    }
+}
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
