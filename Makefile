@@ -9,7 +9,7 @@ CARGO ?= cargo
 PACKAGES := build-essential etcd-server etcd-client protobuf-compiler libprotobuf-dev \
 	iproute2 nftables util-linux python3-kubernetes
 
-.PHONY: kubectl up test bench chaos fmt verify packages lint binary programs
+.PHONY: fuzz kubectl up test bench chaos fmt verify packages lint binary programs
 
 # Three members on this machine and one put/get through them. They run until Ctrl-C in a terminal, or with HOLD=1.
 up: PACKAGES := build-essential
@@ -42,6 +42,20 @@ target/debian-kubectl/usr/bin/kubectl:
 		{ $(if $(filter 0,$(shell id -u)),,sudo) apt-get update -qq && apt-get download -qq kubernetes-client; }; }
 	dpkg --extract target/debian-kubectl/kubernetes-client_*.deb target/debian-kubectl
 	rm target/debian-kubectl/*.deb
+
+# What clients send, made up by libFuzzer with coverage (stable Rust has it, but for the sanitizers); a minute each.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS := documents expressions patches protobuf selectors
+FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cdebug-assertions -Ccodegen-units=1
+fuzz: packages
+	cd api/fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --release --locked --target $(shell rustc -vV | sed -n 's/host: //p')
+	for target in $(FUZZ_TARGETS); do \
+		mkdir -p api/fuzz/corpus/$$target && \
+		api/fuzz/target/$(shell rustc -vV | sed -n 's/host: //p')/release/$$target -max_total_time=$(FUZZ_SECONDS) \
+			-rss_limit_mb=2048 -timeout=20 -print_final_stats=1 api/fuzz/corpus/$$target || exit 1; \
+	done
 
 fmt:
 	$(CARGO) fmt --all

@@ -192,7 +192,10 @@ async fn compacted_space_comes_back_while_writes_go_on_and_after_a_kill() {
     cluster.kill9(0).unwrap();
     cluster.restart(0).await.unwrap();
     check(&client, written, &kept).await;
-    assert!(told > 0, "the log does not tell of it");
+    // The kill may fall between the moment when the new generation counts and the line that tells of it: then what was being
+    // written is what there is, and nothing was left to be told.
+    let done_when_killed = generations(&dir)[..] == rewriting[1..];
+    assert!(told > 0 || done_when_killed, "the log does not tell of it");
     let log = cluster.log(0);
     assert!(!log.contains("Discarded"), "the records were thrown away");
 }
