@@ -2,8 +2,8 @@
 //! given back when the service was not stored, or no longer has it. Any number of servers may do so at once.
 //!
 //! An address is had by who made the IPAddress object with its name, a port by who set its bit in the map of ports, each with a
-//! guarded write. Between taking and storing a server may die: [`repair`] finds what it left. All else here but [`addresses`] and
-//! [`port_store`] is pure. Must never give back what a service may have.
+//! guarded write. Between taking and storing a server may die: [`repair`] finds what it left. All else here but `addresses` and
+//! `port_store` is pure. Must never give back what a service may have.
 
 mod address_repair;
 mod addresses;
