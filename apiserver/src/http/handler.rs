@@ -24,7 +24,7 @@ use super::documents::{self, Documents};
 use super::health::{self, Check};
 use super::negotiation::{self, Offer};
 use super::parameters::Parameters;
-use super::request_info::{RequestInfo, ResourceRequest, request_info};
+use super::request_info::{RequestInfo, ResourceRequest, is_plain, request_info};
 use super::serve::{Handler, Peer};
 use super::verbs::{self, Call};
 use super::{body, compression, reviews};
@@ -130,7 +130,7 @@ impl<S: Storage> ApiHandler<S> {
         let form = negotiation::accepted(accept, Offer { protobuf: true, views: false });
         let gzip = compression::accepts(&head.headers);
 
-        let route = self.0.parts.aggregation.route(path);
+        let route = self.0.parts.aggregation.route(path).filter(|_| goes_elsewhere(&info, path));
         let asked = Asked {
             head: &head,
             parameters: &parameters,
@@ -517,6 +517,15 @@ impl<'a> Asked<'a> {
             address: &self.peer.ip,
         }
     }
+}
+
+/// Whether whoever serves a path reads it as it was authorized here: as that of a resource, or of a document.
+fn goes_elsewhere(info: &RequestInfo, path: &str) -> bool {
+    /// `apis`, the group and the version.
+    const DISCOVERY_PARTS: usize = 3;
+    let is_document =
+        path.starts_with("/openapi/") || path.trim_matches('/').split('/').count() <= DISCOVERY_PARTS;
+    is_plain(path) && (matches!(info, RequestInfo::Resource(_)) || is_document)
 }
 
 /// Whether a request may take as long as it likes: it follows something.

@@ -1,7 +1,10 @@
 //! What a request is about, from its method, path and query: the resource, the object, the verb, as authorization, limits
-//! and audit see it. Must never know which resources there are.
+//! and audit see it. Must never know which resources there are, nor let a name be read in two ways.
+
+use std::borrow::Cow;
 
 use barque_api::kind::GroupVersionResource;
+use percent_encoding::percent_decode_str;
 
 /// What a path means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +34,7 @@ pub struct ResourceRequest {
     pub name: String,
     /// What hangs below the object; empty for the object itself.
     pub subresource: String,
-    /// What follows the subresource, without a slash at its front: the path that a proxy passes on.
+    /// What follows the subresource, without a slash at its front and as it came: the path that a proxy passes on.
     pub rest: String,
 }
 
@@ -60,38 +63,44 @@ fn resource_request(method: &str, path: &str, query: Query<'_>) -> Option<Resour
         "apis" => (parts.next()?, parts.next()?),
         _ => return None,
     };
-    let mut parts: Vec<&str> = parts.collect();
+    let parts: Vec<&str> = parts.collect();
     if version.is_empty() || parts.first().is_none_or(|first| first.is_empty()) {
         return None;
     }
     // The old form of watches, which clients still may use: /api/v1/watch/pods.
     let old_watch = parts[0] == "watch" && parts.len() > 1;
-    if old_watch {
-        parts.remove(0);
-    }
-    let mut namespace = "";
-    if parts[0] == "namespaces" && parts.len() > 1 {
-        namespace = parts[1];
-        // /namespaces/NAME and its status are the namespace itself; anything else lies in it.
-        if parts.len() > 2 && !["status", "finalize"].contains(&parts[2]) {
-            parts.drain(..2);
-        }
-    }
-    let name = parts.get(1).copied().unwrap_or_default();
+    let parts = &parts[usize::from(old_watch)..];
+    // /namespaces/NAME and its status are the namespace itself; anything else lies in it.
+    let is_namespace = parts[0] == "namespaces" && parts.len() > 1;
+    let lies_in_it = is_namespace && parts.len() > 2 && !["status", "finalize"].contains(&parts[2]);
+    let namespace = if is_namespace { segment(parts[1])? } else { Cow::Borrowed("") };
+    let parts = if lies_in_it { &parts[2..] } else { parts };
+    let at = |place: usize| parts.get(place).map_or(Some(Cow::Borrowed("")), |part| segment(part));
+    let (resource, name, subresource) = (at(0)?, at(1)?, at(2)?);
     let verb = verb(method, !name.is_empty(), query.watch || old_watch)?;
-    let name = if name.is_empty() && ["list", "watch", "deletecollection"].contains(&verb) {
-        query.name.unwrap_or_default()
-    } else {
-        name
-    };
+    let of_many = name.is_empty() && ["list", "watch", "deletecollection"].contains(&verb);
     Some(ResourceRequest {
         verb,
-        resource: GroupVersionResource::new(group, version, parts[0]),
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-        subresource: parts.get(2).copied().unwrap_or_default().to_owned(),
+        resource: GroupVersionResource::new(group, version, &resource),
+        namespace: namespace.into_owned(),
+        name: if of_many { query.name.unwrap_or_default().to_owned() } else { name.into_owned() },
+        subresource: subresource.into_owned(),
         rest: parts.get(3..).unwrap_or_default().join("/"),
     })
+}
+
+/// A part of a path, decoded; nothing for one that is no name wherever it stands: other readers could take it for a way.
+fn segment(part: &str) -> Option<Cow<'_, str>> {
+    let text = percent_decode_str(part).decode_utf8().ok()?;
+    (!text.contains('/') && text != "." && text != "..").then_some(text)
+}
+
+/// Whether every reader takes a path for the same: no part of it is empty or leads elsewhere.
+#[must_use]
+pub fn is_plain(path: &str) -> bool {
+    let inner = path.strip_prefix('/').unwrap_or(path);
+    let inner = inner.strip_suffix('/').unwrap_or(inner);
+    inner.split('/').all(|part| !part.is_empty() && segment(part).is_some())
 }
 
 fn verb(method: &str, named: bool, watch: bool) -> Option<&'static str> {
@@ -160,6 +169,19 @@ mod tests {
                 "delete apps/v1, Resource=deployments ns=a name=b sub= rest=",
             ),
             ("PATCH /api/v1/nodes/a/status", "patch v1, Resource=nodes ns= name=a sub=status rest="),
+            // Clients may encode what need not be: Python's does.
+            (
+                "GET /apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode",
+                "get rbac.authorization.k8s.io/v1, Resource=clusterroles ns= name=system:node sub= rest=",
+            ),
+            (
+                "GET /api/v1/namespaces/%61/services/b/proxy/c%20d",
+                "get v1, Resource=services ns=a name=b sub=proxy rest=c%20d",
+            ),
+            // What is a name here and a way elsewhere is none.
+            ("GET /api/v1/namespaces/a%2Fb/pods", "get /api/v1/namespaces/a%2Fb/pods"),
+            ("GET /api/v1/namespaces/%2e%2e/pods/x", "get /api/v1/namespaces/%2e%2e/pods/x"),
+            ("GET /api/v1/pods/%ff", "get /api/v1/pods/%ff"),
             ("GET /api/v1/", "get /api/v1/"),
             ("GET /apis/apps/v1", "get /apis/apps/v1"),
             ("GET /livez/etcd", "get /livez/etcd"),
@@ -169,6 +191,18 @@ mod tests {
         for (request, meaning) in table {
             let (method, path) = request.split_once(' ').unwrap();
             assert_eq!(read(method, path), meaning, "{request}");
+        }
+    }
+
+    #[test]
+    fn paths_that_can_be_read_in_two_ways_are_told() {
+        for plain in ["/apis/a/v1", "/apis/a/v1/", "/apis/a/v1/pods/b%3Ac"] {
+            assert!(is_plain(plain), "{plain}");
+        }
+        for other in
+            ["/apis/a/v1//pods", "//apis/a/v1", "/apis/a/v1/../v2", "/apis/a/v1/%2e%2e/x", "/apis/a%2fb/v1"]
+        {
+            assert!(!is_plain(other), "{other}");
         }
     }
 }
