@@ -4,7 +4,8 @@
 use serde_json::{Number, Value};
 
 /// As `%v` prints it: `map[a:1 b:[x y]]`.
-pub(crate) fn printed(value: &Value) -> String {
+#[must_use]
+pub fn printed(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".to_owned(),
         Value::Bool(value) => value.to_string(),

@@ -7,7 +7,7 @@ use std::fmt;
 use crate::field::{FieldError, FieldPath};
 
 /// A network: its first address, and how many bits all its addresses share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cidr {
     /// The address as it was written.
     pub address: IpAddr,

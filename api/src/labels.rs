@@ -40,7 +40,7 @@ impl<L: Labels> Labels for Option<&L> {
 }
 
 /// What is asked of one label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operator {
     /// `=`
     Equals,
@@ -63,7 +63,7 @@ pub enum Operator {
 }
 
 /// One requirement of a selector.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Requirement {
     key: Box<str>,
     operator: Operator,
@@ -189,7 +189,7 @@ impl fmt::Display for Requirement {
 }
 
 /// Chooses objects by their labels: all requirements must hold. Sorted by key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Selector {
     requirements: Vec<Requirement>,
     nothing: bool,

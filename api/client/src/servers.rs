@@ -3,17 +3,22 @@
 //!
 //! Nothing polls: that a server is bad is learned from requests, and it is tried again by one.
 //! Connections speak HTTP/1.1, as kube's do.
-//! A stream ends with its server; who follows (a watcher of kube's) asks again and reaches another one.
+//! A stream ends with its server; who follows (a watcher of kube's) asks again and reaches another one. One that ends again and
+//! again is asked for at a measured pace.
 
 mod choice;
 mod credentials;
 mod failover;
+mod pace;
+mod requests;
 mod verdict;
 
 use std::path::PathBuf;
 
 use http::Uri;
 use kube::Client;
+
+pub use requests::Requests;
 
 /// Where certificates and tokens are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +67,26 @@ pub enum ConnectError {
 /// # Errors
 /// When the configuration cannot be read or used.
 pub async fn connect(servers: Servers) -> Result<Client, ConnectError> {
+    over(servers, None).await
+}
+
+/// The same, and each request is counted.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_counted(servers: Servers, requests: Requests) -> Result<Client, ConnectError> {
+    over(servers, Some(requests)).await
+}
+
+async fn over(servers: Servers, requests: Option<Requests>) -> Result<Client, ConnectError> {
     let (credentials, namespace) = credentials::Credentials::load(servers).await?;
-    Ok(Client::new(failover::FailOver::new(credentials), namespace))
+    Ok(Client::new(failover::FailOver::new(credentials, requests), namespace))
+}
+
+/// The certificates that the source trusts servers by, as PEM; empty when it names none.
+///
+/// # Errors
+/// When the configuration cannot be read or used.
+pub async fn authorities(source: &Source) -> Result<String, ConnectError> {
+    credentials::authorities(source).await
 }

@@ -230,8 +230,10 @@ pub(super) fn result_type(root: &Node) -> Option<&'static str> {
         },
         Expr::Call { name, .. } => match &**name {
             "size" => "int",
-            "matches" | "startsWith" | "endsWith" | "contains" | "hasValue" => "bool",
-            "format" | "lowerAscii" | "upperAscii" | "trim" | "replace" | "join" => "string",
+            "matches" | "startsWith" | "endsWith" | "contains" | "hasValue" | "allowed" | "errored" => "bool",
+            "reason" | "error" | "format" | "lowerAscii" | "upperAscii" | "trim" | "replace" | "join" => {
+                "string"
+            }
             _ => return None,
         },
         _ => return None,

@@ -1,5 +1,6 @@
 //! Which functions there are, and what they take. Must never do the work itself, nor let work be done that is not paid for.
 
+use super::authorization;
 use super::convert;
 use super::format;
 use super::lists;
@@ -16,16 +17,21 @@ type Arities = &'static [usize];
 /// Functions of values, with how many arguments they take beside the value; none means any number.
 pub(super) const MEMBER: &[(&str, Arities)] = &[
     ("add", &[1]),
+    ("allowed", &[0]),
     ("asApproximateFloat", &[0]),
     ("asInteger", &[0]),
     ("charAt", &[1]),
+    ("check", &[1]),
     ("compareTo", &[1]),
     ("contains", &[1]),
     ("containsCIDR", &[1]),
     ("containsIP", &[1]),
     ("distinct", &[0]),
     ("endsWith", &[1]),
+    ("error", &[0]),
+    ("errored", &[0]),
     ("family", &[0]),
+    ("fieldSelector", &[1]),
     ("find", &[1]),
     ("findAll", &[1, 2]),
     ("first", &[0]),
@@ -47,6 +53,7 @@ pub(super) const MEMBER: &[(&str, Arities)] = &[
     ("getQuery", &[0]),
     ("getScheme", &[0]),
     ("getSeconds", &[0, 1]),
+    ("group", &[1]),
     ("hasValue", &[0]),
     ("indexOf", &[1, 2]),
     ("ip", &[0]),
@@ -60,6 +67,7 @@ pub(super) const MEMBER: &[(&str, Arities)] = &[
     ("isSorted", &[0]),
     ("isUnspecified", &[0]),
     ("join", &[0, 1]),
+    ("labelSelector", &[1]),
     ("last", &[0]),
     ("lastIndexOf", &[1, 2]),
     ("lowerAscii", &[0]),
@@ -67,11 +75,17 @@ pub(super) const MEMBER: &[(&str, Arities)] = &[
     ("matches", &[1]),
     ("max", &[0]),
     ("min", &[0]),
+    ("name", &[1]),
+    ("namespace", &[1]),
     ("or", &[1]),
     ("orValue", &[1]),
+    ("path", &[1]),
     ("prefixLength", &[0]),
+    ("reason", &[0]),
     ("replace", &[2, 3]),
+    ("resource", &[1]),
     ("reverse", &[0]),
+    ("serviceAccount", &[2]),
     ("sign", &[0]),
     ("size", &[0]),
     ("slice", &[2]),
@@ -79,6 +93,7 @@ pub(super) const MEMBER: &[(&str, Arities)] = &[
     ("split", &[1, 2]),
     ("startsWith", &[1]),
     ("sub", &[1]),
+    ("subresource", &[1]),
     ("substring", &[1, 2]),
     ("sum", &[0]),
     ("trim", &[0]),
@@ -166,6 +181,7 @@ pub(super) fn member<'a>(
         (Val::Url(url), _, []) => net::of_url(name, url),
         (Val::Ip(address), _, []) => net::of_ip(name, *address),
         (Val::Cidr(address, length), ..) => net::of_cidr(name, *address, *length, args),
+        (Val::Access(access), ..) => authorization::member(budget, name, access, args),
         (Val::Format(format), "validate", [Val::Text(text)]) => Ok(format::validate(format, text)),
         _ => Err(EvalError::NoSuchOverload),
     }

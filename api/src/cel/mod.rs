@@ -7,6 +7,7 @@
 
 mod arithmetic;
 mod ast;
+mod authorization;
 mod check;
 mod compare;
 mod convert;
@@ -27,6 +28,7 @@ mod tests;
 mod time;
 mod value;
 
+pub use authorization::{Access, Account, Asker, Authority, Question, Resource, Verdict};
 pub use machine::{Budget, EvalError};
 pub use program::{Activation, CompileError, Environment, Program};
 pub use rules::Rules;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Number, Value};
 
+use super::authorization::Access;
 use super::net::Url;
 use super::parser::RESERVED;
 use crate::schema::{Type, View};
@@ -54,6 +55,8 @@ pub enum Val<'a> {
     Cidr(IpAddr, u8),
     /// A format of texts, by its name.
     Format(&'static str),
+    /// Rights, and the way to them.
+    Access(Arc<Access<'a>>),
 }
 
 impl<'a> Val<'a> {
@@ -116,6 +119,7 @@ impl<'a> Val<'a> {
             Self::Ip(_) => "net.IP",
             Self::Cidr(..) => "net.CIDR",
             Self::Format(_) => "kubernetes.NamedFormat",
+            Self::Access(access) => access.type_name(),
         }
     }
 

@@ -314,20 +314,39 @@ fn cap(managers: &mut Managers) {
 /// Gives entries of owners the times that they had, when nothing else of the object changed: a write that changes nothing is
 /// none.
 pub fn keep_times_of_unchanged(old: &Value, new: &mut Value) {
-    let owners = |object: &Value| object.pointer("/metadata/managedFields").cloned();
-    let without_times = |object: &Value| {
-        let mut object = object.clone();
-        let entries = object.pointer_mut("/metadata/managedFields").and_then(Value::as_array_mut);
-        for entry in entries.into_iter().flatten().filter_map(Value::as_object_mut) {
-            entry.remove("time");
-        }
-        object
-    };
-    let (Some(before), Some(after)) = (owners(old), owners(new)) else { return };
-    if before != after
-        && without_times(old) == without_times(new)
-        && let Some(entries) = new.pointer_mut("/metadata/managedFields")
-    {
+    const OWNERS: &str = "/metadata/managedFields";
+    let (Some(before), Some(after)) = (old.pointer(OWNERS), new.pointer(OWNERS)) else { return };
+    if before == after || !are_same_but_for_times(before, after) || !are_same_but_for_owners(old, new) {
+        return;
+    }
+    let before = before.clone();
+    if let Some(entries) = new.pointer_mut(OWNERS) {
         *entries = before;
     }
+}
+
+/// Whether entries of owners differ in nothing but when something was written.
+fn are_same_but_for_times(one: &Value, other: &Value) -> bool {
+    let (Some(one), Some(other)) = (one.as_array(), other.as_array()) else { return one == other };
+    one.len() == other.len()
+        && one.iter().zip(other).all(|(one, other)| are_same_but_for("time", one, other, |_, _| true))
+}
+
+fn are_same_but_for_owners(one: &Value, other: &Value) -> bool {
+    are_same_but_for("metadata", one, other, |one, other| {
+        are_same_but_for("managedFields", one, other, |_, _| true)
+    })
+}
+
+/// Whether two objects are the same but for one field, which is looked at apart where both have it. Copies nothing.
+fn are_same_but_for(field: &str, one: &Value, other: &Value, apart: impl Fn(&Value, &Value) -> bool) -> bool {
+    let (Some(one), Some(other)) = (one.as_object(), other.as_object()) else { return one == other };
+    let rest = |fields: &Map<String, Value>| fields.len() - usize::from(fields.contains_key(field));
+    let are_same = |(name, value): (&String, &Value)| name == field || other.get(name) == Some(value);
+    rest(one) == rest(other)
+        && one.iter().all(are_same)
+        && match (one.get(field), other.get(field)) {
+            (Some(one), Some(other)) => apart(one, other),
+            _ => true,
+        }
 }

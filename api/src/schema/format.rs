@@ -166,9 +166,31 @@ fn is_date(text: &str) -> bool {
 }
 
 fn is_date_time(text: &str) -> bool {
-    const TIME: &str = r"^([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](.[0-9]+)?(z|([+-][0-9]{2}:[0-9]{2}))$";
-    let lower = text.to_lowercase();
-    lower.split_once('t').is_some_and(|(date, time)| is_date(date) && matches(TIME, time))
+    text.split_once(['t', 'T']).is_some_and(|(date, time)| is_date(date) && is_time(time))
+}
+
+/// Hour, minute, second, perhaps a fraction behind whatever sign, and a zone. By hand: every object has such times.
+fn is_time(text: &str) -> bool {
+    let Some((clock, rest)) = text.split_at_checked(8) else { return false };
+    let fraction = rest.strip_prefix(|sign: char| sign != '\n');
+    let behind_fraction = fraction.map(|digits| digits.trim_start_matches(|one: char| one.is_ascii_digit()));
+    let has_digits = fraction.is_some_and(|digits| digits.starts_with(|one: char| one.is_ascii_digit()));
+    is_clock(clock.as_bytes()) && (is_zone(rest) || has_digits && behind_fraction.is_some_and(is_zone))
+}
+
+fn is_clock(text: &[u8]) -> bool {
+    let [h, hh, b':', m, mm, b':', s, ss] = text else { return false };
+    let hour = matches!((h, hh), (b'0' | b'1', b'0'..=b'9') | (b'2', b'0'..=b'3'));
+    let sixty = |tens: &u8, ones: &u8| matches!((tens, ones), (b'0'..=b'5', b'0'..=b'9'));
+    hour && sixty(m, mm) && sixty(s, ss)
+}
+
+fn is_zone(text: &str) -> bool {
+    match text.as_bytes() {
+        [b'z' | b'Z'] => true,
+        [b'+' | b'-', h, hh, b':', m, mm] => [h, hh, m, mm].into_iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
 }
 
 /// How long a duration is that Go reads (`1h30m`), or one in words (`3 days`), in nanoseconds.
@@ -248,6 +270,17 @@ fn duration_in_words(text: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn times_are_those_of_the_pattern(
+            text in "([0-2][0-9]:[0-6][0-9]:[0-6][0-9]|.{0,8})([.,+ä\n]?[0-9]{0,3})([zZ]|[+-][0-9]{2}:?[0-9]{2}|)",
+        ) {
+            const TIME: &str =
+                r"^([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](.[0-9]+)?(z|Z|([+-][0-9]{2}:[0-9]{2}))$";
+            proptest::prop_assert_eq!(is_time(&text), matches(TIME, &text));
+        }
+    }
 
     #[test]
     fn formats_are_told_apart() {

@@ -83,6 +83,7 @@ pub(super) fn enter_all(generator: &mut SchemaGenerator) -> Vec<(GroupVersionKin
         rbac::v1::Role,
         rbac::v1::RoleBinding,
         resource::v1::DeviceClass,
+        resource::v1::DeviceTaintRule,
         resource::v1::ResourceClaim,
         resource::v1::ResourceClaimTemplate,
         resource::v1::ResourceSlice,

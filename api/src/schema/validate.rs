@@ -323,11 +323,11 @@ impl Judge<'_> {
         let schema = view.schema();
         let judge = |one: &Schema| self.value(view.beside(one), guide, value, old, spot);
         let told = |detail: String| FieldError::invalid(self.at, "", detail);
-        let name = spot.name.to_string();
+        let name = || spot.name.to_string();
         if !schema.any_of.is_empty() {
             let (valid, chosen) = best(schema.any_of.iter().map(judge), true);
             if valid == 0 {
-                outcome.errors.push(told(format!("{name:?} must validate at least one schema (anyOf)")));
+                outcome.errors.push(told(format!("{:?} must validate at least one schema (anyOf)", name())));
             }
             outcome.add(chosen);
         }
@@ -338,7 +338,7 @@ impl Judge<'_> {
                     0 => "Found none valid".to_owned(),
                     several => format!("Found {several} valid alternatives"),
                 };
-                let text = format!("{name:?} must validate one and only one schema (oneOf). {found}");
+                let text = format!("{:?} must validate one and only one schema (oneOf). {found}", name());
                 outcome.errors.push(told(text));
             }
             outcome.add(chosen);
@@ -351,11 +351,13 @@ impl Judge<'_> {
             }
             if valid != schema.all_of.len() {
                 let none = if valid == 0 { ". None validated" } else { "" };
-                outcome.errors.push(told(format!("{name:?} must validate all the schemas (allOf){none}")));
+                outcome
+                    .errors
+                    .push(told(format!("{:?} must validate all the schemas (allOf){none}", name())));
             }
         }
         if schema.not.as_deref().is_some_and(|not| judge(not).errors.is_empty()) {
-            outcome.errors.push(told(format!("{name:?} must not validate the schema (not)")));
+            outcome.errors.push(told(format!("{:?} must not validate the schema (not)", name())));
         }
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
 use http::Uri;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -36,21 +37,28 @@ type Stamp = Option<(u64, Option<SystemTime>)>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Files(Vec<(PathBuf, Stamp)>);
 
+/// A server.
+pub(super) struct Server {
+    /// Its name or address with the port, as metrics tell it.
+    pub(super) host: String,
+    pub(super) client: Client,
+}
+
 struct Loaded {
-    clients: Arc<[Client]>,
+    servers: Arc<[Server]>,
     namespace: String,
     files: Files,
 }
 
 struct State {
-    clients: Arc<[Client]>,
+    servers: Arc<[Server]>,
     files: Files,
     looked: Option<Instant>,
 }
 
 /// The clients of all servers, in their order.
 pub(super) struct Credentials {
-    servers: Servers,
+    told: Servers,
     state: Mutex<State>,
 }
 
@@ -58,32 +66,32 @@ impl Credentials {
     /// Reads what is told; with it the namespace that is meant when none is named.
     pub(super) async fn load(servers: Servers) -> Result<(Self, String), ConnectError> {
         let loaded = load(&servers).await?;
-        let state = State { clients: loaded.clients, files: loaded.files, looked: Some(Instant::now()) };
-        Ok((Self { servers, state: Mutex::new(state) }, loaded.namespace))
+        let state = State { servers: loaded.servers, files: loaded.files, looked: Some(Instant::now()) };
+        Ok((Self { told: servers, state: Mutex::new(state) }, loaded.namespace))
     }
 
     /// How many servers there are.
     pub(super) fn count(&self) -> usize {
-        self.state.lock().clients.len()
+        self.state.lock().servers.len()
     }
 
-    /// The clients, with what the files say now.
-    pub(super) async fn clients(&self) -> Arc<[Client]> {
+    /// The servers, with what the files say now.
+    pub(super) async fn servers(&self) -> Arc<[Server]> {
         let files = {
             let mut state = self.state.lock();
             if state.looked.is_some_and(|looked| looked.elapsed() < LOOK_EVERY) {
-                return state.clients.clone();
+                return state.servers.clone();
             }
             // Whoever comes meanwhile takes what there is.
             state.looked = Some(Instant::now());
             state.files.clone()
         };
         if stamps(files.0.iter().map(|(path, _)| path.clone())).await != files {
-            match load(&self.servers).await {
+            match load(&self.told).await {
                 Ok(loaded) => {
                     tracing::info!("certificates and tokens for the API servers are read again");
                     let mut state = self.state.lock();
-                    state.clients = loaded.clients;
+                    state.servers = loaded.servers;
                     state.files = loaded.files;
                 }
                 // Half written, perhaps. What is known goes on; the files are looked at again.
@@ -92,7 +100,7 @@ impl Credentials {
                 }
             }
         }
-        self.state.lock().clients.clone()
+        self.state.lock().servers.clone()
     }
 
     /// A server does not know who asks: the files are looked at before the next request.
@@ -131,8 +139,29 @@ async fn load(servers: &Servers) -> Result<Loaded, ConnectError> {
         }
     };
     let urls = if servers.urls.is_empty() { vec![config.cluster_url.clone()] } else { servers.urls.clone() };
-    let clients: Result<Vec<_>, _> = urls.into_iter().map(|url| client(&config, url)).collect();
-    Ok(Loaded { clients: clients?.into(), namespace: config.default_namespace, files })
+    let servers: Result<Vec<_>, _> = urls.into_iter().map(|url| server(&config, url)).collect();
+    Ok(Loaded { servers: servers?.into(), namespace: config.default_namespace, files })
+}
+
+/// What a source trusts servers by, as PEM.
+pub(super) async fn authorities(source: &Source) -> Result<String, ConnectError> {
+    let config = match source {
+        Source::Kubeconfig(path) => {
+            let wrong = |error| ConnectError::Kubeconfig { path: path.clone(), error: Box::new(error) };
+            let kubeconfig = Kubeconfig::read_from(path).map_err(wrong)?;
+            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(wrong)?
+        }
+        Source::InCluster => Config::incluster()?,
+    };
+    Ok(config.root_cert.iter().flatten().map(|der| pem(der)).collect())
+}
+
+/// A certificate as PEM.
+fn pem(der: &[u8]) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines = text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line) + "\n");
+    let body: String = lines.collect();
+    format!("-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n")
 }
 
 /// Whether the current cluster is behind a proxy. One that the environment tells is for the world, not for API servers.
@@ -142,6 +171,11 @@ fn wants_proxy(kubeconfig: &Kubeconfig) -> bool {
     let Some(context) = context.and_then(|named| named.context.as_ref()) else { return false };
     let cluster = kubeconfig.clusters.iter().find(|named| named.name == context.cluster);
     cluster.and_then(|named| named.cluster.as_ref()).is_some_and(|cluster| cluster.proxy_url.is_some())
+}
+
+fn server(config: &Config, url: Uri) -> Result<Server, ConnectError> {
+    let host = url.authority().map_or_else(String::new, ToString::to_string);
+    Ok(Server { host, client: client(config, url)? })
 }
 
 /// kube's own stack, but over connections that notice a machine that is gone: a stream would wait for it for ever.

@@ -15,6 +15,8 @@ use tower::{BoxError, Service};
 
 use super::choice::Choice;
 use super::credentials::Credentials;
+use super::pace::Pace;
+use super::requests::Requests;
 use super::verdict::{self, Attempt};
 
 /// How long an answer may take to begin.
@@ -30,6 +32,8 @@ struct Silent;
 struct Shared {
     credentials: Credentials,
     choice: Mutex<Choice>,
+    pace: Mutex<Pace>,
+    requests: Option<Requests>,
     start: Instant,
 }
 
@@ -38,10 +42,11 @@ struct Shared {
 pub(super) struct FailOver(Arc<Shared>);
 
 impl FailOver {
-    /// Over the clients of all servers.
-    pub(super) fn new(credentials: Credentials) -> Self {
+    /// Over all servers; requests may be counted.
+    pub(super) fn new(credentials: Credentials, requests: Option<Requests>) -> Self {
         let choice = Mutex::new(Choice::new(credentials.count()));
-        Self(Arc::new(Shared { credentials, choice, start: Instant::now() }))
+        let pace = Mutex::default();
+        Self(Arc::new(Shared { credentials, choice, pace, requests, start: Instant::now() }))
     }
 }
 
@@ -63,8 +68,12 @@ impl Service<Request<Body>> for FailOver {
 impl Shared {
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
         let (parts, mut body) = request.into_parts();
+        let wait = self.pace.lock().begin(&parts.method, &parts.uri, self.start.elapsed());
+        if !wait.is_zero() {
+            sleep(wait).await;
+        }
         for round in 0..=ROUNDS {
-            let clients = self.credentials.clients().await;
+            let servers = self.credentials.servers().await;
             let order = self.choice.lock().order(self.start.elapsed());
             let last = order.len().saturating_sub(1);
             // How long until the first of those that were busy can be asked again.
@@ -76,7 +85,14 @@ impl Shared {
                     None => (std::mem::replace(&mut body, Body::empty()), false),
                 };
                 let request = Request::from_parts(parts.clone(), now);
-                let (attempt, outcome) = match timeout(ANSWER, clients[server].send(request)).await {
+                let began = Instant::now();
+                let answer = timeout(ANSWER, servers[server].client.send(request)).await;
+                if let Some(requests) = &self.requests {
+                    let code =
+                        answer.as_ref().ok().and_then(|answer| answer.as_ref().ok()).map(Response::status);
+                    requests.ended(&servers[server].host, &parts.method, code, began.elapsed());
+                }
+                let (attempt, outcome) = match answer {
                     Ok(Ok(response)) => {
                         (verdict::answer(response.status(), response.headers()), Ok(response))
                     }
