@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -44,7 +44,7 @@ pub(crate) fn server_name(host: &str, told: &impl fmt::Display) -> io::Result<Se
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, format!("dial tcp {told}: {error}")))
 }
 
-/// Shakes hands; `cause` says what went wrong.
+/// Shakes hands with `host`, whose certificate must be for `name`.
 ///
 /// # Errors
 /// What Go's clients would say of it.
@@ -52,12 +52,12 @@ pub(crate) async fn handshake(
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
     stream: TcpStream,
-    cause: impl FnOnce(&io::Error) -> String,
+    host: &str,
 ) -> io::Result<TlsStream<TcpStream>> {
     let handshake = TlsConnector::from(config).connect(name, stream);
     match tokio::time::timeout(HANDSHAKE_DEADLINE, handshake).await {
         Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(io::Error::new(error.kind(), cause(&error))),
+        Ok(Err(error)) => Err(io::Error::new(error.kind(), tls_cause(&error, host))),
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "net/http: TLS handshake timeout")),
     }
 }
@@ -69,6 +69,26 @@ fn cause(error: &io::Error) -> String {
         io::ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_owned(),
         io::ErrorKind::TimedOut => "connect: connection timed out".to_owned(),
         _ => error.to_string(),
+    }
+}
+
+/// What Go's clients say of a handshake with `host` that failed.
+fn tls_cause(error: &io::Error, host: &str) -> String {
+    const PREFIX: &str = "tls: failed to verify certificate: x509:";
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let Some(rustls::Error::InvalidCertificate(why)) = inner else { return format!("tls: {error}") };
+    match why {
+        // An authority of the same name with another key is another authority.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            format!("{PREFIX} certificate signed by unknown authority")
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            format!("{PREFIX} certificate is not valid for {host}")
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            format!("{PREFIX} certificate has expired or is not yet valid")
+        }
+        why => format!("{PREFIX} {why}"),
     }
 }
 

@@ -22,9 +22,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::authorization::rules::Rule;
 use crate::bootstrap::{self, Desired, Plan};
+use crate::clock::now_micros;
 use crate::registry::collections::Collections;
 use crate::registry::follow::{Followed, follow};
-use crate::registry::own_client::{OwnClient, now};
+use crate::registry::own_client::OwnClient;
 use crate::storage::Storage;
 
 /// Between two looks at what failed.
@@ -215,7 +216,8 @@ impl<S: Storage> Keeper<S> {
     async fn renew(&self, server: &Server) -> Result<(), Status> {
         let resource = leases();
         let existing = self.client.get(&resource, LEASES, &server.name).await?;
-        let lease = bootstrap::lease(&server.name, &server.holder, server.address, now(), existing.as_ref());
+        let lease =
+            bootstrap::lease(&server.name, &server.holder, server.address, now_micros(), existing.as_ref());
         if existing.is_some() {
             self.client.update(&resource, LEASES, &server.name, "", lease).await?;
         } else {
@@ -229,7 +231,7 @@ impl<S: Storage> Keeper<S> {
             return Ok(());
         }
         let leases = self.collections.objects(&leases().group_resource(), LEASES).await?;
-        let mut addresses = bootstrap::live(&leases, now());
+        let mut addresses = bootstrap::live(&leases, now_micros());
         if !addresses.contains(&server.address) && !self.stop.is_cancelled() {
             // The cache may not have the lease yet that was just written.
             addresses.push(server.address);
@@ -246,7 +248,7 @@ impl<S: Storage> Keeper<S> {
         self.client.delete(&leases(), LEASES, &server.name).await?;
         let leases = self.collections.objects(&leases().group_resource(), LEASES).await?;
         let others = leases.iter().filter(|lease| Metadata::of(lease).name() != server.name);
-        let addresses = bootstrap::live(others, now());
+        let addresses = bootstrap::live(others, now_micros());
         if addresses.is_empty() {
             // The last one leaves its address: nobody is there to write another.
             return Ok(());

@@ -9,6 +9,7 @@ pub mod audit;
 pub mod authentication;
 pub mod authorization;
 pub mod bootstrap;
+pub mod clock;
 pub mod config;
 pub mod custom_resources;
 pub mod defaults;
@@ -18,7 +19,9 @@ pub mod flow_control;
 pub mod http;
 pub mod keeper;
 pub mod metrics;
+mod pod_references;
 pub mod registry;
+pub mod relay;
 pub mod rights;
 pub mod server;
 pub mod storage;
@@ -30,3 +33,5 @@ pub mod webhook_client;
 
 #[cfg(test)]
 mod test_parts;
+#[cfg(test)]
+mod test_webhook;

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use barque_api::field_selector::FieldSelector;
 use barque_api::openapi::v3;
 use barque_store::config::TlsFiles;
 use barque_store::tls::{ServerTls, TlsError};
@@ -17,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::policies::Policies;
 use crate::admission::webhooks::Webhooks;
-use crate::admission::{Admission, Authorize};
+use crate::admission::{Admission, Authorize, DefaultTolerations};
 use crate::aggregation::Aggregation;
 use crate::audit::{Log, LogConfig, Policy};
 use crate::authentication::{self, Authenticator};
@@ -76,6 +75,8 @@ pub struct ServerSettings {
     pub limits: limits::Settings,
     /// What is written down of requests, and where.
     pub audit: Option<(Policy, LogConfig)>,
+    /// How long pods stay on lost nodes that do not say it.
+    pub tolerations: DefaultTolerations,
     /// How agents of nodes are reached.
     pub agents: AgentFlags,
     /// How often old states of the store are forgotten; nothing for never.
@@ -156,6 +157,7 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
         compaction_interval: config.compaction_interval,
         services: config.services,
         start: config.start,
+        tolerations: config.tolerations,
         agents: config.agents,
     };
     let kept = Settings {
@@ -211,11 +213,12 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
     tasks.spawn(Repair::new(services.clone()).run(stop.clone()));
     let authorization = Authorization::start(&collections, settings.always_allowed.clone(), &tasks, &stop);
     let asked = authorization.clone();
-    let authorize: Authorize =
-        Arc::new(move |user, action| asked.decide(user, action, &FieldSelector::default()));
-    let policies = Policies::start(&collections, &tasks, &stop);
-    let hooks = Webhooks::start(&collections, &tasks, &stop);
-    let admission = Admission::new(collections.clone(), authorize).with_users_rules(policies, hooks);
+    let authorize: Authorize = Arc::new(move |user, action, fields| asked.decide(user, action, fields));
+    let policies = Policies::start(&collections, &authorize, &metrics.admission, &tasks, &stop);
+    let hooks = Webhooks::start(&collections, &authorize, &metrics.admission, &tasks, &stop);
+    let admission = Admission::new(collections.clone(), authorize, Arc::clone(&metrics.admission))
+        .with_tolerations(settings.tolerations)
+        .with_users_rules(policies, hooks);
     let pipeline = Pipeline {
         collections: collections.clone(),
         admission,
@@ -231,7 +234,7 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
     let start = bootstrap::Settings { secure_port: address.port(), ..settings.start.clone() };
     let client = OwnClient::new(pipeline.clone());
     let kept = keeper::start(&client, &collections, start, server, &tasks, &stop);
-    let connections = Connections::default();
+    let connections = Connections::counting(metrics.tls_handshake_errors.clone());
     let drain = connections.draining();
     let aggregation =
         Aggregation::start(&client, &collections, &settings.proxy_client, drain, &tasks, &stop)?;
@@ -243,7 +246,7 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
         Some((policy, log)) => {
             let log = Log::start(log, &tasks, stop.clone())
                 .map_err(|source| ServerError::Audit { file: log.path.clone(), source })?;
-            Some(Auditor::new(policy.clone(), log, tasks.clone()))
+            Some(Auditor::new(policy.clone(), log, tasks.clone(), Arc::clone(&metrics)))
         }
     };
     let streaming = Streaming::new(settings.agents.clone(), tasks.clone(), connections.draining())?;

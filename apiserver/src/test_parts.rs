@@ -9,13 +9,14 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, DefaultTolerations};
 use crate::authentication;
 use crate::authentication::static_tokens::StaticTokens;
 use crate::authorization::Decision;
 use crate::authorization::chain::AllowedPaths;
 use crate::bootstrap;
 use crate::flow_control::limits;
+use crate::metrics::Metrics;
 use crate::registry::allocation::ServiceAllocator;
 use crate::registry::allocation::settings::ServiceNetwork;
 use crate::registry::collections::{Collections, Settings};
@@ -62,11 +63,11 @@ pub(crate) fn pipeline(
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Pipeline<Memory> {
-    let authorize = Arc::new(|_: &_, _: &_| Decision::NoOpinion(String::new()));
+    let authorize = Arc::new(|_: &_, _: &_, _: &_| Decision::NoOpinion(String::new()));
     Pipeline {
         services: ServiceAllocator::new(collections.clone(), network),
         collections: collections.clone(),
-        admission: Admission::new(collections.clone(), authorize),
+        admission: Admission::new(collections.clone(), authorize, Metrics::new().admission),
         authorization: Authorization::start(collections, AllowedPaths::default(), tasks, stop),
     }
 }
@@ -88,6 +89,7 @@ pub(crate) fn server(tls: TlsFiles, agents: AgentFlags) -> ServerSettings {
         limits: limits::Settings::default(),
         audit: None,
         compaction_interval: None,
+        tolerations: DefaultTolerations::default(),
         agents,
         proxy_client: TlsFiles::default(),
         start: bootstrap::Settings {

@@ -1,6 +1,7 @@
 //! CertificateApproval, CertificateSigning and CertificateSubjectRestriction: who approves and signs must be allowed to for the
 //! signer, and nobody gets a certificate of the group that may do everything. Must never read the network.
 
+use barque_api::field_selector::FieldSelector;
 use barque_api::status::Status;
 use serde_json::Value;
 
@@ -47,7 +48,10 @@ impl<S: Storage> Admission<S> {
                 namespace: String::new(),
                 name: name.to_owned(),
             };
-            matches!((self.authorize)(attributes.user, &action), Decision::Allow(_))
+            matches!(
+                (self.authorize)(attributes.user, &action, &FieldSelector::default()),
+                Decision::Allow(_)
+            )
         };
         let domain = signer.split('/').next().unwrap_or_default();
         if may(signer) || may(&format!("{domain}/*")) {

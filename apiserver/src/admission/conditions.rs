@@ -64,8 +64,14 @@ mod tests {
     #[test]
     fn one_that_does_not_hold_decides() {
         let (object, nothing) = (json!({"a": 1}), Value::Null);
-        let inputs =
-            Inputs { object: &object, old: None, request: &nothing, namespace: &nothing, params: None };
+        let inputs = Inputs {
+            object: &object,
+            old: None,
+            request: &nothing,
+            namespace: &nothing,
+            params: None,
+            rights: None,
+        };
         let hold = |expressions: &[&str], ignores: bool| {
             let list: Vec<_> =
                 expressions.iter().map(|one| json!({"name": "n", "expression": one})).collect();

@@ -3,6 +3,7 @@
 
 use barque_api::kind::GroupResource;
 use barque_api::metadata::Metadata;
+use barque_api::quota::OLD_STORAGE_CLASS;
 use barque_api::status::Status;
 use serde_json::Value;
 
@@ -15,8 +16,6 @@ const STORAGE: [&str; 2] =
     ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
 /// The annotation that makes an ingress class the default.
 const INGRESS: [&str; 1] = ["ingressclass.kubernetes.io/is-default-class"];
-/// Where claims named their class once.
-pub(super) const OLD_STORAGE_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 /// Where ingresses named their class once.
 const OLD_INGRESS_CLASS: &str = "kubernetes.io/ingress.class";
 

@@ -7,12 +7,17 @@ use barque_api::cel::{Activation, Budget, Environment, EvalError, Program, Val};
 use barque_api::schema::{Definitions, Schema, SchemaRef, Type, View};
 use serde_json::Value;
 
+use super::rights::Rights;
+
 static NULL: Value = Value::Null;
 static DEFINITIONS: LazyLock<Definitions> = LazyLock::new(Definitions::default);
 
 /// What all expressions that are judged together may cost when nothing of it is left.
 pub(crate) const SPENT: &str =
     "validation failed due to running out of cost budget, no further validation rules will be run";
+
+/// The variable of rights.
+const AUTHORIZER_NAME: &str = "authorizer";
 
 /// The variable of variables.
 pub(crate) const VARIABLES: &str = "variables";
@@ -46,10 +51,14 @@ static REQUEST: LazyLock<Schema> = LazyLock::new(|| {
     ])
 });
 
+/// What `authorizer` has beside its functions.
+static AUTHORIZER: LazyLock<Schema> = LazyLock::new(|| object([("requestResource", Schema::default())]));
+
 /// The variables that expressions of a configuration may name.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Names {
     params: bool,
+    without_rights: bool,
     objects: bool,
     variables: Option<Schema>,
 }
@@ -71,6 +80,11 @@ impl Names {
         Self { objects: true, ..self.clone() }
     }
 
+    /// Without `authorizer`: what expressions of messages may name.
+    pub(crate) fn of_messages(&self) -> Self {
+        Self { without_rights: true, ..self.clone() }
+    }
+
     fn environment(&self) -> Environment<'_> {
         let request: View<'_> = DEFINITIONS.view_of(&REQUEST);
         let mut environment = Environment::default()
@@ -78,6 +92,9 @@ impl Names {
             .with("oldObject", None)
             .with("namespaceObject", None)
             .with("request", Some(request));
+        if !self.without_rights {
+            environment = environment.with(AUTHORIZER_NAME, Some(DEFINITIONS.view_of(&AUTHORIZER)));
+        }
         if self.params {
             environment = environment.with("params", None);
         }
@@ -166,12 +183,22 @@ pub(crate) struct Inputs<'a> {
     pub(crate) request: &'a Value,
     pub(crate) namespace: &'a Value,
     pub(crate) params: Option<&'a Value>,
+    pub(crate) rights: Option<&'a Rights<'a>>,
 }
 
 impl<'a> Inputs<'a> {
     pub(crate) fn activation(&self) -> Activation<'a> {
         let any = |value: &'a Value| Val::of_json(value, None);
-        Activation::default()
+        let mut activation = Activation::default();
+        if let Some(rights) = self.rights {
+            let resource = Val::resource_check(rights, rights.resource());
+            activation = activation.with(AUTHORIZER_NAME, Val::authorizer(rights)).with_field(
+                AUTHORIZER_NAME,
+                "requestResource",
+                Ok(resource),
+            );
+        }
+        activation
             .with("object", any(self.object))
             .with("oldObject", any(self.old.unwrap_or(&NULL)))
             .with("request", any(self.request))
@@ -198,6 +225,9 @@ mod tests {
             ("variables.known", ""),
             ("variables.other", "undefined field 'other'"),
             ("request.colour == 'red'", "undefined field 'colour'"),
+            ("authorizer.requestResource.check('get').allowed()", ""),
+            ("authorizer.path('/x').check('get').reason()", "must evaluate to bool but got string"),
+            ("authorizer.user", "undefined field 'user'"),
             ("params.x", "undeclared reference to 'params' (in container '')"),
             ("Object{}", "undeclared reference to 'Object' (in container '')"),
             ("'text'", "must evaluate to bool but got string"),
@@ -211,6 +241,8 @@ mod tests {
         }
         assert!(Names::with_params(true).compile("params.x == 1", &["bool"]).is_ok());
         assert!(names.with_objects().compile("Object{}", &["Object"]).is_ok());
+        let error = names.of_messages().compile("authorizer.path('/x').check('get').reason()", &["string"]);
+        assert!(error.unwrap_err().contains("undeclared reference to 'authorizer'"));
         let error = names.compile("1", &["string", "null_type"]).unwrap_err();
         assert_eq!(error, "must evaluate to one of [string null_type] but got int");
     }
@@ -218,8 +250,14 @@ mod tests {
     #[test]
     fn what_has_no_value_says_why() {
         let (object, nothing) = (json!({"a": 1, "list": vec![1; 300]}), Value::Null);
-        let inputs =
-            Inputs { object: &object, old: None, request: &nothing, namespace: &nothing, params: None };
+        let inputs = Inputs {
+            object: &object,
+            old: None,
+            request: &nothing,
+            namespace: &nothing,
+            params: None,
+            rights: None,
+        };
         let value = |source: &str, units: u64| {
             let expression = Expression::new(&Names::default(), source, &[]);
             expression.value(&inputs.activation(), &mut Budget::new(units)).map(|_| ())

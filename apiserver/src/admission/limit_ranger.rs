@@ -4,10 +4,10 @@
 use barque_api::kind::GroupResource;
 use barque_api::metadata::MetadataMut;
 use barque_api::quantity::{Format, Quantity};
+use barque_api::quota::amounts::{self, Amounts, Side, amounts as read};
 use barque_api::status::Status;
 use serde_json::{Value, json};
 
-use super::amounts::{self, Amounts, Side, amounts as read};
 use super::pod::{list, text};
 use super::{Admission, Attributes, Operation};
 use crate::storage::Storage;

@@ -4,7 +4,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use barque_api::field::FieldPath;
 use barque_api::kind::GroupResource;
+use barque_api::schema::{self, BuiltinSchemas, Extent, View};
 use barque_api::status::Status;
 use serde_json::Value;
 
@@ -93,22 +95,38 @@ pub(super) async fn in_version<'a>(
     converted.map(Cow::Owned).map_err(Status::internal)
 }
 
+/// The schema of what is sent: the collection's, or of one that subresources have, such as a `Scale`.
+pub(super) fn view_of<'a>(served: Option<&'a Served>, place: &Place) -> Option<View<'a>> {
+    if let Some(served) = served.filter(|served| served.kind == place.kind) {
+        return served.view();
+    }
+    let schemas = BuiltinSchemas::get();
+    schemas.definitions().view(schemas.name_of(&place.kind)?)
+}
+
 /// Makes an object that was changed one of its kind: unknown fields go, what was left out is entered.
 ///
 /// # Errors
 /// When it is none any more.
 pub(super) fn settle(served: &Served, place: &Place, object: &mut Value) -> Result<(), Status> {
-    if place.kind != served.kind {
-        return Ok(());
-    }
     let is = |field: &str, wanted: &str| object.get(field).and_then(Value::as_str) == Some(wanted);
-    if !is("kind", &served.kind.kind) || !is("apiVersion", &served.api_version()) {
-        return Err(Status::internal(format!("the object is no {} any more", served.kind)));
+    let version = place.kind.group_version().to_string();
+    if !is("kind", &place.kind.kind) || !is("apiVersion", &version) {
+        return Err(Status::internal(format!("the object is no {} any more", place.kind)));
     }
-    served.prune(object);
-    if let Some(error) = served.misfits(object).first() {
+    let misfits = if served.kind == place.kind {
+        served.prune(object);
+        served.misfits(object)
+    } else {
+        let Some(view) = view_of(None, place) else { return Ok(()) };
+        schema::prune(view, object, schema::Place::Object);
+        schema::validate(view, object, &FieldPath::root(), Extent::Types)
+    };
+    if let Some(error) = misfits.first() {
         return Err(Status::internal(format!("the object cannot be read any more: {error}")));
     }
-    served.default(object);
+    if served.kind == place.kind {
+        served.default(object);
+    }
     Ok(())
 }

@@ -2,7 +2,6 @@
 //! them, in the order of Kubernetes. A plugin is a file: a pure decision over what is asked and what was looked up, and a thin
 //! shell that looks it up. Must never write, but for the usage in the status of a quota.
 
-mod amounts;
 mod asked;
 mod certificates;
 mod conditions;
@@ -22,9 +21,11 @@ pub mod policies;
 mod priority;
 pub mod reinvocation;
 mod resource_quota;
+mod rights;
 mod runtime_class;
 mod service_account;
 mod signing_request;
+pub mod told;
 mod volumes;
 pub mod webhooks;
 
@@ -32,19 +33,26 @@ pub mod webhooks;
 mod test_cluster;
 #[cfg(test)]
 mod test_request;
+#[cfg(test)]
+mod whole_server_tests;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
+use barque_api::field_selector::FieldSelector;
 use barque_api::kind::{GroupResource, GroupVersionKind, GroupVersionResource};
 use barque_api::status::Status;
 use barque_api::time::Time;
 use serde_json::Value;
 
+pub use self::node_taints::DefaultTolerations;
 use self::policies::Policies;
 use self::reinvocation::Rounds;
+pub use self::told::Told;
 use self::webhooks::Webhooks;
 use crate::authorization::{Action, Decision, User};
+use crate::metrics::{AdmissionMetrics, Step};
 use crate::registry::collections::Collections;
 use crate::storage::Storage;
 
@@ -91,23 +99,14 @@ pub struct Attributes<'a> {
     pub namespace: &'a str,
     /// Empty while it is not generated yet, and for collections.
     pub name: &'a str,
-    /// The object before, in the version of the request; nothing for one that is created.
+    /// What it was before, of the type of the body; nothing for one that is created.
     pub old: Option<&'a Value>,
-    /// `CreateOptions`, `UpdateOptions`, `PatchOptions` or `DeleteOptions`.
+    /// `CreateOptions`, `UpdateOptions`, `PatchOptions` or `DeleteOptions`; null for connections.
     pub options: &'a Value,
     /// Nothing will be stored.
     pub dry_run: bool,
     /// Now.
     pub now: Time,
-}
-
-/// What webhooks and policies say beside yes or no.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
-    /// For the client.
-    pub warnings: Vec<String>,
-    /// For the audit log: keys and values.
-    pub annotations: Vec<(String, String)>,
 }
 
 impl Attributes<'_> {
@@ -127,14 +126,24 @@ impl Attributes<'_> {
     }
 }
 
-/// Asks whether somebody may do something, beside what the request itself does. Must not wait.
-pub type Authorize = Arc<dyn Fn(&User, &Action) -> Decision + Send + Sync>;
+/// Plugins by which users have a say.
+const OF_USERS: [&str; 4] = [
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionWebhook",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionWebhook",
+];
+
+/// Asks whether somebody may do something, beside what the request itself does; the selector is that of a list. Must not wait.
+pub type Authorize = Arc<dyn Fn(&User, &Action, &FieldSelector) -> Decision + Send + Sync>;
 
 /// All plugins, in their order. Cloning copies pointers.
 #[derive(Clone)]
 pub struct Admission<S: Storage> {
     collections: Collections<S>,
     authorize: Authorize,
+    metrics: Arc<AdmissionMetrics>,
+    tolerations: DefaultTolerations,
     /// What users have a say by; nothing where they have none.
     users: Option<(Policies<S>, Webhooks<S>)>,
 }
@@ -142,8 +151,15 @@ pub struct Admission<S: Storage> {
 impl<S: Storage> Admission<S> {
     /// Over these objects, with rights as `authorize` knows them.
     #[must_use]
-    pub fn new(collections: Collections<S>, authorize: Authorize) -> Self {
-        Self { collections, authorize, users: None }
+    pub fn new(collections: Collections<S>, authorize: Authorize, metrics: Arc<AdmissionMetrics>) -> Self {
+        Self { collections, authorize, metrics, tolerations: DefaultTolerations::default(), users: None }
+    }
+
+    /// Pods stay so long on lost nodes.
+    #[must_use]
+    pub const fn with_tolerations(mut self, tolerations: DefaultTolerations) -> Self {
+        self.tolerations = tolerations;
+        self
     }
 
     /// Asks the rules and webhooks of users too.
@@ -153,8 +169,8 @@ impl<S: Storage> Admission<S> {
         self
     }
 
-    /// Lets the plugins change the object, and once more if rules of users changed it. Texts in `warnings` are for the client. What they ask of the request alone, whatever
-    /// the object becomes, is asked here too, so that nothing else is told to those whom they refuse.
+    /// Lets the plugins change the object, and once more if rules of users changed it. What they ask of the request alone,
+    /// whatever the object becomes, is asked here too, so that nothing else is told to those whom they refuse.
     ///
     /// # Errors
     /// When one of them refuses it.
@@ -162,40 +178,69 @@ impl<S: Storage> Admission<S> {
         &self,
         attributes: &Attributes<'_>,
         object: &mut Value,
-        warnings: &mut Vec<String>,
+        told: &mut Told,
     ) -> Result<(), Status> {
-        let (mut rounds, mut told) = (Rounds::default(), Told::default());
+        let began = Instant::now();
+        let answer = Box::pin(self.mutate_in_rounds(attributes, object, told)).await;
+        let operation = attributes.operation.name();
+        self.metrics.step(Step::Admit, operation, answer.is_err(), began.elapsed());
+        answer
+    }
+
+    async fn mutate_in_rounds(
+        &self,
+        attributes: &Attributes<'_>,
+        object: &mut Value,
+        told: &mut Told,
+    ) -> Result<(), Status> {
+        let mut rounds = Rounds::default();
         loop {
             self.mutate_once(attributes, object).await?;
             if let Some((policies, webhooks)) = &self.users {
-                policies.mutate(attributes, object, &mut rounds).await?;
-                webhooks.mutate(attributes, object, &mut told, &mut rounds).await?;
+                let asked = policies.mutate(attributes, object, &mut rounds);
+                self.admits("MutatingAdmissionPolicy", attributes, asked).await?;
+                let asked = webhooks.mutate(attributes, object, told, &mut rounds);
+                self.admits("MutatingAdmissionWebhook", attributes, asked).await?;
             }
             if !rounds.again() {
-                break;
+                return Ok(());
             }
         }
-        warnings.append(&mut told.warnings);
-        Ok(())
     }
 
     async fn mutate_once(&self, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
-        self.check_namespace(attributes).await?;
-        self.default_limits(attributes, object).await?;
-        self.give_account(attributes, object).await?;
-        self.restrict_node(attributes, object).await?;
-        node_taints::taint_new_node(attributes, object);
-        self.resolve_priority(attributes, object).await?;
-        node_taints::tolerate_lost_nodes(attributes, object);
-        self.default_storage_class(attributes, object).await?;
-        volumes::protect(attributes, object);
-        self.apply_runtime_class(attributes, object).await?;
-        self.default_ingress_class(attributes, object).await?;
-        self.label_topology(attributes, object).await?;
+        let of = attributes;
+        self.admits("NamespaceLifecycle", of, self.check_namespace(of)).await?;
+        self.admits("LimitRanger", of, self.default_limits(of, object)).await?;
+        self.admits("ServiceAccount", of, self.give_account(of, object)).await?;
+        self.admits("NodeRestriction", of, self.restrict_node(of, object)).await?;
+        self.admits("TaintNodesByCondition", of, done(|| node_taints::taint_new_node(of, object))).await?;
+        self.admits("Priority", of, self.resolve_priority(of, object)).await?;
+        let tolerate = || node_taints::tolerate_lost_nodes(self.tolerations, of, object);
+        self.admits("DefaultTolerationSeconds", of, done(tolerate)).await?;
+        self.admits("DefaultStorageClass", of, self.default_storage_class(of, object)).await?;
+        self.admits("StorageObjectInUseProtection", of, done(|| volumes::protect(of, object))).await?;
+        self.admits("RuntimeClass", of, self.apply_runtime_class(of, object)).await?;
+        self.admits("DefaultIngressClass", of, self.default_ingress_class(of, object)).await?;
+        self.admits("PodTopologyLabels", of, self.label_topology(of, object)).await?;
         Ok(())
     }
 
-    /// Lets the plugins refuse the object; it is null for deletions and connections.
+    /// Lets the plugins change an object that is stored nowhere, and then refuse it.
+    ///
+    /// # Errors
+    /// When one of them does.
+    pub async fn admit(
+        &self,
+        attributes: &Attributes<'_>,
+        object: &mut Value,
+        told: &mut Told,
+    ) -> Result<(), Status> {
+        self.mutate(attributes, object, told).await?;
+        self.validate(attributes, object, told).await
+    }
+
+    /// Lets the plugins refuse the object; it is null for deletions.
     ///
     /// # Errors
     /// When one of them does.
@@ -203,30 +248,75 @@ impl<S: Storage> Admission<S> {
         &self,
         attributes: &Attributes<'_>,
         object: &Value,
-        warnings: &mut Vec<String>,
+        told: &mut Told,
     ) -> Result<(), Status> {
-        if attributes.operation == Operation::Delete {
-            // Nothing was mutated that would have come before.
-            self.check_namespace(attributes).await?;
-            self.restrict_node(attributes, object).await?;
-        }
-        self.check_limits(attributes, object).await?;
-        self.check_account(attributes, object).await?;
-        self.check_pod_security(attributes, object, warnings).await?;
-        self.check_priority_class(attributes, object).await?;
-        self.check_expansion(attributes, object).await?;
-        self.check_overhead(attributes, object).await?;
-        self.check_approval(attributes)?;
-        self.check_signing(attributes, object)?;
-        certificates::check_subject(attributes, object)?;
+        let began = Instant::now();
+        let answer = Box::pin(self.validate_by_all(attributes, object, told)).await;
+        let operation = attributes.operation.name();
+        self.metrics.step(Step::Validate, operation, answer.is_err(), began.elapsed());
+        answer
+    }
+
+    async fn validate_by_all(
+        &self,
+        attributes: &Attributes<'_>,
+        object: &Value,
+        told: &mut Told,
+    ) -> Result<(), Status> {
+        let of = attributes;
+        self.judges("LimitRanger", of, self.check_limits(of, object)).await?;
+        self.judges("ServiceAccount", of, self.check_account(of, object)).await?;
+        self.judges("PodSecurity", of, self.check_pod_security(of, object, told)).await?;
+        self.judges("Priority", of, self.check_priority_class(of, object)).await?;
+        self.judges("PersistentVolumeClaimResize", of, self.check_expansion(of, object)).await?;
+        self.judges("RuntimeClass", of, self.check_overhead(of, object)).await?;
+        self.judges("CertificateApproval", of, async { self.check_approval(of) }).await?;
+        self.judges("CertificateSigning", of, async { self.check_signing(of, object) }).await?;
+        let subject = async { certificates::check_subject(of, object) };
+        self.judges("CertificateSubjectRestriction", of, subject).await?;
         if let Some((policies, webhooks)) = &self.users {
-            let mut told = Told::default();
-            policies.validate(attributes, object, &mut told).await?;
-            webhooks.validate(attributes, object, &mut told).await?;
-            warnings.append(&mut told.warnings);
+            let asked = policies.validate(of, object, told);
+            self.judges("ValidatingAdmissionPolicy", of, asked).await?;
+            let asked = webhooks.validate(of, object, told);
+            self.judges("ValidatingAdmissionWebhook", of, asked).await?;
         }
-        self.charge_quotas(attributes, object).await?;
+        self.judges("ResourceQuota", of, self.charge_quotas(of, object)).await?;
         Ok(())
+    }
+
+    async fn admits(
+        &self,
+        plugin: &'static str,
+        attributes: &Attributes<'_>,
+        asked: impl Future<Output = Result<(), Status>>,
+    ) -> Result<(), Status> {
+        self.ask(plugin, Step::Admit, attributes, asked).await
+    }
+
+    async fn judges(
+        &self,
+        plugin: &'static str,
+        attributes: &Attributes<'_>,
+        asked: impl Future<Output = Result<(), Status>>,
+    ) -> Result<(), Status> {
+        self.ask(plugin, Step::Validate, attributes, asked).await
+    }
+
+    /// Asks a plugin, and counts that. Connections concern users' plugins alone.
+    async fn ask(
+        &self,
+        plugin: &'static str,
+        step: Step,
+        attributes: &Attributes<'_>,
+        asked: impl Future<Output = Result<(), Status>>,
+    ) -> Result<(), Status> {
+        if attributes.operation == Operation::Connect && !OF_USERS.contains(&plugin) {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let answer = asked.await;
+        self.metrics.plugin(plugin, step, attributes.operation.name(), answer.is_err(), began.elapsed());
+        answer
     }
 
     /// An object as the cache has it; as the store has it, if the cache has none: it may be new.
@@ -243,6 +333,12 @@ impl<S: Storage> Admission<S> {
             None => self.collections.newest_object(&resource, namespace, name).await,
         }
     }
+}
+
+/// A plugin that asks nobody and never refuses.
+async fn done(change: impl FnOnce()) -> Result<(), Status> {
+    change();
+    Ok(())
 }
 
 #[cfg(test)]
@@ -265,11 +361,11 @@ mod tests {
         ])
         .await;
         let asked = Asked::pod();
-        let mut warnings = Vec::new();
+        let mut told = Told::default();
         let mut pod =
             json!({"metadata": {"name": "p", "namespace": "a"}, "spec": {"containers": [{"name": "c"}]}});
         let admission = &cluster.admission;
-        admission.mutate(&asked.attributes(), &mut pod, &mut warnings).await.unwrap();
+        admission.mutate(&asked.attributes(), &mut pod, &mut told).await.unwrap();
         let spec = &pod["spec"];
         assert_eq!(spec["serviceAccountName"], "default");
         assert_eq!(spec["priority"], 0);
@@ -277,11 +373,14 @@ mod tests {
         assert_eq!(spec["volumes"].as_array().unwrap().len(), 1);
         assert_eq!(spec["containers"][0]["resources"]["requests"], json!({"cpu": "100m"}));
 
-        admission.validate(&asked.attributes(), &pod, &mut warnings).await.unwrap();
-        assert!(warnings[0].starts_with("would violate PodSecurity \"restricted:latest\": "), "{warnings:?}");
+        admission.validate(&asked.attributes(), &pod, &mut told).await.unwrap();
+        assert!(
+            told.warnings[0].starts_with("would violate PodSecurity \"restricted:latest\": "),
+            "{told:?}"
+        );
         let quota = cluster.newest("", "resourcequotas", "a", "q").await;
         assert_eq!(quota["status"]["used"], json!({"requests.cpu": "100m"}));
-        let status = admission.validate(&asked.attributes(), &pod, &mut warnings).await.unwrap_err();
+        let status = admission.validate(&asked.attributes(), &pod, &mut told).await.unwrap_err();
         assert!(status.message.contains("exceeded quota: q, requested: requests.cpu=100m"), "{status}");
     }
 
@@ -289,7 +388,8 @@ mod tests {
     async fn deletions_are_refused_too() {
         let cluster = Cluster::with(&[]).await;
         let refusal = async |asked: &Asked| {
-            let answer = cluster.admission.validate(&asked.attributes(), &Value::Null, &mut Vec::new()).await;
+            let (attributes, mut told) = (asked.attributes(), Told::default());
+            let answer = cluster.admission.admit(&attributes, &mut Value::Null, &mut told).await;
             answer.err().map(|status| status.message).unwrap_or_default()
         };
         let namespaces = Asked::create("", "namespaces", "Namespace").doing(Operation::Delete);
@@ -312,7 +412,7 @@ mod tests {
         let mut pod =
             json!({"spec": {"runtimeClassName": "none", "priorityClassName": "none", "containers": []}});
         let asked = Asked::pod();
-        let answer = cluster.admission.mutate(&asked.attributes(), &mut pod, &mut Vec::new()).await;
+        let answer = cluster.admission.mutate(&asked.attributes(), &mut pod, &mut Told::default()).await;
         assert_eq!(answer.unwrap_err().message, "namespaces \"a\" not found");
     }
 }

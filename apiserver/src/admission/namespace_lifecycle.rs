@@ -40,7 +40,7 @@ fn is_immortal(attributes: &Attributes<'_>) -> bool {
 fn needs_namespace(attributes: &Attributes<'_>) -> bool {
     !attributes.namespace.is_empty()
         && !is_namespace(attributes)
-        && !matches!(attributes.operation, Operation::Update | Operation::Delete)
+        && attributes.operation == Operation::Create
         && !attributes.is_about("authorization.k8s.io", "localsubjectaccessreviews")
 }
 
@@ -49,7 +49,7 @@ fn judge(attributes: &Attributes<'_>, namespace: Option<&Value>) -> Result<(), S
     let Some(namespace) = namespace else {
         return Err(Status::not_found(&GroupResource::new("", "namespaces"), name));
     };
-    if attributes.operation != Operation::Create || text(namespace, "/status/phase") != "Terminating" {
+    if text(namespace, "/status/phase") != "Terminating" {
         return Ok(());
     }
     let why = format!("unable to create new content in namespace {name} because it is being terminated");
@@ -91,7 +91,7 @@ mod tests {
             (&*cause.reason, &*cause.message, &*cause.field),
             ("NamespaceTerminating", "namespace going is being terminated", "metadata.namespace")
         );
-        for operation in [Operation::Update, Operation::Delete] {
+        for operation in [Operation::Update, Operation::Delete, Operation::Connect] {
             assert_eq!(check(&map("going").doing(operation)).await, Ok(()));
         }
         let review =

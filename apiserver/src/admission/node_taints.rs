@@ -1,5 +1,5 @@
-//! TaintNodesByCondition and DefaultTolerationSeconds: a new node takes no pods before it is ready, and pods stay for five
-//! minutes on a node that is lost. Pure.
+//! TaintNodesByCondition and DefaultTolerationSeconds: a new node takes no pods before it is ready, and pods stay for some time
+//! on a node that is lost. Pure.
 
 use serde_json::{Value, json};
 
@@ -8,8 +8,21 @@ use super::{Attributes, Operation};
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
-/// How long pods stay that say nothing else.
-const TOLERATION_SECONDS: i64 = 300;
+
+/// How long pods stay on a lost node that say nothing of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DefaultTolerations {
+    /// On one that says that it is not ready.
+    pub not_ready_seconds: i64,
+    /// On one that is not heard of.
+    pub unreachable_seconds: i64,
+}
+
+impl Default for DefaultTolerations {
+    fn default() -> Self {
+        Self { not_ready_seconds: 300, unreachable_seconds: 300 }
+    }
+}
 
 /// Taints a node that is created.
 pub(super) fn taint_new_node(attributes: &Attributes<'_>, node: &mut Value) {
@@ -25,20 +38,26 @@ pub(super) fn taint_new_node(attributes: &Attributes<'_>, node: &mut Value) {
 }
 
 /// Lets a pod tolerate lost nodes for a while, unless it says how it does.
-pub(super) fn tolerate_lost_nodes(attributes: &Attributes<'_>, pod: &mut Value) {
+pub(super) fn tolerate_lost_nodes(
+    defaults: DefaultTolerations,
+    attributes: &Attributes<'_>,
+    pod: &mut Value,
+) {
     if !matches!(attributes.operation, Operation::Create | Operation::Update)
         || !attributes.is_plainly("", "pods")
     {
         return;
     }
-    for taint in [NOT_READY, UNREACHABLE] {
+    for (taint, seconds) in
+        [(NOT_READY, defaults.not_ready_seconds), (UNREACHABLE, defaults.unreachable_seconds)]
+    {
         let says = list(pod, "/spec/tolerations").iter().any(|toleration| {
             ["", taint].contains(&text(toleration, "/key"))
                 && ["", "NoExecute"].contains(&text(toleration, "/effect"))
         });
         if !says {
             let toleration = json!({"key": taint, "operator": "Exists", "effect": "NoExecute",
-                "tolerationSeconds": TOLERATION_SECONDS});
+                "tolerationSeconds": seconds});
             append(pod, "tolerations", toleration);
         }
     }
@@ -84,7 +103,7 @@ mod tests {
         let asked = Asked::pod();
         let keys = |tolerations: Value| {
             let mut pod = json!({"spec": {"tolerations": tolerations}});
-            tolerate_lost_nodes(&asked.attributes(), &mut pod);
+            tolerate_lost_nodes(DefaultTolerations::default(), &asked.attributes(), &mut pod);
             let list = pod["spec"]["tolerations"].as_array().unwrap().clone();
             list.iter()
                 .filter(|one| one["tolerationSeconds"] == 300)
@@ -100,5 +119,10 @@ mod tests {
         let own =
             json!([{"key": NOT_READY, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}]);
         assert_eq!(keys(own), json!([UNREACHABLE]));
+        let mut pod = json!({"spec": {}});
+        let short = DefaultTolerations { not_ready_seconds: 10, unreachable_seconds: 20 };
+        tolerate_lost_nodes(short, &asked.attributes(), &mut pod);
+        assert_eq!(pod["spec"]["tolerations"][0]["tolerationSeconds"], 10);
+        assert_eq!(pod["spec"]["tolerations"][1]["tolerationSeconds"], 20);
     }
 }

@@ -18,11 +18,15 @@ impl<S: Storage> Admission<S> {
         attributes: &Attributes<'_>,
         object: &mut Value,
     ) -> Result<(), Status> {
-        let is_made = attributes.operation == Operation::Create && attributes.subresource.is_empty();
-        if !attributes.is_about("", "pods") || !(is_made || attributes.subresource == "binding") {
+        if attributes.operation != Operation::Create || !attributes.is_about("", "pods") {
             return Ok(());
         }
-        let name = text(object, "/spec/nodeName");
+        let name = match attributes.subresource {
+            "" => text(object, "/spec/nodeName"),
+            // Who binds the pod puts its labels on it.
+            "binding" if ["", "Node"].contains(&text(object, "/target/kind")) => text(object, "/target/name"),
+            _ => return Ok(()),
+        };
         if name.is_empty() {
             return Ok(());
         }
@@ -33,9 +37,10 @@ impl<S: Storage> Admission<S> {
     }
 }
 
-fn copy(pod: &mut Value, node: &Value) {
+fn copy(object: &mut Value, node: &Value) {
     for label in LABELS {
-        if let (Some(value), Some(mut metadata)) = (Metadata::of(node).label(label), MetadataMut::of(pod)) {
+        if let (Some(value), Some(mut metadata)) = (Metadata::of(node).label(label), MetadataMut::of(object))
+        {
             metadata.set_label(label, value);
         }
     }
@@ -61,9 +66,12 @@ mod tests {
         let copied = json!({"topology.kubernetes.io/zone": "z", "topology.kubernetes.io/region": "r"});
         let own = json!({"topology.kubernetes.io/zone": "own"});
         assert_eq!(labels(Asked::pod(), "n").await, copied);
-        assert_eq!(labels(Asked::pod().over(json!({})).below("binding"), "n").await, copied);
         assert_eq!(labels(Asked::pod().over(json!({})).below("status"), "n").await, own);
         assert_eq!(labels(Asked::pod(), "gone").await, own);
         assert_eq!(labels(Asked::pod(), "").await, own);
+        let mut binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
+        let asked = Asked::pod().below("binding");
+        cluster.admission.label_topology(&asked.attributes(), &mut binding).await.unwrap();
+        assert_eq!(binding["metadata"]["labels"], copied);
     }
 }

@@ -1,10 +1,10 @@
 //! RuntimeClass: a pod with a class carries what the class costs, and goes where the class can run. Must never let a pod say
 //! itself what it costs.
 
+use barque_api::quota::amounts::amounts;
 use barque_api::status::Status;
 use serde_json::{Map, Value};
 
-use super::amounts::amounts;
 use super::pod::{list, text};
 use super::{Admission, Attributes, Operation};
 use crate::storage::Storage;

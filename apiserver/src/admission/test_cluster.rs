@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use barque_api::field_selector::FieldSelector;
 use barque_api::kind::{GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
 use barque_api::metadata::Metadata;
 use barque_api::time::Time;
@@ -13,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Admission, Attributes, Operation};
 use crate::authorization::{Action, Decision, User};
+use crate::metrics::Metrics;
 use crate::registry::collections::{Collections, Settings};
 use crate::storage::encryption::Encryption;
 use crate::storage::memory::Memory;
@@ -35,7 +37,7 @@ impl Cluster {
             event_ttl: Duration::from_secs(3600),
         };
         let collections = Collections::start(settings, &TaskTracker::new(), &stop);
-        let authorize = |user: &User, action: &Action| match action {
+        let authorize = |user: &User, action: &Action, _: &FieldSelector| match action {
             Action::Resource { verb, group, resource, name, .. }
                 if user.groups.contains(&format!("{verb} {resource}.{group} {name}")) =>
             {
@@ -43,7 +45,7 @@ impl Cluster {
             }
             _ => Decision::NoOpinion(String::new()),
         };
-        let admission = Admission::new(collections.clone(), Arc::new(authorize));
+        let admission = Admission::new(collections.clone(), Arc::new(authorize), Metrics::new().admission);
         let cluster = Self { admission, collections, _stop: stop.drop_guard() };
         for object in objects {
             cluster.put(object).await;

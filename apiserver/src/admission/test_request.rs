@@ -1,7 +1,9 @@
 //! For tests of webhooks and policies: collections with objects in them, and requests.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use barque_api::field_selector::FieldSelector;
 use barque_api::kind::{GroupVersion, GroupVersionKind, GroupVersionResource};
 use barque_api::metadata::Metadata;
 use barque_api::time::Time;
@@ -10,8 +12,8 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Attributes, Operation};
-use crate::authorization::User;
+use super::{Attributes, Authorize, Operation};
+use crate::authorization::{Action as Wish, Decision, User};
 use crate::registry::collections::{Collections, Settings};
 use crate::storage::encryption::Encryption;
 use crate::storage::memory::Memory;
@@ -110,6 +112,16 @@ impl Ask {
             now: Time::of_unix(1_767_355_200),
         }
     }
+}
+
+/// Whoever wants to do `yes` may.
+pub(super) fn only_yes() -> Authorize {
+    Arc::new(|_: &User, action: &Wish, _: &FieldSelector| match action {
+        Wish::Resource { verb, .. } | Wish::Path { verb, .. } if verb == "yes" => {
+            Decision::Allow("it is yes".to_owned())
+        }
+        _ => Decision::NoOpinion(String::new()),
+    })
 }
 
 /// A future as servers need it: one that threads can hand to each other.

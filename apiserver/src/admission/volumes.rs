@@ -3,10 +3,10 @@
 
 use barque_api::metadata::{Metadata, MetadataMut};
 use barque_api::quantity::Quantity;
+use barque_api::quota::class_of;
 use barque_api::status::Status;
 use serde_json::Value;
 
-use super::default_class::OLD_STORAGE_CLASS;
 use super::pod::text;
 use super::{Admission, Attributes, Operation};
 use crate::storage::Storage;
@@ -59,12 +59,6 @@ impl<S: Storage> Admission<S> {
 
 fn size(claim: &Value) -> Option<Quantity> {
     Quantity::of_value(claim.pointer("/spec/resources/requests/storage")?).ok()
-}
-
-/// The name of a claim's class; empty for none.
-pub(super) fn class_of(claim: &Value) -> &str {
-    let old = Metadata::of(claim).annotation(OLD_STORAGE_CLASS);
-    old.unwrap_or_else(|| text(claim, "/spec/storageClassName"))
 }
 
 #[cfg(test)]

@@ -21,14 +21,16 @@ use tokio_util::sync::CancellationToken;
 use super::condition::{self, Verdict};
 use super::dial::Verifier;
 use super::picture::{Found, Route};
-use super::proxy::{Target, nothing};
+use super::proxy::Target;
 use super::registering::api_services;
 use super::schedule::{Next, Schedule};
 use super::{Inner, endpoints, headers, place, resolve, told};
 use crate::authorization::{MASTERS, User};
 use crate::bootstrap::locally_available;
+use crate::clock;
 use crate::registry::collections::Collections;
-use crate::registry::own_client::{OwnClient, now};
+use crate::registry::own_client::OwnClient;
+use crate::relay::nothing;
 use crate::storage::Storage;
 
 /// A service must answer within this time.
@@ -131,7 +133,7 @@ impl<S: Storage> Keeper<S> {
         object: &Value,
         change: impl Fn(&Value, Time) -> Option<Value>,
     ) -> Result<(), Status> {
-        let time = Time::of_unix(now().unix_micros() / 1_000_000);
+        let time = clock::now();
         if change(object, time).is_none() {
             return Ok(());
         }

@@ -6,12 +6,12 @@ use std::sync::{Arc, LazyLock};
 
 use barque_store::config::TlsFiles;
 use barque_store::tls::{ClientTls, TlsError};
+use rustls::RootCertStore;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::{CertificateError, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
@@ -90,25 +90,6 @@ impl Dialer {
         // What was taken without a look at its certificate must not count as known afterwards.
         config.resumption = Resumption::disabled();
         config.dangerous().set_certificate_verifier(Arc::clone(verifier));
-        dial::handshake(Arc::new(config), name, stream, |error| tls_cause(error, host)).await
-    }
-}
-
-fn tls_cause(error: &io::Error, host: &str) -> String {
-    const PREFIX: &str = "tls: failed to verify certificate: x509:";
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let Some(rustls::Error::InvalidCertificate(why)) = inner else { return format!("tls: {error}") };
-    match why {
-        // An authority of the same name with another key is another authority.
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            format!("{PREFIX} certificate signed by unknown authority")
-        }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            format!("{PREFIX} certificate is not valid for {host}")
-        }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            format!("{PREFIX} certificate has expired or is not yet valid")
-        }
-        why => format!("{PREFIX} {why}"),
+        dial::handshake(Arc::new(config), name, stream, host).await
     }
 }

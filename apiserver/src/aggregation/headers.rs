@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::authorization::User;
-use crate::streaming;
+use crate::relay;
 
 const REMOTE_USER: HeaderName = HeaderName::from_static("x-remote-user");
 const REMOTE_UID: HeaderName = HeaderName::from_static("x-remote-uid");
@@ -26,7 +26,7 @@ pub fn passed_on(
     user: &User,
     client: IpAddr,
 ) -> Result<HeaderMap, Unsayable> {
-    let mut headers = streaming::headers::passed_on(request, client);
+    let mut headers = relay::headers::passed_on(request, client);
     say_who(&mut headers, user)?;
     Ok(headers)
 }

@@ -32,6 +32,7 @@ use barque_api::kind::GroupResource;
 use barque_api::status::Status;
 use barque_store::config::TlsFiles;
 use barque_store::tls::TlsError;
+use barque_streams::upgrade::is_upgrade;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -45,7 +46,7 @@ use self::dial::Dialer;
 use self::endpoints::Address;
 use self::picture::Picture;
 pub use self::picture::Route;
-use self::proxy::{Sender, Target, nothing};
+use self::proxy::{Sender, Target};
 use self::registration::ServicePort;
 use crate::authorization::User;
 use crate::discovery::Elsewhere;
@@ -54,8 +55,8 @@ use crate::http::serve::Peer;
 use crate::registry::collections::{Collection, Collections, parse};
 use crate::registry::follow::{Followed, follow};
 use crate::registry::own_client::OwnClient;
+use crate::relay::{Relay, nothing};
 use crate::storage::Storage;
-use crate::streaming::headers::is_upgrade;
 use crate::watch_cache::object::Object;
 use crate::watch_cache::query::ListQuery;
 use crate::watch_cache::registry::Selection;
@@ -86,7 +87,8 @@ impl Aggregation {
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Result<Self, TlsError> {
-        let sender = Sender { dialer: Dialer::new(files)?, tasks: tasks.clone(), stop: stop.clone(), drain };
+        let sender =
+            Sender { dialer: Dialer::new(files)?, relay: Relay::new(tasks.clone(), stop.clone()), drain };
         let inner = Arc::new(Inner { picture: Picture::default(), sender });
         follow_all(&inner, collections, tasks, stop);
         tasks.spawn(availability::run(client.clone(), collections.clone(), Arc::clone(&inner), stop.clone()));

@@ -23,6 +23,7 @@ use super::dial::Dialer;
 use super::endpoints::Address;
 use super::fake_extension::{Extension, ROOT, certificate};
 use super::proxy::{Sender, Target};
+use crate::relay::Relay;
 use crate::server::{self, Running};
 use crate::storage::memory::Memory;
 use crate::storage::{Action, Expected, Storage as _, Write, Written};
@@ -53,8 +54,7 @@ impl Cluster {
         let server = server::start(&settings, test_parts::in_memory(storage.clone())).await.unwrap();
         let client = Sender {
             dialer: Dialer::new(&TlsFiles::default()).unwrap(),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
+            relay: Relay::new(TaskTracker::new(), CancellationToken::new()),
             drain: CancellationToken::new(),
         };
         let cluster = Self { server, storage, client, files };

@@ -15,11 +15,17 @@ use sha2::{Digest as _, Sha256};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::CREDENTIAL_ID;
+use super::verified::{ChainId, Verified, validity};
 use crate::authorization::User;
 
 /// Who signs certificates. Cloning copies a pointer.
 #[derive(Clone)]
-pub struct Authorities(Arc<dyn ClientCertVerifier>);
+pub struct Authorities(Arc<Inner>);
+
+struct Inner {
+    verifier: Arc<dyn ClientCertVerifier>,
+    verified: Verified,
+}
 
 impl fmt::Debug for Authorities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,13 +49,14 @@ impl Authorities {
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-        verifier.map(Self).map_err(|error| error.to_string())
+        let inner = |verifier| Inner { verifier, verified: Verified::default() };
+        verifier.map(|verifier| Self(Arc::new(inner(verifier)))).map_err(|error| error.to_string())
     }
 
     /// The names of the authorities, for clients that have several certificates.
     #[must_use]
     pub fn names(&self) -> Vec<DistinguishedName> {
-        self.0.root_hint_subjects().to_vec()
+        self.0.verifier.root_hint_subjects().to_vec()
     }
 
     /// Whose certificate the first of these is.
@@ -57,6 +64,18 @@ impl Authorities {
     /// # Errors
     /// Why it is not accepted, for the log.
     pub fn user(&self, chain: &[CertificateDer<'_>], now: Time) -> Result<User, String> {
+        let id = ChainId::of(chain);
+        if let Some(user) = self.0.verified.user(id, now.unix()) {
+            return Ok(user);
+        }
+        let user = self.user_anew(chain, now)?;
+        if let Some(valid) = validity(chain) {
+            self.0.verified.enter(id, &user, valid);
+        }
+        Ok(user)
+    }
+
+    fn user_anew(&self, chain: &[CertificateDer<'_>], now: Time) -> Result<User, String> {
         let (subject, parsed) = self.verified(chain, now)?;
         let names = parsed.subject();
         let text = |attribute: &x509_parser::x509::AttributeTypeAndValue<'_>| {
@@ -91,7 +110,7 @@ impl Authorities {
         let [own, others @ ..] = chain else { return Err("there is none".to_owned()) };
         let seconds = u64::try_from(now.unix()).unwrap_or_default();
         let time = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        self.0.verify_client_cert(own, others, time).map_err(|error| error.to_string())?;
+        self.0.verifier.verify_client_cert(own, others, time).map_err(|error| error.to_string())?;
         let (_, parsed) = X509Certificate::from_der(own).map_err(|error| error.to_string())?;
         Ok((own, parsed))
     }
@@ -141,6 +160,18 @@ pub(super) mod tests {
         let user = authorities.user(&chain, NOW).unwrap();
         assert_eq!((user.name.as_str(), user.groups.as_slice()), ("eva", &["devs".to_owned()][..]));
         assert!(user.extra[CREDENTIAL_ID][0].starts_with("X509SHA256="));
+    }
+
+    #[test]
+    fn what_was_verified_is_not_believed_when_its_time_is_over() {
+        let (issuer, authorities) = authority();
+        let short = |params: &mut CertificateParams| params.not_after = rcgen::date_time_ymd(2028, 1, 1);
+        let chain = [client(&issuer, "eva", &["devs"], short)];
+        let first = authorities.user(&chain, NOW).unwrap();
+        assert_eq!(authorities.user(&chain, NOW).unwrap(), first);
+        let later = Time::of_unix(1_900_000_000);
+        assert!(authorities.user(&chain, later).is_err());
+        assert_eq!(authorities.user(&chain, NOW).unwrap(), first);
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod reviews;
 pub mod service_account;
 pub mod static_tokens;
 pub mod token_request;
+mod verified;
 
 use std::sync::Arc;
 
@@ -67,6 +68,14 @@ pub struct Credentials<'a> {
     pub headers: &'a HeaderMap,
     /// The path that is asked for.
     pub path: &'a str,
+}
+
+impl Credentials<'_> {
+    /// Whether anything is shown at all.
+    #[must_use]
+    pub fn are_shown(&self) -> bool {
+        !self.certificates.is_empty() || token_of(self.headers).is_some()
+    }
 }
 
 /// Finds out who asks. Cloning copies pointers.

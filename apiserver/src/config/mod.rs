@@ -12,6 +12,7 @@ use std::time::Duration;
 use barque_api::time::GoDuration;
 use barque_store::config::TlsFiles;
 
+use crate::admission::DefaultTolerations;
 use crate::audit::{LogConfig, Policy};
 use crate::authentication::Settings;
 use crate::authorization::chain::{AllowedPathError, AllowedPaths};
@@ -74,6 +75,8 @@ pub struct Config {
     pub service_cluster_ip_range: String,
     /// `--service-node-port-range`: two ports with a dash between.
     pub service_node_port_range: String,
+    /// `--default-not-ready-toleration-seconds` and `--default-unreachable-toleration-seconds`
+    pub default_tolerations: DefaultTolerations,
     /// `--authorization-always-allow-paths`
     pub authorization_always_allow_paths: Vec<String>,
     /// `--kubelet-...`
@@ -179,6 +182,8 @@ pub struct ValidConfig {
     pub start: bootstrap::Settings,
     /// From which networks and ports services are served.
     pub services: ServiceNetwork,
+    /// How long pods stay on lost nodes that do not say it.
+    pub tolerations: DefaultTolerations,
     /// How agents of nodes are reached.
     pub agents: AgentFlags,
 }
@@ -267,6 +272,7 @@ impl Config {
                 authentication: told,
             },
             services,
+            tolerations: self.default_tolerations,
             agents: self.agents,
         })
     }
@@ -330,15 +336,15 @@ fn encryption(file: &Path) -> Result<Encryption, ConfigError> {
 mod tests {
     use super::*;
 
-    /// In a directory that is there as long as the test.
+    /// Its certificate is that of files, which nobody reads here.
     fn config() -> Config {
         Config {
             bind_address: "127.0.0.1".into(),
             secure_port: 0,
             advertise_address: None,
             external_hostname: None,
-            tls_cert_file: None,
-            tls_private_key_file: None,
+            tls_cert_file: Some("/a.crt".into()),
+            tls_private_key_file: Some("/a.key".into()),
             etcd_servers: vec!["http://127.0.0.1:2379".into()],
             etcd_cafile: None,
             etcd_certfile: None,
@@ -353,9 +359,10 @@ mod tests {
             audit: AuditFlags::default(),
             max_requests_inflight: 400,
             max_mutating_requests_inflight: 200,
-            cert_dir: std::env::temp_dir().join("barque-config-test"),
+            cert_dir: "/nowhere".into(),
             service_cluster_ip_range: "10.96.0.0/16".into(),
             service_node_port_range: "30000-32767".into(),
+            default_tolerations: DefaultTolerations::default(),
             authorization_always_allow_paths: vec!["/livez".into()],
             agents: AgentFlags::default(),
         }
@@ -367,6 +374,11 @@ mod tests {
         assert_eq!((valid.hostname, valid.event_ttl.as_secs()), (valid.advertise.to_string(), 3600));
         let valid = Config { bind_address: "10.9.8.7".into(), ..config() }.validate().unwrap();
         assert_eq!(valid.advertise.to_string(), "10.9.8.7");
+        let directory = tempfile::tempdir().unwrap();
+        let (tls_cert_file, tls_private_key_file) = (None, None);
+        let cert_dir = directory.path().to_owned();
+        let valid = Config { tls_cert_file, tls_private_key_file, cert_dir, ..config() }.validate().unwrap();
+        assert!(valid.tls.cert_file.unwrap().starts_with(directory.path()), "it signs itself, there");
     }
 
     #[test]
@@ -397,7 +409,7 @@ mod tests {
                 "--proxy-client-cert-file and --proxy-client-key-file must be given together",
             ),
             (
-                Config { tls_cert_file: Some("/a".into()), ..config() },
+                Config { tls_private_key_file: None, ..config() },
                 "--tls-cert-file and --tls-private-key-file must be given together",
             ),
             (

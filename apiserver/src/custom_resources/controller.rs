@@ -30,9 +30,10 @@ use super::drain::drain;
 use super::webhook_conversion::WebhookConverter;
 use super::{CLEANUP, definitions, text};
 use crate::bootstrap;
+use crate::clock;
 use crate::registry::collections::{Collection, Collections, parse};
 use crate::registry::follow::{Followed, follow};
-use crate::registry::own_client::{OwnClient, now};
+use crate::registry::own_client::OwnClient;
 use crate::registry::served::{Converter, Served};
 use crate::storage::Storage;
 use crate::webhook_client::WebhookClient;
@@ -191,7 +192,7 @@ impl<S: Storage> Controller<S> {
 
     /// Looks at all definitions; answers when to look again although nothing happens.
     async fn look(&mut self, all: &BTreeMap<String, Arc<Value>>) -> Option<Duration> {
-        let time = Time::of_unix(now().unix_micros() / 1_000_000);
+        let time = clock::now();
         let uids: HashSet<&str> = all.values().map(|one| Metadata::of(one).uid()).collect();
         self.drained.retain(|uid| uids.contains(uid.as_str()));
         self.failed.retain(|uid, _| uids.contains(uid.as_str()));
@@ -278,7 +279,7 @@ impl<S: Storage> Controller<S> {
     async fn delay(&self) -> i64 {
         let leases = GroupResource::new("coordination.k8s.io", "leases");
         let servers = self.collections.objects(&leases, "kube-system").await;
-        let count = servers.map_or(0, |all| bootstrap::live(all.iter(), now()).len());
+        let count = servers.map_or(0, |all| bootstrap::live(all.iter(), clock::now_micros()).len());
         if count > 1 { ESTABLISH_SECONDS } else { 0 }
     }
 

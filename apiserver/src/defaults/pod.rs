@@ -36,6 +36,7 @@ pub(super) fn fill_template(spec: &mut Value) {
 }
 
 fn fill_spec(spec: &mut Value) {
+    name_account_twice(spec);
     put(spec, "dnsPolicy", "ClusterFirst");
     put(spec, "restartPolicy", "Always");
     put(spec, "securityContext", json!({}));
@@ -44,6 +45,18 @@ fn fill_spec(spec: &mut Value) {
     each(spec, "volumes").for_each(fill_volume);
     for containers in ["initContainers", "containers", "ephemeralContainers"] {
         each(spec, containers).for_each(fill_container);
+    }
+}
+
+/// The account of a pod has an old name, which is kept the same; it counts only where the new one is not given.
+fn name_account_twice(spec: &mut Value) {
+    let names = ["serviceAccountName", "serviceAccount"];
+    let given = |name: &str| spec.get(name).and_then(Value::as_str).filter(|name| !name.is_empty());
+    let Some(account) = names.into_iter().find_map(given).map(str::to_owned) else { return };
+    if let Some(fields) = spec.as_object_mut() {
+        for name in names {
+            fields.insert(name.to_owned(), account.clone().into());
+        }
     }
 }
 
@@ -226,6 +239,23 @@ mod tests {
                 }],
             })
         );
+    }
+
+    #[test]
+    fn the_old_name_of_the_account_is_kept_the_same() {
+        let table = [
+            (json!({"serviceAccountName": "new"}), "new"),
+            (json!({"serviceAccountName": "new", "serviceAccount": "old"}), "new"),
+            (json!({"serviceAccountName": "", "serviceAccount": "old"}), "old"),
+            (json!({"serviceAccount": "old"}), "old"),
+        ];
+        for (spec, account) in table {
+            let deployment = filled("apps", "Deployment", json!({"spec": {"template": {"spec": spec}}}));
+            let template = &deployment["spec"]["template"]["spec"];
+            assert_eq!([&template["serviceAccountName"], &template["serviceAccount"]], [account, account]);
+        }
+        let none = filled("", "Pod", json!({"spec": {"serviceAccountName": ""}}));
+        assert_eq!(none["spec"].get("serviceAccount"), None);
     }
 
     #[test]

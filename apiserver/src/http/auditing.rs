@@ -18,9 +18,11 @@ use tokio_util::task::TaskTracker;
 use super::answer::{Body, whole};
 use super::negotiation::Encoding;
 use super::request_info::RequestInfo;
+use crate::admission::Told;
 use crate::audit::{Log, Policy, Received, Record, Stage};
 use crate::authorization::User;
-use crate::registry::own_client::now;
+use crate::clock::now_micros;
+use crate::metrics::Metrics;
 
 /// Answers of more bytes are told without their object.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
@@ -31,6 +33,7 @@ pub struct Auditor {
     policy: Arc<Policy>,
     log: Log,
     tasks: TaskTracker,
+    metrics: Arc<Metrics>,
 }
 
 /// What is known of a request before anything was done.
@@ -55,14 +58,15 @@ pub struct Trail(Option<Record>);
 impl Auditor {
     /// Tells what the policy wants told. Lines about ends of watches are written by `tasks`.
     #[must_use]
-    pub fn new(policy: Policy, log: Log, tasks: TaskTracker) -> Self {
-        Self { policy: Arc::new(policy), log, tasks }
+    pub fn new(policy: Policy, log: Log, tasks: TaskTracker, metrics: Arc<Metrics>) -> Self {
+        Self { policy: Arc::new(policy), log, tasks, metrics }
     }
 
     async fn tell(&self, record: &Record, stage: Stage) {
-        if let Some(line) = record.line(stage, now())
-            && self.log.write(line).await.is_err()
-        {
+        let Some(line) = record.line(stage, now_micros()) else { return };
+        self.metrics.access.audit_event();
+        if self.log.write(line).await.is_err() {
+            self.metrics.access.audit_failed("log");
             tracing::error!("a request is not in the audit log: it is closed");
         }
     }
@@ -77,9 +81,11 @@ impl Auditor {
             user,
             source_ips: &[request.address.to_owned()],
             user_agent: agent,
-            at: now(),
+            at: now_micros(),
         };
-        let Some(record) = Record::begin(self.policy.audited(user, request.info), &received) else {
+        let audited = self.policy.audited(user, request.info);
+        self.metrics.access.audited(audited.level.name());
+        let Some(record) = Record::begin(audited, &received) else {
             return Trail(None);
         };
         self.tell(&record, Stage::RequestReceived).await;
@@ -126,6 +132,15 @@ impl Trail {
     /// Something that authorization has to say.
     pub fn annotate(&mut self, key: &str, value: &str) {
         if let Some(record) = &mut self.0 {
+            record.annotate(key, value);
+        }
+    }
+
+    /// What admission has to say.
+    pub fn admitted(&mut self, told: &Told) {
+        let Some(record) = &mut self.0 else { return };
+        let details = if record.wants_requests() { told.details.as_slice() } else { &[] };
+        for (key, value) in told.annotations.iter().chain(details) {
             record.annotate(key, value);
         }
     }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::answer::{self, Body};
 use super::verbs::Call;
+use crate::admission::Told;
 use crate::storage::Storage;
 
 /// The store, as clients of Kubernetes know it.
@@ -19,13 +20,13 @@ const STORE: &str = "etcd-0";
 pub async fn answer<S: Storage>(
     call: &Call<'_, S>,
     storage: &S,
-    warnings: &mut Vec<String>,
+    told: &mut Told,
 ) -> Result<Option<Response<Body>>, Status> {
     let resource = &call.info.resource;
     if !resource.group.is_empty() || &*resource.resource != "componentstatuses" {
         return Ok(None);
     }
-    warnings.push("v1 ComponentStatus is deprecated in v1.19+".to_owned());
+    told.warn("v1 ComponentStatus is deprecated in v1.19+");
     let read = storage.current_revision().await;
     let status = component(read.err().map(|error| error.to_string()));
     let teller = call.teller()?;

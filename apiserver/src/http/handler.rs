@@ -1,13 +1,14 @@
 //! The way of every request: who asks, whether they may, what it is about, and the answer, in the order of Kubernetes'
 //! filters. Must never do what a filter refused.
 
+use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
 use barque_api::field_selector::FieldSelector;
 use barque_api::kind::GroupResource;
 use barque_api::status::{Reason, Status};
-use barque_api::time::{GoDuration, Time};
+use barque_api::time::GoDuration;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName};
@@ -28,9 +29,12 @@ use super::request_info::{RequestInfo, ResourceRequest, is_plain, request_info};
 use super::serve::{Handler, Peer};
 use super::verbs::{self, Call};
 use super::{body, compression, reviews};
+use crate::admission::{Attributes, Operation, Told};
 use crate::aggregation::{Aggregation, Route};
 use crate::authentication::{Authenticator, Credentials, impersonation};
-use crate::authorization::{Action, User};
+use crate::authorization::chain::Authorizer as _;
+use crate::authorization::{Action, Decision, User, refusal};
+use crate::clock;
 use crate::custom_resources::controller::Definitions;
 use crate::flow_control::bodies::BodyRoom;
 use crate::flow_control::classify::Classified;
@@ -142,13 +146,16 @@ impl<S: Storage> ApiHandler<S> {
         let follows = matches!(&info, RequestInfo::Resource(resource) if is_long_running(resource));
         let parts = &self.0.parts;
         let ongoing = parts.metrics.request_began(self.subject(&asked), follows);
-        let mut passage = Passage { trail: Trail::default(), ongoing, classified: None };
+        let mut passage =
+            Passage { trail: Trail::default(), told: Told::default(), ongoing, classified: None };
         let answered = self.within_deadline(&asked, body, &mut passage).await;
-        let Passage { mut trail, ongoing, classified } = passage;
+        let Passage { mut trail, told, ongoing, classified } = passage;
+        trail.admitted(&told);
         let mut response = answered.unwrap_or_else(|status| {
             trail.failed(&status);
             answer::failure(&status, form)
         });
+        answer::warn(&mut response, &told.warnings);
         if let Some(classified) = classified {
             classified.write_headers(response.headers_mut());
         }
@@ -216,21 +223,56 @@ impl<S: Storage> ApiHandler<S> {
             RequestInfo::Other { path, .. } => self.other(asked, path).await,
             RequestInfo::Resource(resource) if streaming::serves(resource) => {
                 let request = Request::from_parts(asked.head.clone(), body);
-                let parts = &self.0.parts;
-                let collections = &parts.pipeline.collections;
-                let (streaming, parameters) = (&parts.streaming, asked.parameters);
-                let served =
-                    streaming::serve(streaming, collections, request, resource, parameters, asked.peer);
-                Box::pin(served).await
+                Box::pin(self.stream(asked, resource, &user, request, &mut passage.told)).await
             }
             RequestInfo::Resource(resource) => {
                 let declared = body.size_hint().exact();
                 let _room = self.0.parts.room.take(declared)?;
                 let body = body::read(body).await?;
                 passage.trail.sent(&asked.head.headers, &body);
-                self.resource(asked, resource, &user, body).await
+                self.resource(asked, resource, &user, body, &mut passage.told).await
             }
         }
+    }
+
+    /// Serves a stream, if admission lets it begin; it may change the options.
+    async fn stream(
+        &self,
+        asked: &Asked<'_>,
+        resource: &ResourceRequest,
+        user: &User,
+        request: Request<Incoming>,
+        told: &mut Told,
+    ) -> Result<Response<Body>, Status> {
+        let parts = &self.0.parts;
+        let mut resource = Cow::Borrowed(resource);
+        let mut parameters = Cow::Borrowed(asked.parameters);
+        if let Some((kind, options)) = streaming::options::of_connection(&resource, &parameters)? {
+            let attributes = Attributes {
+                operation: Operation::Connect,
+                user,
+                kind: &kind,
+                resource: &resource.resource,
+                subresource: &resource.subresource,
+                namespace: &resource.namespace,
+                name: &resource.name,
+                old: None,
+                options: &Value::Null,
+                dry_run: false,
+                now: clock::now(),
+            };
+            let mut changed = options.clone();
+            parts.pipeline.admission.admit(&attributes, &mut changed, told).await?;
+            if changed != options {
+                if resource.subresource == "proxy" {
+                    resource.to_mut().rest = streaming::options::as_rest(&changed);
+                } else {
+                    parameters = Cow::Owned(streaming::options::as_parameters(&changed));
+                }
+            }
+        }
+        let (streaming, collections) = (&parts.streaming, &parts.pipeline.collections);
+        streaming::serve(streaming, collections, request, &resource, &parameters, asked.peer).await
     }
 
     /// Passes a request on to whoever serves it.
@@ -289,7 +331,14 @@ impl<S: Storage> ApiHandler<S> {
             headers: &asked.head.headers,
             path: asked.head.uri.path(),
         };
-        let known = self.0.parts.authenticator.authenticate(&credentials, now()).await;
+        let began = Instant::now();
+        let known = self.0.parts.authenticator.authenticate(&credentials, clock::now()).await;
+        let result = match &known {
+            Ok(user) => Ok(Some(user.name.as_str())),
+            Err(_) if !credentials.are_shown() => Ok(None),
+            Err(status) => Err(status),
+        };
+        self.0.parts.metrics.access.authenticated(&result, began.elapsed());
         if let Some(auditor) = &self.0.parts.auditor {
             let nobody = User::default();
             *trail = auditor.arrived(&asked.arrived(), known.as_ref().unwrap_or(&nobody)).await;
@@ -327,17 +376,28 @@ impl<S: Storage> ApiHandler<S> {
         {
             actions.push(action_of(&ResourceRequest { verb, ..info.clone() }));
         }
-        let decided = self
-            .0
-            .parts
-            .authorization
-            .ask(|chain| actions.iter().try_for_each(|action| chain.authorize(user, action, &fields)));
-        let word = if decided.is_ok() { "allow" } else { "forbid" };
+        let metrics = &self.0.parts.metrics.access;
+        let (mut word, mut reasons) = ("allow", Vec::new());
+        let decided = self.0.parts.authorization.ask(|chain| {
+            for action in &actions {
+                let began = Instant::now();
+                let decision = chain.decide(user, action, &fields);
+                metrics.authorized(&decision, began.elapsed());
+                match decision {
+                    Decision::Allow(reason) => reasons.push(reason),
+                    Decision::Deny(reason) | Decision::NoOpinion(reason) => {
+                        word = "forbid";
+                        let why = refusal(user, action, std::slice::from_ref(&reason));
+                        reasons = vec![reason];
+                        return Err(why);
+                    }
+                }
+            }
+            Ok(())
+        });
         trail.annotate("authorization.k8s.io/decision", word);
-        decided.map_err(|why| {
-            trail.annotate("authorization.k8s.io/reason", &why);
-            Status::forbidden(&resource, name, why)
-        })
+        trail.annotate("authorization.k8s.io/reason", reasons.first().map_or("", String::as_str));
+        decided.map_err(|why| Status::forbidden(&resource, name, why))
     }
 
     async fn other(&self, asked: &Asked<'_>, path: &str) -> Result<Response<Body>, Status> {
@@ -438,6 +498,7 @@ impl<S: Storage> ApiHandler<S> {
         info: &ResourceRequest,
         user: &User,
         body: Bytes,
+        told: &mut Told,
     ) -> Result<Response<Body>, Status> {
         let catalog = self.0.parts.pipeline.collections.catalog();
         let endpoint = catalog.named(&info.resource).ok_or_else(Status::no_such_path)?;
@@ -448,28 +509,17 @@ impl<S: Storage> ApiHandler<S> {
             parameters: asked.parameters,
             headers: &asked.head.headers,
             body,
-            now: now(),
+            now: clock::now(),
             stop: &self.0.parts.stop,
             upgrade: asked.head.extensions.get::<OnUpgrade>().cloned(),
             tasks: &self.0.parts.tasks,
         };
-        let mut warnings = Vec::new();
         let parts = &self.0.parts;
-        let answered = match reviews::answer(
-            &call,
-            &parts.authorization,
-            &parts.authenticator,
-            &parts.pipeline.admission,
-        )
-        .await
-        {
-            Ok(Some(response)) => Ok(response),
-            Ok(None) => verbs::carry_out(&call, &parts.pipeline, &mut warnings).await,
-            Err(status) => Err(status),
-        };
-        let mut response = answered?;
-        answer::warn(&mut response, &warnings);
-        Ok(response)
+        let (authorizer, admission) = (&parts.authorization, &parts.pipeline.admission);
+        match reviews::answer(&call, authorizer, &parts.authenticator, admission, told).await? {
+            Some(response) => Ok(response),
+            None => verbs::carry_out(&call, &parts.pipeline, told).await,
+        }
     }
 }
 
@@ -491,6 +541,8 @@ fn action_of(info: &ResourceRequest) -> Action {
 /// What becomes of a request on its way.
 struct Passage {
     trail: Trail,
+    /// What is said beside the answer, whether that is good or bad.
+    told: Told,
     ongoing: Ongoing,
     classified: Option<Classified>,
 }
@@ -532,12 +584,6 @@ fn goes_elsewhere(info: &RequestInfo, path: &str) -> bool {
 fn is_long_running(resource: &ResourceRequest) -> bool {
     resource.verb == "watch"
         || ["log", "exec", "attach", "portforward", "proxy"].contains(&resource.subresource.as_str())
-}
-
-/// The time of day.
-fn now() -> Time {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Time::of_unix(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// A duration as Go's clients write it.

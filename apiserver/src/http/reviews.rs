@@ -11,7 +11,7 @@ use super::answer::{self, Body};
 use super::body;
 use super::negotiation::Form;
 use super::verbs::Call;
-use crate::admission::{Admission, Attributes, Operation};
+use crate::admission::{Admission, Attributes, Operation, Told};
 use crate::authentication::{Authenticator, reviews, token_request};
 use crate::authorization::chain::Authorizer;
 use crate::authorization::review;
@@ -28,6 +28,7 @@ pub async fn answer<S: Storage>(
     authorizer: &(dyn Authorizer + Sync),
     authenticator: &Authenticator<S>,
     admission: &Admission<S>,
+    told: &mut Told,
 ) -> Result<Option<Response<Body>>, Status> {
     let resource = &call.info.resource;
     if call.info.verb != "create" {
@@ -50,10 +51,10 @@ pub async fn answer<S: Storage>(
             reviews::self_subject_review(&question(call)?, call.user, call.now)
         }
         ("authentication.k8s.io", "tokenreviews", "") => token_review(call, authenticator).await?,
-        ("", "serviceaccounts", "token") => new_token(call, authenticator, admission).await?,
+        ("", "serviceaccounts", "token") => new_token(call, authenticator, admission, told).await?,
         _ => return Ok(None),
     };
-    told(call, answered).map(Some)
+    shown(call, answered).map(Some)
 }
 
 async fn token_review<S: Storage>(
@@ -77,6 +78,7 @@ async fn new_token<S: Storage>(
     call: &Call<'_, S>,
     authenticator: &Authenticator<S>,
     admission: &Admission<S>,
+    told: &mut Told,
 ) -> Result<Value, Status> {
     let kind = GroupVersionKind::new("authentication.k8s.io", "v1", "TokenRequest");
     let mut request = decode::plain(&call.body, body::encoding(call.headers)?, &kind)?
@@ -104,7 +106,7 @@ async fn new_token<S: Storage>(
         dry_run: call.parameters.dry_run("CreateOptions")?,
         now: call.now,
     };
-    admission.validate(&asked, &request, &mut Vec::new()).await?;
+    admission.admit(&asked, &mut request, told).await?;
     let read = async |resource: &str, namespace: &str, name: &str| -> Result<Option<Value>, Status> {
         let resource = GroupResource::new("", resource);
         authenticator.collections().newest_object(&resource, namespace, name).await
@@ -164,7 +166,7 @@ pub(super) fn question<S: Storage>(call: &Call<'_, S>) -> Result<Value, Status> 
 ///
 /// # Errors
 /// When it cannot be encoded.
-pub(super) fn told<S: Storage>(call: &Call<'_, S>, object: Value) -> Result<Response<Body>, Status> {
+pub(super) fn shown<S: Storage>(call: &Call<'_, S>, object: Value) -> Result<Response<Body>, Status> {
     let form = call.form(&GroupVersionKind::new("", "v1", "Status")).unwrap_or(Form::JSON);
     answer::object(StatusCode::CREATED, &object, form.encoding)
 }

@@ -14,6 +14,7 @@ use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use prometheus::IntCounter;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -117,14 +118,26 @@ impl ClientCertVerifier for AnyCertificate {
 pub type TlsSource = Arc<dyn Fn() -> Arc<ServerConfig> + Send + Sync>;
 
 /// Owns the tasks of all connections. Cloning copies pointers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Connections {
+    failed: IntCounter,
     tasks: TaskTracker,
     drain: CancellationToken,
     cut: CancellationToken,
 }
 
 impl Connections {
+    /// None yet; those that end before their handshake does are counted.
+    #[must_use]
+    pub fn counting(failed: IntCounter) -> Self {
+        Self {
+            failed,
+            tasks: TaskTracker::new(),
+            drain: CancellationToken::new(),
+            cut: CancellationToken::new(),
+        }
+    }
+
     /// Serves a port until shutdown. At most `limit` connections are open at once; more wait in the kernel's queue.
     pub fn serve<H: Handler>(&self, listener: TcpListener, tls: TlsSource, handler: H, limit: usize) {
         let this = self.clone();
@@ -170,7 +183,11 @@ impl Connections {
         }
         let handshake = tokio_rustls::TlsAcceptor::from(tls).accept(stream);
         let handshake = tokio::time::timeout(HANDSHAKE_DEADLINE, handshake);
-        let stream = match self.drain.run_until_cancelled(handshake).await {
+        let shaken = self.drain.run_until_cancelled(handshake).await;
+        if matches!(shaken, Some(Err(_) | Ok(Err(_)))) {
+            self.failed.inc();
+        }
+        let stream = match shaken {
             Some(Ok(Ok(stream))) => stream,
             // A probe that only connects is no news.
             Some(Ok(Err(error))) if error.kind() == io::ErrorKind::UnexpectedEof => return,

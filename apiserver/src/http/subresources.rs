@@ -10,6 +10,7 @@ use super::answer::{self, Body};
 use super::body;
 use super::negotiation::{Form, View};
 use super::verbs::{Call, patch_of};
+use crate::admission::Told;
 use crate::registry::decode;
 use crate::registry::pipeline::scale::{self, scale_of};
 use crate::registry::pipeline::{Patch, Pipeline, Request, ScaleChange, check_manager};
@@ -22,22 +23,22 @@ use crate::storage::Storage;
 pub async fn carry_out<S: Storage>(
     call: &Call<'_, S>,
     pipeline: &Pipeline<S>,
-    warnings: &mut Vec<String>,
+    told: &mut Told,
 ) -> Result<Option<Response<Body>>, Status> {
     let resource = (&*call.info.resource.group, &*call.info.resource.resource);
     Ok(Some(match (resource, &*call.info.subresource, call.info.verb) {
         (_, "scale", "get") => get_scale(call).await?,
-        (_, "scale", "update" | "patch") => change_scale(call, pipeline, warnings).await?,
+        (_, "scale", "update" | "patch") => change_scale(call, pipeline, told).await?,
         (("", "pods"), "binding", "create") | (("", "bindings"), "", "create") => {
-            bind(call, pipeline, warnings).await?
+            bind(call, pipeline, told).await?
         }
-        (("", "pods"), "eviction", "create") => evict(call, pipeline, warnings).await?,
+        (("", "pods"), "eviction", "create") => evict(call, pipeline, told).await?,
         _ => return Ok(None),
     }))
 }
 
 /// A scale as the client reads it.
-fn told<S: Storage>(call: &Call<'_, S>, scale: Value) -> Result<Response<Body>, Status> {
+fn shown<S: Storage>(call: &Call<'_, S>, scale: Value) -> Result<Response<Body>, Status> {
     let form = call.form(&scale::kind())?;
     let scale = match form.view {
         View::Object | View::Table => scale,
@@ -48,13 +49,13 @@ fn told<S: Storage>(call: &Call<'_, S>, scale: Value) -> Result<Response<Body>, 
 
 async fn get_scale<S: Storage>(call: &Call<'_, S>) -> Result<Response<Body>, Status> {
     let object = call.stored_object().await?;
-    told(call, scale_of(&call.endpoint.served, &object)?)
+    shown(call, scale_of(&call.endpoint.served, &object)?)
 }
 
 async fn change_scale<S: Storage>(
     call: &Call<'_, S>,
     pipeline: &Pipeline<S>,
-    warnings: &mut Vec<String>,
+    told: &mut Told,
 ) -> Result<Response<Body>, Status> {
     let (patch, replacement): (Patch, Value);
     let kind = if call.info.verb == "patch" { "PatchOptions" } else { "UpdateOptions" };
@@ -68,37 +69,21 @@ async fn change_scale<S: Storage>(
     check_manager(call.parameters.text("fieldManager"), false)?;
     let (options, manager) = (call.parameters.options(kind), call.manager());
     let request = call.write(&options, &manager, call.parameters.dry_run(kind)?)?;
-    let scale = pipeline.scale(&request, change, warnings).await?;
-    told(call, scale)
+    let scale = pipeline.scale(&request, change, told).await?;
+    shown(call, scale)
 }
 
 async fn bind<S: Storage>(
     call: &Call<'_, S>,
     pipeline: &Pipeline<S>,
-    warnings: &mut Vec<String>,
+    told: &mut Told,
 ) -> Result<Response<Body>, Status> {
     let binding = body_of(call, &GroupVersionKind::new("", "v1", "Binding"))?;
-    let target = &binding["target"];
-    let kind = target["kind"].as_str().unwrap_or_default();
-    let mut errors = Vec::new();
-    if !["", "Node"].contains(&kind) {
-        let path = barque_api::field::FieldPath::of("target.kind");
-        errors.push(barque_api::field::FieldError::not_supported(&path, kind, &["Node", "<empty>"]));
-    }
-    if target["name"].as_str().unwrap_or_default().is_empty() {
-        errors.push(barque_api::field::FieldError::required(
-            &barque_api::field::FieldPath::of("target.name"),
-            "",
-        ));
-    }
-    let named = Metadata::of(&binding).name();
-    if !errors.is_empty() {
-        return Err(Status::invalid(&GroupVersionKind::new("", "v1", "Binding"), named, &errors));
-    }
+    let named = Metadata::of(&binding).name().to_owned();
     if !call.info.name.is_empty() && !named.is_empty() && named != call.info.name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
-    let name = if call.info.name.is_empty() { named } else { &call.info.name };
+    let name = if call.info.name.is_empty() { &named } else { &call.info.name };
     let (options, manager) = (call.parameters.options("CreateOptions"), call.manager());
     let pods = pipeline.collections.catalog();
     let pods = pods.named(&barque_api::kind::GroupVersionResource::new("", "v1", "pods"));
@@ -108,26 +93,34 @@ async fn bind<S: Storage>(
         name,
         ..call.write(&options, &manager, call.parameters.dry_run("CreateOptions")?)?
     };
-    pipeline.bind(&request, &binding, warnings).await?;
+    pipeline.bind(&request, &call.info.resource, binding, told).await?;
     done(call)
 }
 
 async fn evict<S: Storage>(
     call: &Call<'_, S>,
     pipeline: &Pipeline<S>,
-    warnings: &mut Vec<String>,
+    told: &mut Told,
 ) -> Result<Response<Body>, Status> {
-    let eviction = body_of(call, &GroupVersionKind::new("policy", "v1", "Eviction"))?;
+    // Old clients send the beta, which has the same fields; it is taken although its group version is gone.
+    let [stable, beta] =
+        ["v1", "v1beta1"].map(|version| GroupVersionKind::new("policy", version, "Eviction"));
+    let mut eviction = body_of(call, &stable).or_else(|error| body_of(call, &beta).map_err(|_| error))?;
+    eviction["apiVersion"] = stable.group_version().to_string().into();
     let named = Metadata::of(&eviction).name();
     if !named.is_empty() && named != call.info.name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
-    let deletion = eviction.get("deleteOptions").filter(|options| options.is_object());
-    let (deletion, dry_run) = call.parameters.deletion(deletion)?;
+    let deletion = |eviction: &Value| {
+        let given = eviction.get("deleteOptions").filter(|options| options.is_object());
+        call.parameters.deletion(given)
+    };
+    let (_, dry_run) = deletion(&eviction)?;
     let options = call.parameters.options("CreateOptions");
     let manager = call.manager();
     let request = call.write(&options, &manager, dry_run)?;
-    pipeline.evict(&request, &deletion, warnings).await?;
+    let read = |eviction: &Value| deletion(eviction).map(|(options, _)| options);
+    pipeline.evict(&request, eviction, read, told).await?;
     done(call)
 }
 

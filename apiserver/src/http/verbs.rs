@@ -10,6 +10,7 @@ use barque_api::protobuf;
 use barque_api::resources::Verb;
 use barque_api::status::{Reason, Status};
 use barque_api::time::Time;
+use barque_streams::upgrade::is_websocket;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, Response, StatusCode};
@@ -26,6 +27,7 @@ use super::request_info::ResourceRequest;
 use super::views::Teller;
 use super::watches::{self, Frames};
 use super::{body, component_statuses, subresources, websocket_watch};
+use crate::admission::Told;
 use crate::authorization::User;
 use crate::registry::collections::{Collection, Endpoint, parse};
 use crate::registry::decode;
@@ -33,7 +35,6 @@ use crate::registry::pipeline::{DeleteAnswer, Patch, PatchKind, Pipeline, Reques
 use crate::registry::selection::{Wanted, selection};
 use crate::registry::served::Served;
 use crate::storage::Storage;
-use crate::streaming::headers::is_websocket;
 use crate::watch_cache::object::Object;
 use crate::watch_cache::query::{At, resource_version};
 
@@ -167,26 +168,26 @@ impl<S: Storage> Call<'_, S> {
 pub async fn carry_out<S: Storage>(
     call: &Call<'_, S>,
     pipeline: &Pipeline<S>,
-    warnings: &mut Vec<String>,
+    told: &mut Told,
 ) -> Result<Response<Body>, Status> {
     check_path(call)?;
-    warnings.extend(call.served().deprecation().map(str::to_owned));
-    if let Some(response) = subresources::carry_out(call, pipeline, warnings).await? {
+    told.warnings.extend(call.served().deprecation().map(str::to_owned));
+    if let Some(response) = subresources::carry_out(call, pipeline, told).await? {
         return Ok(response);
     }
     let storage = pipeline.collections.storage();
-    if let Some(response) = component_statuses::answer(call, storage, warnings).await? {
+    if let Some(response) = component_statuses::answer(call, storage, told).await? {
         return Ok(response);
     }
     match call.info.verb {
         "get" => get(call).await,
         "list" => list(call).await,
         "watch" => watch(call).await,
-        "create" => create(call, pipeline, warnings).await,
-        "update" => update(call, pipeline, warnings).await,
-        "patch" => patch(call, pipeline, warnings).await,
-        "delete" => delete(call, pipeline, warnings).await,
-        "deletecollection" => delete_collection(call, pipeline, warnings).await,
+        "create" => create(call, pipeline, told).await,
+        "update" => update(call, pipeline, told).await,
+        "patch" => patch(call, pipeline, told).await,
+        "delete" => delete(call, pipeline, told).await,
+        "deletecollection" => delete_collection(call, pipeline, told).await,
         other => Err(Status::method_not_supported(&call.served().group_resource(), other)),
     }
 }
@@ -275,28 +276,28 @@ fn object_of<S: Storage>(call: &Call<'_, S>) -> Result<decode::Decoded, Status> 
 async fn create<S: Storage>(
     call: &Call<'_, S>,
     pipeline: &Pipeline<S>,
-    warnings: &mut Vec<String>,
+    told: &mut Told,
 ) -> Result<Response<Body>, Status> {
     let teller = call.teller()?;
     let decoded = object_of(call)?;
     let (options, manager) = (call.parameters.options("CreateOptions"), call.manager());
     check_manager(call.parameters.text("fieldManager"), false)?;
     let request = call.write(&options, &manager, call.parameters.dry_run("CreateOptions")?)?;
-    let answer = pipeline.create(&request, decoded.object, &decoded.duplicates, warnings).await?;
+    let answer = pipeline.create(&request, decoded.object, &decoded.duplicates, told).await?;
     teller.answer(StatusCode::CREATED, answer.object)
 }
 
 async fn update<S: Storage>(
     call: &Call<'_, S>,
     pipeline: &Pipeline<S>,
-    warnings: &mut Vec<String>,
+    told: &mut Told,
 ) -> Result<Response<Body>, Status> {
     let teller = call.teller()?;
     let decoded = object_of(call)?;
     let (options, manager) = (call.parameters.options("UpdateOptions"), call.manager());
     check_manager(call.parameters.text("fieldManager"), false)?;
     let request = call.write(&options, &manager, call.parameters.dry_run("UpdateOptions")?)?;
-    let answer = pipeline.update(&request, decoded.object, &decoded.duplicates, warnings).await?;
+    let answer = pipeline.update(&request, decoded.object, &decoded.duplicates, told).await?;
     let code = if answer.created { StatusCode::CREATED } else { StatusCode::OK };
     teller.answer(code, answer.object)
 }
@@ -304,7 +305,7 @@ async fn update<S: Storage>(
 async fn patch<S: Storage>(
     call: &Call<'_, S>,
     pipeline: &Pipeline<S>,
-    warnings: &mut Vec<String>,
+    told: &mut Told,
 ) -> Result<Response<Body>, Status> {
     let teller = call.teller()?;
     let patch = patch_of(call)?;
@@ -322,7 +323,7 @@ async fn patch<S: Storage>(
     }
     let (options, manager) = (call.parameters.options("PatchOptions"), call.manager());
     let request = call.write(&options, &manager, call.parameters.dry_run("PatchOptions")?)?;
-    let answer = pipeline.patch(&request, &patch, warnings).await?;
+    let answer = pipeline.patch(&request, &patch, told).await?;
     let code = if answer.created { StatusCode::CREATED } else { StatusCode::OK };
     teller.answer(code, answer.object)
 }
@@ -391,14 +392,14 @@ const ANSWER_DELETED: [&str; 7] = [
 async fn delete<S: Storage>(
     call: &Call<'_, S>,
     pipeline: &Pipeline<S>,
-    warnings: &mut Vec<String>,
+    told: &mut Told,
 ) -> Result<Response<Body>, Status> {
     let teller = call.teller()?;
     let body = delete_options(call)?;
     let (deletion, dry_run) = call.parameters.deletion(body.as_ref())?;
     let options = body.unwrap_or_else(|| call.parameters.options("DeleteOptions"));
     let request = call.write(&options, "", dry_run)?;
-    match pipeline.delete(&request, &deletion, warnings).await? {
+    match pipeline.delete(&request, &deletion, told).await? {
         DeleteAnswer::Going(object) => teller.answer(StatusCode::OK, object),
         DeleteAnswer::Gone(object) => {
             let resource = call.served().group_resource();
@@ -428,7 +429,7 @@ async fn delete<S: Storage>(
 async fn delete_collection<S: Storage>(
     call: &Call<'_, S>,
     pipeline: &Pipeline<S>,
-    warnings: &mut Vec<String>,
+    told: &mut Told,
 ) -> Result<Response<Body>, Status> {
     let teller = call.teller()?;
     let collection = call.collection()?;
@@ -440,7 +441,7 @@ async fn delete_collection<S: Storage>(
     let revision = list.revision;
     let objects = teller.values(&list).await?;
     let request = call.write(&options, "", dry_run)?;
-    let deleted = pipeline.delete_all(&request, objects, &deletion, warnings).await?;
+    let deleted = pipeline.delete_all(&request, objects, &deletion, told).await?;
     let form = Form { view: View::Object, ..teller.form };
     let whole = json!({
         "kind": call.served().resource.list_kind(),

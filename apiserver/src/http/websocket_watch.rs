@@ -2,6 +2,7 @@
 //! it.
 
 use barque_api::status::Status;
+use barque_streams::websocket::{self, Socket};
 use futures::{SinkExt as _, StreamExt as _};
 use http::{HeaderMap, Response};
 use hyper::upgrade::OnUpgrade;
@@ -11,7 +12,6 @@ use tokio_util::task::TaskTracker;
 use super::answer::{Body, whole};
 use super::negotiation::Encoding;
 use super::watches::Frames;
-use crate::streaming::websocket::{self, Socket};
 
 /// The answer that begins it; `tasks` own what tells the events.
 ///

@@ -2,6 +2,7 @@
 //! the thing that it names happens. Must never decide anything, and never make a series of what a client invents.
 
 mod access;
+mod admission;
 mod caches;
 mod flow;
 mod labels;
@@ -12,11 +13,12 @@ mod storage;
 use std::fmt;
 use std::sync::Arc;
 
-use barque_store::metrics::ProcessCollector;
+use barque_process_metrics::ProcessCollector;
 use parking_lot::Mutex;
 use prometheus::{Encoder as _, IntCounter, Registry, TextEncoder};
 
 pub use self::access::AccessMetrics;
+pub use self::admission::{AdmissionMetrics, Called, Rejection, Step};
 pub use self::caches::CacheMetrics;
 pub use self::flow::{FlowMetrics, SchemaMetrics};
 pub use self::labels::{Seen, Subject};
@@ -40,6 +42,8 @@ pub struct Metrics {
     pub storage: Arc<StorageMetrics>,
     /// `apiserver_watch_cache_*`, `apiserver_resource_objects`
     pub caches: CacheMetrics,
+    /// `apiserver_admission_*`, `apiserver_validating_admission_policy_*`
+    pub admission: Arc<AdmissionMetrics>,
     /// `apiserver_audit_*`, `authentication_*`, `authorization_*`
     pub access: AccessMetrics,
     /// Connections that ended before their TLS handshake did.
@@ -66,6 +70,7 @@ impl Metrics {
             flow: FlowMetrics::new(&r),
             storage: Arc::new(StorageMetrics::new(&r)),
             caches: CacheMetrics::new(&r),
+            admission: Arc::new(AdmissionMetrics::new(&r)),
             access: AccessMetrics::new(&r),
             tls_handshake_errors: r.counter(
                 "apiserver_tls_handshake_errors_total",

@@ -6,6 +6,7 @@ use http_body_util::BodyExt as _;
 use serde_json::json;
 
 use super::*;
+use crate::authorization::Decision;
 use crate::http::answer;
 use crate::http::request_info::{Query, request_info};
 use crate::storage::memory::Memory;
@@ -158,14 +159,24 @@ fn series_of_schemas_that_are_gone_go() {
 fn a_scrape_says_which_version_and_process_this_is() {
     let metrics = Metrics::new();
     metrics.identify(&json!({"major": "1", "minor": "37", "gitVersion": "v1.37.0"}));
-    metrics.access.authorized(false, std::time::Duration::from_millis(3));
+    let taken = std::time::Duration::from_millis(3);
+    metrics.access.authorized(&Decision::NoOpinion(String::new()), taken);
+    for result in [Ok(Some("admin")), Ok(Some("eva@example.com")), Ok(Some("eva")), Ok(None), Err(())] {
+        metrics.access.authenticated(&result, taken);
+    }
     let lines = lines(&metrics);
     for start in [
         "kubernetes_build_info{",
         "process_resident_memory_bytes ",
         "apiserver_tls_handshake_errors_total 0",
         "apiserver_audit_event_total 0",
-        "authorization_attempts_total{result=\"denied\"} 1",
+        "authorization_attempts_total{result=\"no-opinion\"} 1",
+        "authentication_attempts{result=\"success\"} 3",
+        "authentication_attempts{result=\"failure\"} 1",
+        "authentication_attempts{result=\"error\"} 1",
+        "authenticated_user_requests{username=\"admin\"} 1",
+        "authenticated_user_requests{username=\"email_id\"} 1",
+        "authenticated_user_requests{username=\"other\"} 1",
     ] {
         assert!(lines.iter().any(|line| line.starts_with(start)), "{start} is missing");
     }

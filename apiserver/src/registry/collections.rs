@@ -339,8 +339,7 @@ fn kept<S: Storage>(before: &Catalog<S>, served: &Served) -> Option<Arc<Collecti
 }
 
 fn keeps_objects(served: &Served) -> bool {
-    served.is_custom()
-        || (served.resource.can(Verb::Watch) && &*served.resource.name.resource != "componentstatuses")
+    served.is_custom() || served.resource.can(Verb::Watch)
 }
 
 #[cfg(test)]

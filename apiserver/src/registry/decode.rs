@@ -4,7 +4,7 @@
 use barque_api::kind::GroupVersionKind;
 use barque_api::protobuf;
 use barque_api::schema::{self, read_document, strict_decoding_error, strict_decoding_warnings};
-use barque_api::status::{Reason, Status};
+use barque_api::status::Status;
 use serde_json::Value;
 
 use super::served::Served;
@@ -104,14 +104,24 @@ pub fn settle(
     validation: FieldValidation,
     warnings: &mut Vec<String>,
 ) -> Result<(), Status> {
+    fit(served, object, duplicates, validation, warnings).map_err(|why| {
+        let (kind, version) = (&served.kind.kind, &served.kind.version);
+        Status::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"))
+    })
+}
+
+/// As [`settle`], with what is wrong as a sentence: what becomes of it depends on where the object is from.
+pub(super) fn fit(
+    served: &Served,
+    object: &mut Value,
+    duplicates: &[String],
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<(), String> {
     let misfits = served.misfits(object);
     if !misfits.is_empty() {
         let told: Vec<String> = misfits.iter().map(ToString::to_string).collect();
-        let (kind, version) = (&served.kind.kind, &served.kind.version);
-        return Err(Status::bad_request(format!(
-            "{kind} in version \"{version}\" cannot be handled as a {kind}: {}",
-            told.join(", ")
-        )));
+        return Err(told.join(", "));
     }
     let unknown = served.prune(object);
     match validation {
@@ -119,11 +129,7 @@ pub fn settle(
         FieldValidation::Warn => warnings.extend(strict_decoding_warnings(duplicates, &unknown)),
         FieldValidation::Strict => {
             if let Some(error) = strict_decoding_error(duplicates, &unknown) {
-                let (kind, version) = (&served.kind.kind, &served.kind.version);
-                return Err(Status::new(
-                    Reason::BadRequest,
-                    format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {error}"),
-                ));
+                return Err(error);
             }
         }
     }

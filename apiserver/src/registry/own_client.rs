@@ -2,18 +2,18 @@
 //! for the network. Must never do what a client with all rights could not.
 
 use std::sync::{Arc, LazyLock};
-use std::time::SystemTime;
 
 use barque_api::kind::GroupVersionResource;
 use barque_api::status::Status;
-use barque_api::time::{MicroTime, Time};
 use serde_json::Value;
 
 use super::decode::FieldValidation;
 use super::deletion::DeleteOptions;
 use super::pipeline::{Pipeline, Request};
 use super::served::Served;
+use crate::admission::Told;
 use crate::authorization::{MASTERS, User};
+use crate::clock;
 use crate::storage::Storage;
 
 static SELF: LazyLock<User> = LazyLock::new(|| User {
@@ -24,13 +24,6 @@ static SELF: LazyLock<User> = LazyLock::new(|| User {
 
 /// Whom the server's own fields belong to.
 const MANAGER: &str = "barque-apiserver";
-
-/// The time of day.
-#[must_use]
-pub fn now() -> MicroTime {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    MicroTime::of_unix_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
-}
 
 /// Writes in the server's own name. Cloning copies pointers.
 #[derive(Clone)]
@@ -73,7 +66,7 @@ impl<S: Storage> OwnClient<S> {
     ) -> Result<Value, Status> {
         let served = self.served(resource)?;
         let request = request(&served, namespace, "");
-        let answer = self.0.create(&request, object, &[], &mut Vec::new()).await?;
+        let answer = self.0.create(&request, object, &[], &mut Told::default()).await?;
         Ok(answer.object)
     }
 
@@ -91,7 +84,7 @@ impl<S: Storage> OwnClient<S> {
     ) -> Result<Value, Status> {
         let served = self.served(resource)?;
         let request = Request { subresource, ..request(&served, namespace, name) };
-        let answer = self.0.update(&request, object, &[], &mut Vec::new()).await?;
+        let answer = self.0.update(&request, object, &[], &mut Told::default()).await?;
         Ok(answer.object)
     }
 
@@ -107,7 +100,7 @@ impl<S: Storage> OwnClient<S> {
     ) -> Result<(), Status> {
         let served = self.served(resource)?;
         let request = request(&served, namespace, name);
-        self.0.delete(&request, &DeleteOptions::default(), &mut Vec::new()).await?;
+        self.0.delete(&request, &DeleteOptions::default(), &mut Told::default()).await?;
         Ok(())
     }
 }
@@ -123,6 +116,6 @@ fn request<'a>(served: &'a Arc<Served>, namespace: &'a str, name: &'a str) -> Re
         manager: MANAGER,
         validation: FieldValidation::Ignore,
         options: &Value::Null,
-        now: Time::of_unix(now().unix_micros() / 1_000_000),
+        now: clock::now(),
     }
 }

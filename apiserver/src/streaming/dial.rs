@@ -92,8 +92,7 @@ impl Dialer {
             return Ok(Box::new(stream));
         }
         let name = dial::server_name(host, &told)?;
-        let cause = |error: &io::Error| format!("tls: {error}");
-        Ok(Box::new(dial::handshake(self.tls(target.trust), name, stream, cause).await?))
+        Ok(Box::new(dial::handshake(self.tls(target.trust), name, stream, host).await?))
     }
 
     fn tls(&self, trust: Trust) -> Arc<ClientConfig> {

@@ -1,22 +1,18 @@
 //! Requests that are streams to nodes, pods and services: `log`, `exec`, `attach`, `portforward` and `proxy`. They are passed
 //! on to the node's agent or straight to their target. Must never judge who may, nor pass on who the client is.
 
-pub mod copy;
 pub mod dial;
-pub mod headers;
 pub mod node;
 pub mod options;
 pub mod plan;
 pub mod proxy;
 pub mod refusal;
-pub mod spdy;
 pub mod translate;
-pub mod websocket;
 
 #[cfg(test)]
 mod fake_agent;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 #[cfg(test)]
 mod translate_tests;
 
@@ -25,6 +21,9 @@ use std::sync::Arc;
 use barque_api::kind::GroupResource;
 use barque_api::status::{Reason, Status};
 use barque_store::tls::TlsError;
+use barque_streams::tunnel;
+use barque_streams::upgrade::{is_upgrade, is_websocket, protocols};
+use barque_streams::websocket::{self, Protocol};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -39,13 +38,13 @@ use self::dial::{AgentFlags, Dialer};
 use self::node::Agent;
 use self::options::Streams;
 use self::plan::{Target, Trust};
-use self::proxy::{Sender, nothing};
-use self::websocket::Protocol;
+use self::proxy::{Sender, of_agent, of_proxy};
 use crate::http::answer::{self, Body};
 use crate::http::parameters::Parameters;
 use crate::http::request_info::ResourceRequest;
 use crate::http::serve::Peer;
 use crate::registry::collections::Collections;
+use crate::relay::{self, Relay, headers, nothing};
 use crate::storage::Storage;
 
 /// What streams need that is the same for all of them. Cloning copies a pointer.
@@ -63,7 +62,7 @@ impl Streaming {
     /// # Errors
     /// When a certificate cannot be used.
     pub fn new(flags: AgentFlags, tasks: TaskTracker, stop: CancellationToken) -> Result<Self, TlsError> {
-        let sender = Sender { dialer: Dialer::new(&flags)?, tasks, stop };
+        let sender = Sender { dialer: Dialer::new(&flags)?, relay: Relay::new(tasks, stop) };
         Ok(Self(Arc::new(Inner { sender, preferred_address_types: flags.preferred_address_types })))
     }
 }
@@ -85,7 +84,7 @@ pub fn extra_action(info: &ResourceRequest, headers: &HeaderMap) -> Option<&'sta
     let runs = &*info.resource.resource == "pods"
         && info.resource.group.is_empty()
         && ["exec", "attach", "portforward"].contains(&info.subresource.as_str());
-    (runs && info.verb == "get" && headers::is_websocket(headers)).then_some("create")
+    (runs && info.verb == "get" && is_websocket(headers)).then_some("create")
 }
 
 /// Serves one. The body of the request has not been read.
@@ -113,14 +112,14 @@ pub async fn serve<S: Storage>(
             let query = head.uri.query().unwrap_or_default().to_owned();
             let target = stream.proxy_target(path, query).await?;
             let headers = headers::passed_on(&head, peer.address.ip());
-            if headers::is_upgrade(&headers)
+            if is_upgrade(&headers)
                 && let Some(upgrade) = upgrade
             {
                 let sent = inner.sender.send(&target, head.method, headers, nothing()).await;
-                return inner.sender.coupled(sent.map_err(|error| error.of_agent())?, upgrade);
+                return inner.sender.coupled(sent.map_err(|error| of_agent(&error))?, upgrade);
             }
             let sent = inner.sender.send(&target, head.method, headers, body.boxed_unsync()).await;
-            let response = sent.map_err(|error| error.of_proxy())?;
+            let response = sent.map_err(|error| of_proxy(&error))?;
             let mut response = inner.sender.passed_back(response);
             let (asked, backend) = (head.uri.path(), target.authority());
             headers::keep_behind_proxy(response.headers_mut(), asked, &target.path, &backend);
@@ -131,13 +130,13 @@ pub async fn serve<S: Storage>(
                 return Err(stream.no_such_verb());
             }
             let target = stream.process_target().await?;
-            let Some(upgrade) = upgrade.filter(|_| headers::is_upgrade(&head.headers)) else {
+            let Some(upgrade) = upgrade.filter(|_| is_upgrade(&head.headers)) else {
                 return Err(Status::bad_request("Upgrade request required"));
             };
             let headers = headers::passed_on(&head, peer.address.ip());
             let sent = inner.sender.send(&target, head.method.clone(), headers, nothing()).await;
-            let response = sent.map_err(|error| error.of_agent())?;
-            if !headers::is_websocket(&head.headers) || websocket::goes_through(&head.headers, &response) {
+            let response = sent.map_err(|error| of_agent(&error))?;
+            if !is_websocket(&head.headers) || translate::goes_through(&head.headers, &response) {
                 return inner.sender.coupled(response, upgrade);
             }
             stream.end_websocket(&head.headers, &target, upgrade, response).await
@@ -198,7 +197,8 @@ impl<S: Storage> Stream<'_, S> {
         if !response.status().is_success() {
             return Err(refusal::of_log(response, name).await);
         }
-        Ok(answer::with(StatusCode::OK, "text/plain", self.inner.sender.body(response.into_body())))
+        let body = relay::body(response.into_body(), self.inner.sender.relay.stop());
+        Ok(answer::with(StatusCode::OK, "text/plain", body))
     }
 
     /// Where something runs in a container, or ports of a pod are forwarded.
@@ -229,7 +229,7 @@ impl<S: Storage> Stream<'_, S> {
     ) -> Result<Response<Body>, Status> {
         let sender = &self.inner.sender;
         let ports = self.info.subresource == "portforward";
-        let protocol = Protocol::chosen(&headers::protocols(request), ports);
+        let protocol = Protocol::chosen(&protocols(request), ports);
         let accepted = protocol.and_then(|one| Some((one, websocket::accepted(request, Some(one))?)));
         let Some((protocol, accepted)) = accepted else {
             return sender.coupled(refused, client);
@@ -240,24 +240,25 @@ impl<S: Storage> Stream<'_, S> {
             return Err(Status::bad_request("you must specify at least 1 of stdin, stdout, stderr"));
         }
         let inside = if ports { translate::PORTS_PROTOCOL } else { translate::PROCESS_PROTOCOL };
-        let response = sender.ask_spdy(target, inside).await.map_err(|error| error.of_agent())?;
+        let response = sender.ask_spdy(target, inside).await.map_err(|error| of_agent(&error))?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return sender.coupled(response, client);
         }
         let agent = hyper::upgrade::on(response);
-        sender.own(Box::pin(async move {
+        let copying = Box::pin(async move {
             match tokio::try_join!(client, agent) {
                 Ok((client, agent)) => {
                     let (client, agent) = (websocket::socket(client).await, TokioIo::new(agent));
                     if protocol == Protocol::Tunnel {
-                        translate::tunnel(client, agent).await;
+                        tunnel::carry(client, agent, relay::SILENCE).await;
                     } else {
                         translate::process(client, protocol, agent, wanted).await;
                     }
                 }
                 Err(error) => tracing::debug!("an upgrade broke off: {error}"),
             }
-        }));
+        });
+        sender.relay.own(sender.relay.stop(), copying);
         Ok(accepted.map(|()| answer::whole("")))
     }
 

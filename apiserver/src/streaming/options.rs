@@ -6,8 +6,11 @@ use barque_api::kind::GroupVersionKind;
 use barque_api::status::Status;
 use barque_api::time::Time;
 use form_urlencoded::Serializer;
+use serde_json::{Value, json};
 
+use super::plan::{percent_decoded, percent_encoded};
 use crate::http::parameters::Parameters;
+use crate::http::request_info::ResourceRequest;
 
 /// `PodLogOptions`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,6 +84,9 @@ pub fn log(parameters: &Parameters, name: &str) -> Result<LogOptions, Status> {
     })
 }
 
+/// The flags of a process that are streams.
+const STREAMS: [&str; 4] = ["stdin", "stdout", "stderr", "tty"];
+
 /// Which streams a process gets; of `PodExecOptions` and `PodAttachOptions`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Streams {
@@ -106,6 +112,76 @@ pub fn streams(parameters: &Parameters) -> Streams {
     }
 }
 
+/// The options of a connection as an object, as admission is asked about them; nothing for a log, which is only read.
+///
+/// # Errors
+/// 400 for ports that are none.
+pub fn of_connection(
+    info: &ResourceRequest,
+    parameters: &Parameters,
+) -> Result<Option<(GroupVersionKind, Value)>, Status> {
+    let kind = match (&*info.resource.resource, &*info.subresource) {
+        (_, "exec") => "PodExecOptions",
+        (_, "attach") => "PodAttachOptions",
+        (_, "portforward") => "PodPortForwardOptions",
+        ("pods", "proxy") => "PodProxyOptions",
+        ("nodes", "proxy") => "NodeProxyOptions",
+        ("services", "proxy") => "ServiceProxyOptions",
+        _ => return Ok(None),
+    };
+    let mut options = json!({"apiVersion": "v1", "kind": kind});
+    match &*info.subresource {
+        "proxy" if info.rest.is_empty() => {}
+        "proxy" => options["path"] = String::from_utf8_lossy(&percent_decoded(&info.rest)).into(),
+        "portforward" => {
+            let ports = ports(parameters)?;
+            if !ports.is_empty() {
+                options["ports"] = ports.into();
+            }
+        }
+        subresource => {
+            for flag in STREAMS.into_iter().filter(|flag| parameters.flag(flag)) {
+                options[flag] = true.into();
+            }
+            let container = parameters.text("container");
+            if !container.is_empty() {
+                options["container"] = container.into();
+            }
+            if subresource == "exec" {
+                options["command"] = parameters.all("command").collect::<Vec<_>>().into();
+            }
+        }
+    }
+    Ok(Some((GroupVersionKind::new("", "v1", kind), options)))
+}
+
+/// The same options as they stand behind the question mark.
+#[must_use]
+pub fn as_parameters(options: &Value) -> Parameters {
+    let mut query = Serializer::new(String::new());
+    for flag in STREAMS.into_iter().filter(|flag| options[*flag] == true) {
+        query.append_pair(flag, "true");
+    }
+    if let Some(container) = options["container"].as_str() {
+        query.append_pair("container", container);
+    }
+    for word in options["command"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        query.append_pair("command", word);
+    }
+    for port in options["ports"].as_array().into_iter().flatten() {
+        query.append_pair("ports", &port.to_string());
+    }
+    Parameters::of(&query.finish())
+}
+
+/// The path that options of a proxy name, as it stands in a request.
+#[must_use]
+pub fn as_rest(options: &Value) -> String {
+    let path = options["path"].as_str().unwrap_or_default();
+    let steps: Vec<_> = path.split('/').map(|step| percent_encoded(step.as_bytes())).collect();
+    steps.join("/")
+}
+
 /// What an agent is asked with to run a command or to attach to a container.
 #[must_use]
 pub fn process_query(parameters: &Parameters, with_command: bool) -> String {
@@ -128,22 +204,55 @@ pub fn process_query(parameters: &Parameters, with_command: bool) -> String {
 /// # Errors
 /// 400 for what is no number.
 pub fn ports_query(parameters: &Parameters) -> Result<String, Status> {
-    let mut ports = Vec::new();
-    for port in parameters.all("ports").flat_map(|ports| ports.split(',')) {
-        let port: i32 = port.parse().map_err(|_| {
-            Status::bad_request(format!("strconv.ParseInt: parsing {port:?}: invalid syntax"))
-        })?;
-        ports.push(port.to_string());
-    }
+    let ports: Vec<String> = ports(parameters)?.iter().map(ToString::to_string).collect();
     if ports.is_empty() {
         return Ok(String::new());
     }
     Ok(Serializer::new(String::new()).append_pair("port", &ports.join(",")).finish())
 }
 
+fn ports(parameters: &Parameters) -> Result<Vec<i32>, Status> {
+    let ports = parameters.all("ports").flat_map(|ports| ports.split(','));
+    let wrong =
+        |port: &str| Status::bad_request(format!("strconv.ParseInt: parsing {port:?}: invalid syntax"));
+    ports.map(|port| port.parse().map_err(|_| wrong(port))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::request_info::{Query, RequestInfo, request_info};
+
+    #[test]
+    fn options_of_connections_are_objects_and_back() {
+        let table = [
+            (
+                "pods/p/exec",
+                "command=sh&command=-c&stdin=true&tty=0&container=c",
+                json!({"kind": "PodExecOptions", "stdin": true, "container": "c", "command": ["sh", "-c"]}),
+            ),
+            ("pods/p/attach", "stdout=1", json!({"kind": "PodAttachOptions", "stdout": true})),
+            (
+                "pods/p/portforward",
+                "ports=80,81",
+                json!({"kind": "PodPortForwardOptions", "ports": [80, 81]}),
+            ),
+            ("services/s/proxy/a/b%20c", "x=y", json!({"kind": "ServiceProxyOptions", "path": "a/b c"})),
+        ];
+        for (path, query, mut expected) in table {
+            expected["apiVersion"] = json!("v1");
+            let path = format!("/api/v1/namespaces/a/{path}");
+            let RequestInfo::Resource(info) = request_info("GET", &path, Query::default()) else { panic!() };
+            let (kind, options) = of_connection(&info, &Parameters::of(query)).unwrap().unwrap();
+            assert_eq!((&json!(&*kind.kind), &options), (&expected["kind"], &expected), "{path}");
+            if info.subresource == "proxy" {
+                assert_eq!(as_rest(&options), info.rest);
+            } else {
+                let again = of_connection(&info, &as_parameters(&options)).unwrap().unwrap();
+                assert_eq!(again.1, options, "{path}");
+            }
+        }
+    }
 
     #[test]
     fn an_agent_is_asked_for_the_log_that_the_client_wants() {

@@ -275,7 +275,7 @@ pub fn proxied_path(path: &str, rest: &str) -> Option<String> {
     Some(clean)
 }
 
-fn percent_decoded(text: &str) -> Vec<u8> {
+pub(super) fn percent_decoded(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
     let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
     let mut decoded = Vec::with_capacity(bytes.len());
@@ -296,7 +296,7 @@ fn percent_decoded(text: &str) -> Vec<u8> {
 }
 
 /// As Go encodes a path.
-fn percent_encoded(step: &[u8]) -> String {
+pub(super) fn percent_encoded(step: &[u8]) -> String {
     let mut encoded = String::with_capacity(step.len());
     for byte in step {
         if byte.is_ascii_alphanumeric() || b"-_.~$&+,:;=@".contains(byte) {

@@ -1,81 +1,43 @@
-//! Passes requests on and their answers back, as streams; after an upgrade, bytes both ways. Must never read a body whole, nor
-//! decide where a request goes.
+//! How requests reach agents, pods and services, and what of their answers clients get. Must never read a body whole, nor decide
+//! where a request goes.
 
-use std::convert::Infallible;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use barque_api::status::{Reason, Status};
-use bytes::Bytes;
-use futures::future::BoxFuture;
-use http::header::{CONNECTION, HeaderName, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Empty};
-use hyper::body::{Frame, Incoming, SizeHint};
+use http::header::{CONNECTION, HOST, HeaderName, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tokio_util::task::TaskTracker;
 
-use super::copy;
 use super::dial::Dialer;
-use super::headers::strip_hop_by_hop;
 use super::plan::Target;
-use crate::http::answer::{self, Body};
+use crate::http::answer::Body;
+use crate::relay::{self, Relay, RequestBody, Unanswered, nothing};
 
-/// After so much silence an upgraded connection is closed, as agents do.
-pub(super) const SILENCE: Duration = Duration::from_secs(4 * 3600);
 const STREAM_PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
 
-/// The body of a request that is passed on.
-pub type RequestBody = UnsyncBoxBody<Bytes, hyper::Error>;
-
-/// No body.
+/// A failure as it is told for logs and for what runs in containers.
 #[must_use]
-pub fn nothing() -> RequestBody {
-    Empty::new().map_err(|never: Infallible| match never {}).boxed_unsync()
+pub fn of_agent(failure: &Unanswered) -> Status {
+    let message = match failure {
+        Unanswered::Dial(error) => format!("error dialing backend: {error}"),
+        Unanswered::Http(error) => format!("error sending request to backend: {error}"),
+    };
+    Status::new(Reason::InternalError, message)
 }
 
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum Unanswered {
-    /// No connection.
-    #[error("{0}")]
-    Dial(#[from] io::Error),
-    /// What came back is no HTTP, or nothing came.
-    #[error("{0}")]
-    Http(#[from] hyper::Error),
+/// A failure as it is told for proxies.
+#[must_use]
+pub fn of_proxy(failure: &Unanswered) -> Status {
+    Status::new(Reason::ServiceUnavailable, format!("error trying to reach service: {failure}"))
 }
 
-impl Unanswered {
-    /// As it is told for logs and for what runs in containers.
-    #[must_use]
-    pub fn of_agent(&self) -> Status {
-        let message = match self {
-            Self::Dial(error) => format!("error dialing backend: {error}"),
-            Self::Http(error) => format!("error sending request to backend: {error}"),
-        };
-        Status::new(Reason::InternalError, message)
-    }
-
-    /// As it is told for proxies.
-    #[must_use]
-    pub fn of_proxy(&self) -> Status {
-        Status::new(Reason::ServiceUnavailable, format!("error trying to reach service: {self}"))
-    }
-}
-
-/// Sends requests; the tasks of their connections are owned by `tasks` and end with `stop`.
+/// Sends requests.
 pub struct Sender {
     /// Connects.
     pub dialer: Dialer,
     /// Owns connections.
-    pub tasks: TaskTracker,
-    /// Ends them.
-    pub stop: CancellationToken,
+    pub relay: Relay,
 }
 
 impl Sender {
@@ -93,23 +55,15 @@ impl Sender {
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = target.path_and_query().parse().map_err(io::Error::other)?;
-        *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = headers;
-        if !request.headers().contains_key(http::header::HOST)
-            && let Ok(host) = HeaderValue::from_str(&target.authority())
+        let peer = target.authority();
+        if !request.headers().contains_key(HOST)
+            && let Ok(host) = HeaderValue::from_str(&peer)
         {
-            request.headers_mut().insert(http::header::HOST, host);
+            request.headers_mut().insert(HOST, host);
         }
-        let stream = TokioIo::new(self.dialer.connect(target).await?);
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
-        let connection = connection.with_upgrades();
-        let host = target.authority();
-        self.own(Box::pin(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%host, "the connection ended: {error}");
-            }
-        }));
-        Ok(sender.send_request(request).await?)
+        let stream = self.dialer.connect(target).await?;
+        self.relay.exchange(stream, peer, request).await
     }
 
     /// Asks for SPDY with one of `protocols` inside.
@@ -131,18 +85,7 @@ impl Sender {
     /// Passes an answer back that is no upgrade.
     #[must_use]
     pub fn passed_back(&self, response: Response<Incoming>) -> Response<Body> {
-        let (mut head, body) = response.into_parts();
-        strip_hop_by_hop(&mut head.headers);
-        head.version = Version::HTTP_11;
-        head.extensions = http::Extensions::new();
-        Response::from_parts(head, self.body(body))
-    }
-
-    /// A body that ends when its source breaks off, or with the server.
-    #[must_use]
-    pub fn body(&self, body: Incoming) -> Body {
-        let stopped = Box::pin(self.stop.clone().cancelled_owned());
-        Body::new(Relayed { body, stopped })
+        relay::passed_back(response, self.relay.stop())
     }
 
     /// Couples the client's connection with that of the answer, if it is an upgrade; else passes it back.
@@ -158,68 +101,10 @@ impl Sender {
             let message = format!("invalid upgrade response: status code {}", code.as_u16());
             return Err(Status::new(Reason::InternalError, message));
         }
-        let (head, _) = response.into_parts();
-        let Some(backend) = head.extensions.get::<OnUpgrade>().cloned() else {
+        let (mut head, _) = response.into_parts();
+        let Some(backend) = head.extensions.remove::<OnUpgrade>() else {
             return Err(Status::internal("the backend's connection cannot be taken over"));
         };
-        self.own(Box::pin(async move {
-            match tokio::try_join!(client, backend) {
-                Ok((client, backend)) => {
-                    copy::both_ways(TokioIo::new(client), TokioIo::new(backend), SILENCE).await;
-                }
-                Err(error) => tracing::debug!("an upgrade broke off: {error}"),
-            }
-        }));
-        let mut response = Response::new(answer::whole(Bytes::new()));
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        *response.headers_mut() = head.headers;
-        Ok(response)
-    }
-
-    /// Runs something until it ends or the server stops.
-    pub fn own(&self, task: BoxFuture<'static, ()>) {
-        let stopped = self.stop.clone().cancelled_owned();
-        self.tasks.spawn(async move {
-            tokio::select! {
-                () = task => {}
-                () = stopped => {}
-            }
-        });
-    }
-}
-
-struct Relayed {
-    body: Incoming,
-    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
-}
-
-impl hyper::body::Body for Relayed {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.stopped.as_mut().poll(context).is_ready() {
-            return Poll::Ready(None);
-        }
-        match Pin::new(&mut self.body).poll_frame(context) {
-            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
-            Poll::Ready(Some(Err(error))) => {
-                tracing::debug!("an answer broke off: {error}");
-                Poll::Ready(None)
-            }
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        Ok(self.relay.coupled(client, backend, head.headers, self.relay.stop()))
     }
 }

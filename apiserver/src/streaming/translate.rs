@@ -1,92 +1,39 @@
 //! WebSockets of clients towards agents that speak SPDY only: a tunnel gives its bytes away, channels become streams. Must
 //! never know how the agent was found, nor keep more than a few messages.
 
-use std::time::Duration;
-
-use bytes::Bytes;
-use futures::stream::{SplitSink, SplitStream};
+use barque_streams::activity::Activity;
+use barque_streams::spdy::session::{Reader, Role, Session, SessionError, Writer};
+use barque_streams::upgrade::protocols;
+use barque_streams::websocket::{self, Channel, Protocol, Socket};
+use futures::stream::SplitStream;
 use futures::{SinkExt as _, StreamExt as _};
+use http::header::SEC_WEBSOCKET_PROTOCOL;
+use http::{HeaderMap, Response, StatusCode};
 use serde_json::json;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use super::copy::Activity;
 use super::options::Streams;
-use super::proxy::SILENCE;
-use super::spdy::session::{Reader, Role, Session, SessionError, Writer};
-use super::websocket::{self, Channel, Protocol, Socket};
+use crate::relay::SILENCE;
 
-const BUFFER: usize = 32 << 10;
 /// Messages that wait for the client.
 const QUEUE: usize = 16;
 /// The most bytes of how a process ended.
 const MOST_ERROR_BYTES: usize = 64 << 10;
-
-/// A client must have said goodbye within this time.
-const GOODBYE: Duration = Duration::from_secs(10);
 
 /// The protocol inside of SPDY for what runs in containers.
 pub const PROCESS_PROTOCOL: &str = "v4.channel.k8s.io";
 /// The one for forwarded ports.
 pub const PORTS_PROTOCOL: &str = "portforward.k8s.io";
 
-/// Gives the bytes of a tunnel to an agent and back, until one side ends or is silent for too long.
-pub async fn tunnel<A: AsyncRead + AsyncWrite + Send>(client: Socket, agent: A) {
-    let activity = Activity::now();
-    let (mut to_client, mut from_client) = client.split();
-    let (mut from_agent, mut to_agent) = tokio::io::split(agent);
-    let outward = async {
-        while let Some(Ok(message)) = from_client.next().await {
-            activity.moves();
-            let bytes = match message {
-                Message::Binary(bytes) => bytes,
-                Message::Close(_) => return,
-                _ => continue,
-            };
-            if to_agent.write_all(&bytes).await.is_err() || to_agent.flush().await.is_err() {
-                return;
-            }
-        }
-    };
-    let inward = async {
-        let mut buffer = vec![0; BUFFER];
-        loop {
-            match from_agent.read(&mut buffer).await {
-                Ok(read @ 1..) => {
-                    activity.moves();
-                    let message = Message::Binary(Bytes::copy_from_slice(&buffer[..read]));
-                    if to_client.send(message).await.is_err() {
-                        return;
-                    }
-                }
-                Ok(0) | Err(_) => return,
-            }
-        }
-    };
-    tokio::select! {
-        () = outward => {}
-        () = inward => {}
-        () = activity.silent_for(SILENCE) => {}
-    }
-    // It may be gone.
-    let _ = to_agent.shutdown().await;
-    close(to_client, from_client).await;
-}
-
-/// Says goodbye and waits for the same: a connection that is closed over unread bytes takes with it what the other side has
-/// not read yet. Whoever is gone cannot be told.
-async fn close(mut to: SplitSink<Socket, Message>, mut from: SplitStream<Socket>) {
-    let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
-    let goodbye = async {
-        if to.send(Message::Close(Some(frame))).await.is_ok() {
-            while let Some(Ok(_)) = from.next().await {}
-        }
-        let _ = to.close().await;
-    };
-    let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+/// Whether an agent has taken a WebSocket with a protocol that the client knows. Some take it with none, and speak another.
+#[must_use]
+pub fn goes_through<B>(request: &HeaderMap, response: &Response<B>) -> bool {
+    let chosen = response.headers().get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
+    let offered = protocols(request);
+    response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && chosen.map_or(offered.is_empty(), |chosen| offered.contains(&chosen))
 }
 
 /// Turns the channels of a WebSocket into streams of an agent, until the process has ended, a side is gone, or silent for too
@@ -151,7 +98,7 @@ pub async fn process<A: AsyncRead + AsyncWrite + Send>(
         () = driven => {}
         () = activity.silent_for(SILENCE) => {}
     }
-    close(to_client, from_client).await;
+    websocket::goodbye(to_client, from_client).await;
 }
 
 /// The streams of a process, as far as they are wanted.

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use barque_streams::spdy::headers::value;
+use barque_streams::spdy::session::{Accepted, Role, Session};
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -10,8 +12,6 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role as End;
 
 use super::dial::Stream;
-use super::spdy::headers::value;
-use super::spdy::session::{Accepted, Role, Session};
 use super::tests::{Cluster, PODS, Upgraded, code};
 
 type Client = WebSocketStream<Box<dyn Stream>>;

@@ -94,6 +94,14 @@ pub(super) fn cells(group: &str, kind: &str, object: &Value, now: Now) -> Option
         ("storage.k8s.io", "CSIStorageCapacity") => {
             vec![name(), text(object, "/storageClassName"), number_or_text(at(object, "/capacity")).into()]
         }
+        ("resource.k8s.io", "DeviceTaintRule") => vec![
+            name(),
+            text(object, "/spec/taint/key"),
+            text(object, "/spec/taint/value"),
+            text(object, "/spec/taint/effect"),
+            now.since(object, "/spec/taint/timeAdded"),
+            age(),
+        ],
         ("resource.k8s.io", "ResourceClaim") => vec![name(), claim_state(object).into(), age()],
         ("resource.k8s.io", "ResourceSlice") => vec![
             name(),

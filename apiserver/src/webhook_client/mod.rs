@@ -1,6 +1,7 @@
 //! Calls of webhooks: one HTTPS request with a JSON body to a URL or a service of the cluster, within a time and a size. Must
 //! never believe a server whose certificate is not the one that was asked for, follow it elsewhere, or wait longer than told.
 
+mod idle;
 mod target;
 pub mod validation;
 
@@ -11,17 +12,18 @@ use barque_api::kind::GroupResource;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{Request, StatusCode};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::registry::collections::Collections;
 use crate::storage::Storage;
+use idle::{Connection, Failure, Idle, Peer};
 use target::{Address, Target};
 
 /// Answers have at most so many bytes: those about many objects at once are as large as lists.
@@ -62,16 +64,25 @@ pub enum CallError {
     Unreadable(String),
 }
 
+/// A connection, and what came over it.
+type Exchanged = (Connection, Result<(StatusCode, Bytes), Failure>);
+
 /// Calls webhooks. Cloning copies pointers.
 pub struct WebhookClient<S: Storage> {
     collections: Collections<S>,
     /// Whom everybody believes; read when a webhook says nothing else.
     common: Arc<OnceLock<Arc<RootCertStore>>>,
+    /// Connections for the next call.
+    idle: Arc<Idle>,
 }
 
 impl<S: Storage> Clone for WebhookClient<S> {
     fn clone(&self) -> Self {
-        Self { collections: self.collections.clone(), common: Arc::clone(&self.common) }
+        Self {
+            collections: self.collections.clone(),
+            common: Arc::clone(&self.common),
+            idle: Arc::clone(&self.idle),
+        }
     }
 }
 
@@ -79,7 +90,7 @@ impl<S: Storage> WebhookClient<S> {
     /// Services are looked up in these.
     #[must_use]
     pub fn new(collections: Collections<S>) -> Self {
-        Self { collections, common: Arc::default() }
+        Self { collections, common: Arc::default(), idle: Arc::default() }
     }
 
     /// Sends `body` to the webhook that a `clientConfig` names, and returns what it answers.
@@ -98,10 +109,7 @@ impl<S: Storage> WebhookClient<S> {
 
     async fn call_at_leisure(&self, target: &Target, url: &str, body: Vec<u8>) -> Result<Value, CallError> {
         let unreachable = |why: String| CallError::Unreachable { url: url.to_owned(), why };
-        let roots = target::roots(&target.bundle).map_err(CallError::Config)?;
-        let roots = roots.map_or_else(|| self.common_roots(), Arc::new);
         let (host, port) = self.address(&target.address).await.map_err(unreachable)?;
-        let stream = connect(&host, port, &target.server_name, roots).await.map_err(unreachable)?;
         let request =
             Request::post(format!("{}?{}", target.path, url.rsplit('?').next().unwrap_or_default()))
                 .header(HOST, &target.authority)
@@ -110,15 +118,42 @@ impl<S: Storage> WebhookClient<S> {
                 .header(ACCEPT, "application/json")
                 .body(Full::new(Bytes::from(body)))
                 .map_err(|error| CallError::Config(error.to_string()))?;
-        let (code, answer) = exchange(stream, request).await.map_err(|failure| match failure {
-            Failure::Io(why) => unreachable(why),
+        let (server_name, bundle) = (target.server_name.clone(), target.bundle.clone());
+        let peer = Peer { host, port, server_name, bundle };
+        let (connection, answer) = self.exchange(&peer, url, request).await?;
+        let (code, answer) = answer.map_err(|failure| match failure {
+            Failure::Io(why) | Failure::Unsent(_, why) => unreachable(why),
             Failure::TooLarge => CallError::Unreadable(format!("it has more than {ANSWER_MOST} bytes")),
         })?;
+        self.idle.put(peer, connection, Instant::now());
         if !code.is_success() {
             let text: String = String::from_utf8_lossy(&answer).chars().take(256).collect();
             return Err(CallError::Failed { code: code.as_u16(), text });
         }
         serde_json::from_slice(&answer).map_err(|error| CallError::Unreadable(error.to_string()))
+    }
+
+    /// Sends a request over a connection that waits, or a new one.
+    async fn exchange(
+        &self,
+        peer: &Peer,
+        url: &str,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Exchanged, CallError> {
+        let unreachable = |why: String| CallError::Unreachable { url: url.to_owned(), why };
+        if let Some(mut connection) = self.idle.take(peer, Instant::now()) {
+            match connection.exchange(request, ANSWER_MOST).await {
+                // It was closed while it waited, and the webhook knows of nothing.
+                Err(Failure::Unsent(unsent, _)) => request = *unsent,
+                answer => return Ok((connection, answer)),
+            }
+        }
+        let roots = target::roots(&peer.bundle).map_err(CallError::Config)?;
+        let roots = roots.map_or_else(|| self.common_roots(), Arc::new);
+        let stream = connect(&peer.host, peer.port, &peer.server_name, roots).await.map_err(unreachable)?;
+        let mut connection = Connection::open(stream).await.map_err(unreachable)?;
+        let answer = connection.exchange(request, ANSWER_MOST).await;
+        Ok((connection, answer))
     }
 
     fn common_roots(&self) -> Arc<RootCertStore> {
@@ -162,38 +197,4 @@ async fn connect(
         .with_root_certificates(roots)
         .with_no_client_auth();
     TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| format!("tls: {error}"))
-}
-
-enum Failure {
-    Io(String),
-    TooLarge,
-}
-
-/// One request and its answer. The connection lives as long as this does.
-async fn exchange(
-    stream: TlsStream<TcpStream>,
-    request: Request<Full<Bytes>>,
-) -> Result<(StatusCode, Bytes), Failure> {
-    let io = |error: hyper::Error| Failure::Io(error.to_string());
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io)?;
-    let talk = async {
-        let response = sender.send_request(request).await.map_err(io)?;
-        let code = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_MOST).collect().await;
-        match body {
-            Ok(body) => Ok((code, body.to_bytes())),
-            Err(error) if error.is::<LengthLimitError>() => Err(Failure::TooLarge),
-            Err(error) => Err(Failure::Io(error.to_string())),
-        }
-    };
-    let drive = async {
-        // What ended it is told by the talk too.
-        let _ = connection.await;
-        std::future::pending::<std::convert::Infallible>().await
-    };
-    tokio::select! {
-        answered = talk => answered,
-        never = drive => match never {},
-    }
 }

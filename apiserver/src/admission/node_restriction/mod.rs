@@ -52,7 +52,13 @@ impl<S: Storage> Admission<S> {
         let operation = attributes.operation;
         let verdict = match (&*attributes.resource.group, &*attributes.resource.resource) {
             ("", "pods") => {
-                pods::check(attributes, node, object).map_err(|why| attributes.forbidden(why))?;
+                let evicted = match attributes.subresource {
+                    "eviction" => Some(self.pod(attributes).await?),
+                    _ => None,
+                };
+                let old = evicted.as_ref().or(attributes.old);
+                pods::check(&Attributes { old, ..*attributes }, node, object)
+                    .map_err(|why| attributes.forbidden(why))?;
                 return if operation == Operation::Create && attributes.subresource.is_empty() {
                     self.check_owner(attributes, node, object).await
                 } else {
@@ -79,6 +85,12 @@ impl<S: Storage> Admission<S> {
             _ => Ok(()),
         };
         verdict.or_else(refused)
+    }
+
+    /// The pod of a request.
+    async fn pod(&self, attributes: &Attributes<'_>) -> Result<Value, Status> {
+        let pod = self.found("", "pods", attributes.namespace, attributes.name).await?;
+        pod.ok_or_else(|| Status::not_found(&GroupResource::new("", "pods"), attributes.name))
     }
 
     /// Whether the owner of a mirror pod is its node, and not an older one of that name.

@@ -26,7 +26,7 @@ pub(super) fn check(attributes: &Attributes<'_>, node: &str, object: &Value) -> 
             Err(format!("node {node:?} can only update pod status for pods with spec.nodeName set to itself"))
         }
         ("status", Operation::Update) => status(node, object, old),
-        ("eviction", Operation::Create | Operation::Delete) => {
+        ("eviction", Operation::Create) => {
             if is_own {
                 Ok(())
             } else {

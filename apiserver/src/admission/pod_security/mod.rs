@@ -16,12 +16,14 @@ use serde_json::Value;
 use self::checks::{details, findings, reasons};
 use self::policy::{Level, Policy, Standard, of_labels};
 use super::pod::{list, text};
-use super::{Admission, Attributes, Operation};
+use super::{Admission, Attributes, Operation, Told};
 use crate::storage::Storage;
 
 /// What hangs below a pod and does not change what it runs.
 const OTHER_PARTS: [&str; 8] =
     ["exec", "attach", "binding", "eviction", "log", "portforward", "proxy", "status"];
+/// What keys of the audit log begin with.
+const AUDITED: &str = "pod-security.kubernetes.io/";
 /// How many pods of a namespace are looked at when its standard changes.
 const PODS_MAX: usize = 3000;
 
@@ -31,7 +33,7 @@ impl<S: Storage> Admission<S> {
         &self,
         attributes: &Attributes<'_>,
         object: &Value,
-        warnings: &mut Vec<String>,
+        told: &mut Told,
     ) -> Result<(), Status> {
         if !matches!(attributes.operation, Operation::Create | Operation::Update) {
             return Ok(());
@@ -40,7 +42,7 @@ impl<S: Storage> Admission<S> {
             if let Some(standard) = judge_labels(attributes, object)? {
                 let pods = GroupResource::new("", "pods");
                 let pods = self.collections.objects(&pods, attributes.name).await?;
-                warnings.extend(warn_of_pods(attributes.name, standard, &pods));
+                told.warnings.extend(warn_of_pods(attributes.name, standard, &pods));
             }
             return Ok(());
         }
@@ -61,13 +63,24 @@ impl<S: Storage> Admission<S> {
                 let name = attributes.namespace;
                 return Err(Status::internal(format!("failed to lookup namespace {name:?}")));
             }
+            told.annotate(
+                format!("{AUDITED}error"),
+                format!("failed to lookup namespace {:?}", attributes.namespace),
+            );
             return Ok(());
         };
-        let (policy, _) = of_labels(Metadata::of(&namespace).labels());
-        if let Some(warning) = judge(policy, pod, enforced).map_err(|why| attributes.forbidden(why))? {
-            warnings.push(warning);
+        let (policy, errors) = of_labels(Metadata::of(&namespace).labels());
+        if !errors.is_empty() {
+            let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            let errors = match errors.as_slice() {
+                [one] => one.clone(),
+                several => format!("[{}]", several.join(", ")),
+            };
+            told.annotate(format!("{AUDITED}error"), format!("Failed to parse policy: {errors}"));
+        } else if !enforced && policy.tells_nobody() {
+            return Ok(());
         }
-        Ok(())
+        judge(policy, pod, enforced, told).map_err(|why| attributes.forbidden(why))
     }
 }
 
@@ -84,21 +97,26 @@ fn template<'a>(attributes: &Attributes<'_>, object: &'a Value) -> Option<&'a Va
     object.pointer(pointer).filter(|template| template.is_object())
 }
 
-/// The sentence that refuses a pod, or a warning.
-fn judge(policy: Policy, pod: &Value, enforced: bool) -> Result<Option<String>, String> {
-    if policy.is_open() {
-        return Ok(None);
-    }
+/// Tells what is to be told of a pod, or answers the sentence that refuses it.
+fn judge(policy: Policy, pod: &Value, enforced: bool, told: &mut Told) -> Result<(), String> {
+    let violation = |standard: Standard| {
+        let found = findings(standard, pod);
+        (!found.is_empty()).then(|| format!("PodSecurity {:?}: {}", standard.to_string(), details(&found)))
+    };
+    let refused = if enforced { violation(policy.enforce) } else { None };
     if enforced {
-        let found = findings(policy.enforce, pod);
-        if !found.is_empty() {
-            let standard = policy.enforce.to_string();
-            return Err(format!("violates PodSecurity {standard:?}: {}", details(&found)));
-        }
+        told.annotate(format!("{AUDITED}enforce-policy"), policy.enforce.to_string());
     }
-    let found = findings(policy.warn, pod);
-    let standard = policy.warn.to_string();
-    Ok((!found.is_empty()).then(|| format!("would violate PodSecurity {standard:?}: {}", details(&found))))
+    if let Some(found) = violation(policy.audit) {
+        told.annotate(format!("{AUDITED}audit-violations"), format!("would violate {found}"));
+    }
+    if let Some(found) = refused {
+        return Err(format!("violates {found}"));
+    }
+    if let Some(found) = violation(policy.warn) {
+        told.warn(format!("would violate {found}"));
+    }
+    Ok(())
 }
 
 /// Whether a change of a pod changes what it runs: its containers or their images.
@@ -212,10 +230,9 @@ mod tests {
         ])
         .await;
         let check = async |asked: Asked, object: Value| {
-            let mut warnings = Vec::new();
-            let answer =
-                cluster.admission.check_pod_security(&asked.attributes(), &object, &mut warnings).await;
-            (answer.err().map(|status| status.message).unwrap_or_default(), warnings.join("; "))
+            let mut told = Told::default();
+            let answer = cluster.admission.check_pod_security(&asked.attributes(), &object, &mut told).await;
+            (answer.err().map(|status| status.message).unwrap_or_default(), told.warnings.join("; "))
         };
         let nothing = (String::new(), String::new());
         let pods = |namespace: &str| Asked::pod().within(namespace);
@@ -245,6 +262,49 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_audit_log_is_told_of_standards_and_violations() {
+        let audit = json!({"pod-security.kubernetes.io/audit": "baseline"});
+        let wrong = json!({"pod-security.kubernetes.io/audit": "x"});
+        let strict = json!({"pod-security.kubernetes.io/enforce": "baseline",
+            "pod-security.kubernetes.io/audit": "baseline"});
+        let cluster = Cluster::with(&[
+            namespace("free", json!({})),
+            namespace("audited", audit),
+            namespace("wrong", wrong),
+            namespace("strict", strict),
+        ])
+        .await;
+        let deployment = json!({"spec": {"template": privileged()}});
+        let deployments = |namespace| Asked::create("apps", "deployments", "Deployment").within(namespace);
+        let violation = format!("would violate PodSecurity \"baseline:latest\": {WRONG}");
+        let error = "Failed to parse policy: metadata.labels[pod-security.kubernetes.io/audit]: Invalid value: \"x\": \
+                     must be one of privileged, baseline, restricted";
+        let open = ("enforce-policy", "privileged:latest");
+        let table = [
+            (Asked::pod().within("free"), privileged(), vec![open]),
+            (Asked::pod().within("audited"), privileged(), vec![open, ("audit-violations", &violation)]),
+            (Asked::pod().within("wrong"), privileged(), vec![("error", error), open]),
+            (
+                Asked::pod().within("strict"),
+                privileged(),
+                vec![("enforce-policy", "baseline:latest"), ("audit-violations", &violation)],
+            ),
+            (deployments("free"), deployment.clone(), vec![]),
+            (deployments("audited"), deployment.clone(), vec![("audit-violations", &*violation)]),
+            (deployments("gone"), deployment, vec![("error", "failed to lookup namespace \"gone\"")]),
+        ];
+        for (asked, object, expected) in table {
+            let mut told = Told::default();
+            let _ = cluster.admission.check_pod_security(&asked.attributes(), &object, &mut told).await;
+            let expected: Vec<_> = expected
+                .iter()
+                .map(|(key, value)| (format!("{AUDITED}{key}"), (*value).to_owned()))
+                .collect();
+            assert_eq!(told.annotations, expected, "{}", asked.namespace);
+        }
+    }
+
+    #[tokio::test]
     async fn a_new_standard_tells_of_pods_that_are_there() {
         let pod = |name: &str, owner: Value| {
             let mut pod = privileged();
@@ -258,11 +318,11 @@ mod tests {
         port["spec"] = json!({"containers": [{"name": "c", "ports": [{"hostPort": 1}]}]});
         let cluster = Cluster::with(&[pod("b", owner.clone()), pod("a", owner), port]).await;
         let change = async |old: Value, new: Value| {
-            let mut warnings = Vec::new();
+            let mut told = Told::default();
             let asked = Asked::create("", "namespaces", "Namespace").named("n").over(namespace("n", old));
             let new = namespace("n", new);
-            let answer = cluster.admission.check_pod_security(&asked.attributes(), &new, &mut warnings).await;
-            (answer.err().map(|status| status.message).unwrap_or_default(), warnings)
+            let answer = cluster.admission.check_pod_security(&asked.attributes(), &new, &mut told).await;
+            (answer.err().map(|status| status.message).unwrap_or_default(), told.warnings)
         };
         let baseline = json!({"pod-security.kubernetes.io/enforce": "baseline"});
         assert_eq!(

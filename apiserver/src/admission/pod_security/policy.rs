@@ -33,6 +33,8 @@ pub(super) struct Standard {
 pub(super) struct Policy {
     /// They are refused.
     pub(super) enforce: Standard,
+    /// The audit log is told.
+    pub(super) audit: Standard,
     /// The client is told.
     pub(super) warn: Standard,
 }
@@ -47,9 +49,9 @@ impl Standard {
 }
 
 impl Policy {
-    /// Whether nothing is asked.
-    pub(super) const fn is_open(&self) -> bool {
-        self.enforce.is_privileged() && self.warn.is_privileged()
+    /// Whether nobody is told anything.
+    pub(super) const fn tells_nobody(&self) -> bool {
+        self.audit.is_privileged() && self.warn.is_privileged()
     }
 }
 
@@ -120,8 +122,7 @@ pub(super) fn of_labels(labels: Option<&Map<String, Value>>) -> (Policy, Vec<Fie
         (standard, level_text.is_some(), readable, version_text.is_some())
     };
     let (enforce, _, enforced, _) = read("enforce", Level::Restricted);
-    // What is audited is not told here, but its labels are held to the same rules.
-    let _ = read("audit", Level::Privileged);
+    let (audit, ..) = read("audit", Level::Privileged);
     let (mut warn, warns, _, with_version) = read("warn", Level::Privileged);
     if enforced && !warns && enforce.level > warn.level {
         warn.level = enforce.level;
@@ -129,7 +130,7 @@ pub(super) fn of_labels(labels: Option<&Map<String, Value>>) -> (Policy, Vec<Fie
             warn.version = enforce.version;
         }
     }
-    (Policy { enforce, warn }, errors)
+    (Policy { enforce, audit, warn }, errors)
 }
 
 #[cfg(test)]

@@ -21,9 +21,11 @@ use tokio_util::task::TaskTracker;
 use super::asked::{Asked, Place, forbidden, is_exempt, namespace_of};
 use super::expressions::Inputs;
 use super::known::Known;
-use super::lookup::{found, gather, in_version, settle};
+use super::lookup::{found, gather, in_version, settle, view_of};
 use super::reinvocation::Rounds;
-use super::{Attributes, Told};
+use super::rights::Rights;
+use super::{Attributes, Authorize, Told};
+use crate::metrics::AdmissionMetrics;
 use crate::registry::collections::Collections;
 use crate::storage::Storage;
 use parameters::Wanted;
@@ -35,6 +37,8 @@ static NULL: Value = Value::Null;
 #[derive(Clone)]
 pub struct Policies<S: Storage> {
     collections: Collections<S>,
+    authorize: Authorize,
+    metrics: Arc<AdmissionMetrics>,
     validating: Known<Validating>,
     validating_bindings: Known<Binding>,
     mutating: Known<Mutating>,
@@ -73,13 +77,21 @@ impl AsRef<Policy> for Mutating {
 }
 
 impl<S: Storage> Policies<S> {
-    /// Follows policies and bindings with `tasks` until `stop`.
+    /// Follows policies and bindings with `tasks` until `stop`; expressions know rights as `authorize` does.
     #[must_use]
-    pub fn start(collections: &Collections<S>, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
+    pub fn start(
+        collections: &Collections<S>,
+        authorize: &Authorize,
+        metrics: &Arc<AdmissionMetrics>,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Self {
         let resource = |name: &str| GroupResource::new("admissionregistration.k8s.io", name);
         let bindings = |name: &str| Known::start(collections, &resource(name), policy::binding, tasks, stop);
         Self {
             collections: collections.clone(),
+            authorize: Arc::clone(authorize),
+            metrics: Arc::clone(metrics),
             validating: Known::start(
                 collections,
                 &resource("validatingadmissionpolicies"),
@@ -176,7 +188,7 @@ impl<S: Storage> Policies<S> {
                 }
             };
             for params in &force.params {
-                let found = judge(&asked, &force, params.as_ref(), object, told, &mut audited).await?;
+                let found = self.judge(&asked, &force, params.as_ref(), object, told, &mut audited).await?;
                 refusal = refusal.or(found);
             }
         }
@@ -308,6 +320,7 @@ impl<S: Storage> Policies<S> {
         rounds: &mut Rounds,
     ) -> Result<Vec<String>, Status> {
         let (own, place) = (asked.place(), &force.place);
+        let rights = Rights { attributes: asked.attributes, authorize: &self.authorize };
         let mutating = &*force.policy;
         let mut errors = Vec::new();
         let key = key(force, params);
@@ -317,7 +330,7 @@ impl<S: Storage> Policies<S> {
         let mut current = before.clone();
         let catalog = self.collections.catalog();
         let served = catalog.named(&place.resource).map(|endpoint| Arc::clone(&endpoint.served));
-        let view = served.as_ref().filter(|served| served.kind == place.kind).and_then(|one| one.view());
+        let view = view_of(served.as_deref(), place);
         for (index, mutation) in mutating.mutations.iter().enumerate() {
             let request = asked.request(place, &current);
             let inputs = Inputs {
@@ -326,6 +339,7 @@ impl<S: Storage> Policies<S> {
                 request: &request,
                 namespace: &namespace,
                 params,
+                rights: Some(&rights),
             };
             let mut budget = Budget::new(PER_OBJECT);
             let activation = mutating.policy.activation(&inputs, &mut budget);
@@ -380,47 +394,68 @@ fn refused(policy: &Policy, binding: Option<&str>, why: &str) -> String {
     }
 }
 
-/// Lets one policy judge the object, and does with what it says as the binding wants it. Answers the refusal, if there is one.
-async fn judge(
-    asked: &Asked<'_>,
-    force: &InForce<Validating>,
-    params: Option<&Value>,
-    object: &Value,
-    told: &mut Told,
-    audited: &mut Vec<Value>,
-) -> Result<Option<Status>, Status> {
-    let (own, place) = (asked.place(), &force.place);
-    let (policy, binding) = (&*force.policy, &*force.binding);
-    let seen = in_version(asked, object, &own, place).await?;
-    let old = in_version(asked, asked.attributes.old.unwrap_or(&NULL), &own, place).await?;
-    let namespace = asked.namespace_object()?;
-    let request = asked.request(place, object);
-    let inputs = Inputs { object: &seen, old: Some(&old), request: &request, namespace: &namespace, params };
-    let judgement = validation::judge(policy, &inputs);
-    let name = &policy.policy.name;
-    let mut refusal = None;
-    let refuse = |message: &str, reason| {
-        validation::refusal(asked.attributes, object, name, Some(&binding.name), message, reason)
-    };
-    for denial in &judgement.denials {
-        for action in &binding.actions {
-            match action.as_str() {
-                "Deny" => {
-                    refusal.get_or_insert_with(|| refuse(&denial.message, denial.reason));
+impl<S: Storage> Policies<S> {
+    /// Lets one policy judge the object, and does with what it says as the binding wants it. Answers the refusal, if there is one.
+    async fn judge(
+        &self,
+        asked: &Asked<'_>,
+        force: &InForce<Validating>,
+        params: Option<&Value>,
+        object: &Value,
+        told: &mut Told,
+        audited: &mut Vec<Value>,
+    ) -> Result<Option<Status>, Status> {
+        let (own, place) = (asked.place(), &force.place);
+        let (policy, binding) = (&*force.policy, &*force.binding);
+        let seen = in_version(asked, object, &own, place).await?;
+        let old = in_version(asked, asked.attributes.old.unwrap_or(&NULL), &own, place).await?;
+        let namespace = asked.namespace_object()?;
+        let request = asked.request(place, object);
+        let rights = Rights { attributes: asked.attributes, authorize: &self.authorize };
+        let inputs = Inputs {
+            object: &seen,
+            old: Some(&old),
+            request: &request,
+            namespace: &namespace,
+            params,
+            rights: Some(&rights),
+        };
+        let judgement = validation::judge(policy, &inputs);
+        let name = &policy.policy.name;
+        let count = |error, action| self.metrics.policy(name, &binding.name, error, action);
+        judgement.ignored.iter().for_each(|error| count(error, "allow"));
+        let mut refusal = None;
+        let refuse = |message: &str, reason| {
+            validation::refusal(asked.attributes, object, name, Some(&binding.name), message, reason)
+        };
+        for denial in &judgement.denials {
+            for action in &binding.actions {
+                match action.as_str() {
+                    "Deny" => {
+                        count(denial.error_type, "deny");
+                        refusal.get_or_insert_with(|| refuse(&denial.message, denial.reason));
+                    }
+                    "Warn" => {
+                        count(denial.error_type, "warn");
+                        told.warn(validation::warning(name, &binding.name, &denial.message));
+                    }
+                    "Audit" => {
+                        count(denial.error_type, "audit");
+                        audited.push(validation::audited(binding, denial));
+                    }
+                    _ => {}
                 }
-                "Warn" => told.warnings.push(validation::warning(name, &binding.name, &denial.message)),
-                "Audit" => audited.push(validation::audited(binding, denial)),
-                _ => {}
             }
         }
+        for (key, value) in judgement.annotations {
+            annotate(&mut told.annotations, format!("{name}/{key}"), value);
+        }
+        judgement.failures.iter().for_each(|_| count(validation::INVALID, "deny"));
+        if let Some(why) = judgement.failures.first() {
+            refusal.get_or_insert_with(|| refuse(why, None));
+        }
+        Ok(refusal)
     }
-    for (key, value) in judgement.annotations {
-        annotate(&mut told.annotations, format!("{name}/{key}"), value);
-    }
-    if let Some(why) = judgement.failures.first() {
-        refusal.get_or_insert_with(|| refuse(why, None));
-    }
-    Ok(refusal)
 }
 
 /// Different values of one key stand beside each other.

@@ -95,8 +95,14 @@ mod tests {
         let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "labels": {"a": "b"}},
             "spec": {"containers": [{"name": "c", "image": "i"}]}});
         let nothing = Value::Null;
-        let inputs =
-            Inputs { object: &object, old: None, request: &nothing, namespace: &nothing, params: None };
+        let inputs = Inputs {
+            object: &object,
+            old: None,
+            request: &nothing,
+            namespace: &nothing,
+            params: None,
+            rights: None,
+        };
         let schemas = BuiltinSchemas::get();
         let view = schemas.name_of(&GroupVersionKind::new("", "v1", "Pod"));
         let view = view.and_then(|name| schemas.definitions().view(name));

@@ -128,7 +128,7 @@ pub(super) fn validating(object: &Value) -> Validating {
         message: text(one, "message").trim().to_owned(),
         message_expression: Some(text(one, "messageExpression"))
             .filter(|source| !source.is_empty())
-            .map(|source| Expression::new(&names, source, &["string"])),
+            .map(|source| Expression::new(&names.of_messages(), source, &["string"])),
         reason: match text(one, "reason") {
             "Unauthorized" => Reason::Unauthorized,
             "Forbidden" => Reason::Forbidden,

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::super::test_request::{Ask, Objects, config_map, sendable};
+use super::super::test_request::{Ask, Objects, config_map, only_yes, sendable};
 use super::*;
+use crate::metrics::Metrics;
 use crate::storage::memory::Memory;
 
 const GROUP: &str = "admissionregistration.k8s.io/v1";
@@ -33,7 +34,13 @@ async fn with(objects: Vec<Value>) -> (Objects, Policies<Memory>) {
     for object in objects {
         cluster.put(object).await;
     }
-    let policies = Policies::start(&cluster.collections, &cluster.tasks, &cluster.stop);
+    let policies = Policies::start(
+        &cluster.collections,
+        &only_yes(),
+        &Metrics::new().admission,
+        &cluster.tasks,
+        &cluster.stop,
+    );
     (cluster, policies)
 }
 

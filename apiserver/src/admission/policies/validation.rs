@@ -15,6 +15,9 @@ const MOST_ANNOTATION_BYTES: usize = 10 * 1024;
 /// The audit log is told of so many failures.
 const MOST_FAILURES: usize = 50;
 
+/// Why an expression has no value, as metrics say it, unless it is something else.
+pub(super) const INVALID: &str = "invalid_error";
+
 /// A validation that does not hold, or could not be judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Denial {
@@ -22,12 +25,16 @@ pub(super) struct Denial {
     pub(super) message: String,
     /// Of the error, where the policy says it.
     pub(super) reason: Option<Reason>,
+    /// Why it could not be judged, as metrics say it.
+    pub(super) error_type: &'static str,
 }
 
 /// What a policy says of an object with one parameter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Judgement {
     pub(super) denials: Vec<Denial>,
+    /// Why something could not be judged where that is no matter, as metrics say it.
+    pub(super) ignored: Vec<&'static str>,
     /// For the audit log: keys without the policy's name.
     pub(super) annotations: Vec<(String, String)>,
     /// Why something could not be told to the audit log, where that refuses the request.
@@ -37,16 +44,19 @@ pub(super) struct Judgement {
 /// Judges an object.
 pub(super) fn judge(policy: &Validating, inputs: &Inputs<'_>) -> Judgement {
     let ignores = policy.policy.ignores_failures;
-    let failed = |message: &str| {
-        let denial = Denial { index: 0, message: message.to_owned(), reason: None };
-        Judgement { denials: if ignores { Vec::new() } else { vec![denial] }, ..Judgement::default() }
+    let failed = |message: &str, error_type| {
+        if ignores {
+            return Judgement { ignored: vec![error_type], ..Judgement::default() };
+        }
+        let denial = Denial { index: 0, message: message.to_owned(), reason: None, error_type };
+        Judgement { denials: vec![denial], ..Judgement::default() }
     };
     let mut budget = Budget::new(PER_OBJECT);
     let activation = policy.policy.activation(inputs, &mut budget);
     match policy.policy.conditions.hold(&activation, ignores) {
         Ok(true) => {}
         Ok(false) => return Judgement::default(),
-        Err(why) => return failed(&why),
+        Err(why) => return failed(&why, INVALID),
     }
     let mut judgement = Judgement::default();
     for (index, validation) in policy.validations.iter().enumerate() {
@@ -56,12 +66,17 @@ pub(super) fn judge(policy: &Validating, inputs: &Inputs<'_>) -> Judgement {
                 index,
                 message: message(validation, &activation, &mut budget),
                 reason: Some(validation.reason),
+                error_type: "no_error",
             }),
-            Err(Failure::Spent) => return failed(Failure::Spent.message()),
-            Err(Failure::Wrong(why)) if !ignores => {
-                judgement.denials.push(Denial { index, message: why, reason: None });
+            Err(Failure::Spent) => return failed(Failure::Spent.message(), "out_of_budget"),
+            Err(Failure::Wrong(message)) => {
+                let error_type = if message.starts_with("compilation") { "compile_error" } else { INVALID };
+                if ignores {
+                    judgement.ignored.push(error_type);
+                } else {
+                    judgement.denials.push(Denial { index, message, reason: None, error_type });
+                }
             }
-            Err(Failure::Wrong(_)) => {}
         }
     }
     let mut budget = Budget::new(PER_OBJECT);
@@ -178,6 +193,7 @@ mod tests {
             request: &nothing,
             namespace: &nothing,
             params: Some(&params),
+            rights: None,
         };
         judge(&policy, &inputs)
     }
@@ -217,7 +233,8 @@ mod tests {
     fn failures_may_be_ignored_but_not_what_does_not_hold() {
         let validations =
             json!([{"expression": "object.none == 1"}, {"expression": "false", "message": "m"}]);
-        assert_eq!(messages(json!({"validations": validations, "failurePolicy": "Ignore"})), ["m"]);
+        let spec = json!({"validations": validations, "failurePolicy": "Ignore"});
+        assert_eq!((judged(spec.clone()).ignored, messages(spec)), (vec![INVALID], vec!["m".to_owned()]));
         let conditions = json!([{"name": "c", "expression": "object.spec.none"}]);
         let spec =
             json!({"validations": validations, "matchConditions": conditions, "failurePolicy": "Ignore"});

@@ -4,17 +4,16 @@
 mod hook;
 mod review;
 #[cfg(test)]
-mod test_server;
-#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use barque_api::kind::GroupResource;
-use barque_api::patch::json;
+use barque_api::patch;
 use barque_api::status::Status;
 use futures::future::join_all;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,16 +22,21 @@ use super::expressions::Inputs;
 use super::known::Known;
 use super::lookup::{gather, in_version, settle};
 use super::reinvocation::Rounds;
-use super::{Attributes, Told};
+use super::rights::Rights;
+use super::{Attributes, Authorize, Told};
+use crate::metrics::{AdmissionMetrics, Called, Rejection, Step};
 use crate::registry::collections::Collections;
 use crate::registry::uid::new_uid;
 use crate::storage::Storage;
-use crate::webhook_client::WebhookClient;
+use crate::webhook_client::{CallError, WebhookClient};
 use hook::{Hook, hooks};
 use review::Verdict;
 
 /// Patches may make objects grow by so many bytes.
 const COPIES_BYTES_MAX: usize = 3 << 20;
+
+/// What a webhook that could not be asked counts as.
+const UNAVAILABLE: u16 = 503;
 
 static NULL: Value = Value::Null;
 
@@ -40,6 +44,8 @@ static NULL: Value = Value::Null;
 #[derive(Clone)]
 pub struct Webhooks<S: Storage> {
     collections: Collections<S>,
+    authorize: Authorize,
+    metrics: Arc<AdmissionMetrics>,
     client: WebhookClient<S>,
     mutating: Known<Vec<Hook>>,
     validating: Known<Vec<Hook>>,
@@ -47,22 +53,41 @@ pub struct Webhooks<S: Storage> {
 
 /// Why a webhook did not agree.
 enum Disagreement {
-    /// It could not be asked, in words.
-    Failed(String),
-    /// It or the server refuses the request.
+    /// It could not be asked, in words, with a number of HTTP.
+    Failed(String, u16),
+    /// It refuses the request.
+    Denied(Status),
+    /// The server does.
     Refused(Status),
 }
 
+/// What a webhook did to an object.
+#[derive(Default)]
+struct Change {
+    /// Null where it had nothing to do.
+    patch: Value,
+    /// The object is another one now.
+    changed: bool,
+}
+
 impl<S: Storage> Webhooks<S> {
-    /// Follows the configurations with `tasks` until `stop`.
+    /// Follows the configurations with `tasks` until `stop`; conditions know rights as `authorize` does.
     #[must_use]
-    pub fn start(collections: &Collections<S>, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
+    pub fn start(
+        collections: &Collections<S>,
+        authorize: &Authorize,
+        metrics: &Arc<AdmissionMetrics>,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Self {
         let known = |resource: &str| {
             let resource = GroupResource::new("admissionregistration.k8s.io", resource);
             Known::start(collections, &resource, hooks, tasks, stop)
         };
         Self {
             collections: collections.clone(),
+            authorize: Arc::clone(authorize),
+            metrics: Arc::clone(metrics),
             client: WebhookClient::new(collections.clone()),
             mutating: known("mutatingwebhookconfigurations"),
             validating: known("validatingwebhookconfigurations"),
@@ -87,22 +112,32 @@ impl<S: Storage> Webhooks<S> {
         let asked = gather(&self.collections, attributes).await;
         rounds.webhooks.begin(object);
         for (index, hook) in hooks.iter().flat_map(|hooks| hooks.iter()).enumerate() {
-            let Some(place) = place_of(hook, &asked, object).await? else { continue };
+            let Some(place) = place_of(hook, &asked, object, &self.authorize).await? else { continue };
             if rounds.is_second() && !rounds.webhooks.is_to_be_asked(&hook.key) {
                 continue;
             }
-            match self.change(hook, &asked, &place, object, told).await {
-                Ok(changed) => {
+            let turn = format!("round_{}_index_{index}", u8::from(rounds.is_second()));
+            let began = Instant::now();
+            let answer = self.change(hook, &asked, &place, object, told).await;
+            let call = called(hook, answer.as_ref().err());
+            self.count(hook, Step::Admit, attributes, call, began.elapsed());
+            let changed = answer.as_ref().is_ok_and(|change| change.changed);
+            let about =
+                json!({"configuration": hook.configuration, "webhook": hook.name, "mutated": changed});
+            told.annotate(format!("mutation.webhook.admission.k8s.io/{turn}"), about.to_string());
+            match answer {
+                Ok(Change { patch: Value::Null, .. }) => {}
+                Ok(Change { patch, changed }) => {
+                    let about = json!({"configuration": hook.configuration, "webhook": hook.name,
+                        "patch": patch, "patchType": "JSONPatch"});
+                    told.details.push((format!("patch.webhook.admission.k8s.io/{turn}"), about.to_string()));
                     if changed {
                         rounds.webhooks.changed();
                         rounds.change();
                     }
                 }
                 Err(disagreement) => {
-                    let key = format!(
-                        "failed-open.mutating.webhook.admission.k8s.io/round_{}_index_{index}",
-                        u8::from(rounds.is_second())
-                    );
+                    let key = format!("failed-open.mutation.webhook.admission.k8s.io/{turn}");
                     settle_disagreement(hook, disagreement, key, told)?;
                 }
             }
@@ -131,19 +166,23 @@ impl<S: Storage> Webhooks<S> {
         let asked = gather(&self.collections, attributes).await;
         let mut relevant = Vec::new();
         for hook in hooks.iter().flat_map(|hooks| hooks.iter()) {
-            if let Some(place) = place_of(hook, &asked, object).await? {
+            if let Some(place) = place_of(hook, &asked, object, &self.authorize).await? {
                 relevant.push((hook, place));
             }
         }
         let calls = relevant.iter().map(|(hook, place)| async {
-            let object =
-                in_version(&asked, object, &asked.place(), place).await.map_err(Disagreement::Refused)?;
-            self.ask(hook, &asked, place, &object, false).await
+            let began = Instant::now();
+            let verdict = match in_version(&asked, object, &asked.place(), place).await {
+                Ok(object) => self.ask(hook, &asked, place, &object, false).await,
+                Err(status) => Err(Disagreement::Refused(status)),
+            };
+            (verdict, began.elapsed())
         });
         let answers = join_all(calls).await;
         let mut refused = None;
-        for (index, ((hook, _), answer)) in relevant.iter().zip(answers).enumerate() {
+        for (index, ((hook, _), (answer, taken))) in relevant.iter().zip(answers).enumerate() {
             let agreed = answer.and_then(|verdict| agree(hook, verdict, told).map(|_| ()));
+            self.count(hook, Step::Validate, attributes, called(hook, agreed.as_ref().err()), taken);
             let key = format!("failed-open.validating.webhook.admission.k8s.io/round_0_index_{index}");
             let settled = agreed.or_else(|disagreement| settle_disagreement(hook, disagreement, key, told));
             if let Err(status) = settled {
@@ -151,6 +190,10 @@ impl<S: Storage> Webhooks<S> {
             }
         }
         refused.map_or(Ok(()), Err)
+    }
+
+    fn count(&self, hook: &Hook, step: Step, attributes: &Attributes<'_>, called: Called, taken: Duration) {
+        self.metrics.webhook(&hook.name, step, attributes.operation.name(), called, taken);
     }
 
     /// All webhooks in their order; none for what nobody is asked about.
@@ -169,7 +212,7 @@ impl<S: Storage> Webhooks<S> {
         }
     }
 
-    /// Asks one webhook, and does to the object what it says. Answers whether that changed something.
+    /// Asks one webhook, and does to the object what it says.
     async fn change(
         &self,
         hook: &Hook,
@@ -177,13 +220,13 @@ impl<S: Storage> Webhooks<S> {
         place: &Place,
         object: &mut Value,
         told: &mut Told,
-    ) -> Result<bool, Disagreement> {
+    ) -> Result<Change, Disagreement> {
         let own = asked.place();
         let seen = in_version(asked, object, &own, place).await.map_err(Disagreement::Refused)?;
         let verdict = self.ask(hook, asked, place, &seen, true).await?;
         let patch = agree(hook, verdict, told)?;
         if patch.as_array().is_none_or(Vec::is_empty) {
-            return Ok(false);
+            return Ok(Change::default());
         }
         if seen.is_null() {
             return Err(Disagreement::Refused(Status::internal(format!(
@@ -198,11 +241,11 @@ impl<S: Storage> Webhooks<S> {
             let back = in_version(asked, &patched, place, &own).await.map_err(Disagreement::Refused)?;
             *object = back.into_owned();
         }
-        Ok(changed)
+        Ok(Change { patch, changed })
     }
 
     fn patched(&self, object: Value, patch: &Value, own: &Place, place: &Place) -> Result<Value, Status> {
-        let mut object = json::apply(object, patch, COPIES_BYTES_MAX).map_err(Status::internal)?;
+        let mut object = patch::json::apply(object, patch, COPIES_BYTES_MAX).map_err(Status::internal)?;
         let catalog = self.collections.catalog();
         let endpoint = catalog.named(&place.resource).or_else(|| catalog.named(&own.resource));
         if let Some(endpoint) = endpoint {
@@ -228,12 +271,12 @@ impl<S: Storage> Webhooks<S> {
                     let why = format!("admission webhook {:?} does not support dry run", hook.name);
                     return Err(Disagreement::Refused(Status::bad_request(why)));
                 }
-                None => return Err(Disagreement::Failed("Webhook SideEffects is nil".to_owned())),
+                None => return Err(Disagreement::Failed("Webhook SideEffects is nil".to_owned(), 400)),
             }
         }
         let Some(version) = hook.version else {
             let why = "could not create admission objects: webhook does not accept known AdmissionReview versions (v1, v1beta1)";
-            return Err(Disagreement::Failed(why.to_owned()));
+            return Err(Disagreement::Failed(why.to_owned(), 400));
         };
         let old = in_version(asked, attributes.old.unwrap_or(&NULL), &asked.place(), place).await;
         let old = old.map_err(Disagreement::Refused)?;
@@ -241,14 +284,22 @@ impl<S: Storage> Webhooks<S> {
         let request = asked.request(place, object);
         let body = review::question(version, &uid, request, object, &old);
         let answered = self.client.call(&hook.client, body, hook.timeout).await;
-        let answered =
-            answered.map_err(|error| Disagreement::Failed(format!("failed to call webhook: {error}")))?;
-        review::answer(version, &uid, mutating, &answered).map_err(Disagreement::Failed)
+        let answered = answered.map_err(|error| {
+            let code = if let CallError::Failed { code, .. } = &error { *code } else { UNAVAILABLE };
+            Disagreement::Failed(format!("failed to call webhook: {error}"), code)
+        })?;
+        let answer = review::answer(version, &uid, mutating, &answered);
+        answer.map_err(|why| Disagreement::Failed(why, UNAVAILABLE))
     }
 }
 
 /// Whether a webhook is asked, and in which version.
-async fn place_of(hook: &Hook, asked: &Asked<'_>, object: &Value) -> Result<Option<Place>, Status> {
+async fn place_of(
+    hook: &Hook,
+    asked: &Asked<'_>,
+    object: &Value,
+    authorize: &Authorize,
+) -> Result<Option<Place>, Status> {
     let Some(place) = hook.criteria.place(asked, object)? else { return Ok(None) };
     if hook.conditions.is_empty() {
         return Ok(Some(place));
@@ -257,7 +308,15 @@ async fn place_of(hook: &Hook, asked: &Asked<'_>, object: &Value) -> Result<Opti
     let seen = in_version(asked, object, &own, &place).await?;
     let old = in_version(asked, asked.attributes.old.unwrap_or(&NULL), &own, &place).await?;
     let request = asked.request(&place, object);
-    let inputs = Inputs { object: &seen, old: Some(&old), request: &request, namespace: &NULL, params: None };
+    let rights = Rights { attributes: asked.attributes, authorize };
+    let inputs = Inputs {
+        object: &seen,
+        old: Some(&old),
+        request: &request,
+        namespace: &NULL,
+        params: None,
+        rights: Some(&rights),
+    };
     match hook.conditions.hold(&inputs.activation(), hook.ignores_failures) {
         Ok(hold) => Ok(Some(place).filter(|_| hold)),
         Err(why) => {
@@ -275,8 +334,21 @@ fn agree(hook: &Hook, verdict: Verdict, told: &mut Told) -> Result<Value, Disagr
     if verdict.allowed {
         Ok(verdict.patch)
     } else {
-        Err(Disagreement::Refused(review::refusal(&hook.name, verdict.status.as_ref())))
+        Err(Disagreement::Denied(review::refusal(&hook.name, verdict.status.as_ref())))
     }
+}
+
+/// How a call is counted.
+fn called(hook: &Hook, disagreement: Option<&Disagreement>) -> Called {
+    let stops = !hook.ignores_failures;
+    let (code, rejection) = match disagreement {
+        None => (200, None),
+        Some(Disagreement::Denied(status)) => (status.code(), Some(Rejection::Denied)),
+        Some(Disagreement::Failed(_, code)) => (*code, stops.then_some(Rejection::NotCalled)),
+        Some(Disagreement::Refused(_)) => (0, Some(Rejection::Internal)),
+    };
+    let ignored = matches!(disagreement, Some(Disagreement::Failed(..))) && !stops;
+    Called { code, rejection, ignored }
 }
 
 /// Refuses the request, unless the webhook need not agree.
@@ -287,12 +359,12 @@ fn settle_disagreement(
     told: &mut Told,
 ) -> Result<(), Status> {
     match disagreement {
-        Disagreement::Refused(status) => Err(status),
-        Disagreement::Failed(why) => {
+        Disagreement::Denied(status) | Disagreement::Refused(status) => Err(status),
+        Disagreement::Failed(why, _) => {
             let why = format!("failed calling webhook {:?}: {why}", hook.name);
             if hook.ignores_failures {
                 tracing::warn!(configuration = hook.configuration, "{why}; the request goes on");
-                told.annotations.push((key, hook.name.clone()));
+                told.annotate(key, hook.name.as_str());
                 Ok(())
             } else {
                 Err(Status::internal(why))

@@ -3,10 +3,11 @@
 use serde_json::{Value, json};
 
 use super::super::Operation;
-use super::super::test_request::{Ask, Objects, config_map, sendable};
-use super::test_server::{Respond, Server, patch};
+use super::super::test_request::{Ask, Objects, config_map, only_yes, sendable};
 use super::*;
+use crate::metrics::Metrics;
 use crate::storage::memory::Memory;
+use crate::test_webhook::{Respond, Server, patch};
 
 /// What the paths of the server answer.
 fn respond(path: &str, request: &Value) -> Option<Value> {
@@ -72,7 +73,13 @@ impl Cluster {
     }
 
     fn start(&self) -> Webhooks<Memory> {
-        Webhooks::start(&self.objects.collections, &self.objects.tasks, &self.objects.stop)
+        Webhooks::start(
+            &self.objects.collections,
+            &only_yes(),
+            &Metrics::new().admission,
+            &self.objects.tasks,
+            &self.objects.stop,
+        )
     }
 }
 
@@ -227,7 +234,9 @@ async fn dry_runs_reach_webhooks_that_do_nothing_then() {
 async fn conditions_decide_who_is_asked() {
     let condition = |expression: &str| json!({"matchConditions": [{"name": "c", "expression": expression}]});
     let name = condition("object.metadata.name != 'x' || request.userInfo.username != 'u'");
-    let hooks = [("no", name), ("yes", condition("has(object.data.seen)"))];
+    let denied = condition("authorizer.requestResource.check('no').allowed()");
+    let allowed = condition("has(object.data.seen) && authorizer.requestResource.check('yes').allowed()");
+    let hooks = [("no", name), ("no", denied), ("yes", allowed)];
     let (cluster, webhooks) = Cluster::with("Validating", &hooks).await;
     assert_eq!(validated(&webhooks, &Ask::config_map()).await.0, Ok(()));
     assert_eq!(cluster.server.paths(), ["yes"]);

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::graph::{Kind, Thing};
+use crate::pod_references::{self, Named};
 
 /// All that the node of a pod needs for it. A mirror pod, which a node makes itself, needs nothing: else a node could give
 /// itself anything.
@@ -17,14 +18,13 @@ pub(super) fn of_pod(pod: &Value) -> Vec<Thing> {
     let spec = &pod["spec"];
     let mut found = Found { namespace: text(metadata, "namespace"), things: Vec::new() };
     found.add(Kind::ServiceAccount, spec.get("serviceAccountName"));
-    for secret in list(spec, "imagePullSecrets") {
-        found.add(Kind::Secret, secret.get("name"));
-    }
-    for containers in ["initContainers", "containers", "ephemeralContainers"] {
-        for container in list(spec, containers) {
-            found.add_environment(container);
-        }
-    }
+    pod_references::each(spec, |named, name| {
+        let kind = match named {
+            Named::Secret => Kind::Secret,
+            Named::ConfigMap => Kind::ConfigMap,
+        };
+        found.things.push(Thing::new(kind, found.namespace, name));
+    });
     for volume in list(spec, "volumes") {
         found.add_volume(volume, text(metadata, "name"));
     }
@@ -53,37 +53,7 @@ impl Found<'_> {
         }
     }
 
-    fn add_environment(&mut self, container: &Value) {
-        for source in list(container, "envFrom") {
-            self.add(Kind::Secret, source.pointer("/secretRef/name"));
-            self.add(Kind::ConfigMap, source.pointer("/configMapRef/name"));
-        }
-        for variable in list(container, "env") {
-            self.add(Kind::Secret, variable.pointer("/valueFrom/secretKeyRef/name"));
-            self.add(Kind::ConfigMap, variable.pointer("/valueFrom/configMapKeyRef/name"));
-        }
-    }
-
     fn add_volume(&mut self, volume: &Value, pod: &str) {
-        for path in [
-            "/secret/secretName",
-            "/azureFile/secretName",
-            "/cephfs/secretRef/name",
-            "/cinder/secretRef/name",
-            "/flexVolume/secretRef/name",
-            "/rbd/secretRef/name",
-            "/scaleIO/secretRef/name",
-            "/iscsi/secretRef/name",
-            "/storageos/secretRef/name",
-            "/csi/nodePublishSecretRef/name",
-        ] {
-            self.add(Kind::Secret, volume.pointer(path));
-        }
-        self.add(Kind::ConfigMap, volume.pointer("/configMap/name"));
-        for source in volume.get("projected").map_or(&[][..], |projected| list(projected, "sources")) {
-            self.add(Kind::Secret, source.pointer("/secret/name"));
-            self.add(Kind::ConfigMap, source.pointer("/configMap/name"));
-        }
         self.add(Kind::Claim, volume.pointer("/persistentVolumeClaim/claimName"));
         if volume.get("ephemeral").is_some_and(Value::is_object) {
             let claim = Value::from(format!("{pod}-{}", text(volume, "name")));

@@ -16,7 +16,7 @@ use super::address_repair::{GRACE_S, Step, plan_addresses};
 use super::addresses::remove;
 use super::ip_objects::owner_of;
 use super::service::Owner;
-use crate::registry::own_client;
+use crate::clock;
 use crate::storage::{Entry, Storage};
 
 /// Between two repairs.
@@ -52,7 +52,7 @@ impl<S: Storage> Repair<S> {
     /// Repairs at once and every ten minutes, until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
-            let Some(repaired) = stop.run_until_cancelled(self.once(now())).await else { return };
+            let Some(repaired) = stop.run_until_cancelled(self.once(clock::now())).await else { return };
             let pause = match repaired {
                 Ok(Rest::Nothing) => INTERVAL,
                 Ok(Rest::Young) => SOON,
@@ -130,8 +130,4 @@ fn tell(complaints: &[String]) {
     for complaint in complaints {
         tracing::warn!("{complaint}");
     }
-}
-
-fn now() -> Time {
-    Time::of_unix(own_client::now().unix_micros() / 1_000_000)
 }

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::Fate;
 use super::repair::{Repair, Rest};
 use super::settings::ServiceNetwork;
+use crate::admission::Told;
 use crate::authorization::User;
 use crate::registry::collections::Collections;
 use crate::registry::decode::FieldValidation;
@@ -62,7 +63,7 @@ impl Server {
         let user = User::default();
         let request = Request { dry_run, ..self.request(&user, "") };
         let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec});
-        let created = self.pipeline.create(&request, object, &[], &mut Vec::new()).await?;
+        let created = self.pipeline.create(&request, object, &[], &mut Told::default()).await?;
         Ok(created.object)
     }
 
@@ -70,14 +71,14 @@ impl Server {
         let user = User::default();
         let request = Request { dry_run, ..self.request(&user, name) };
         let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec});
-        let updated = self.pipeline.update(&request, object, &[], &mut Vec::new()).await?;
+        let updated = self.pipeline.update(&request, object, &[], &mut Told::default()).await?;
         Ok(updated.object)
     }
 
     async fn delete(&self, name: &str, dry_run: bool) -> Result<(), Status> {
         let user = User::default();
         let request = Request { dry_run, ..self.request(&user, name) };
-        self.pipeline.delete(&request, &DeleteOptions::default(), &mut Vec::new()).await.map(|_| ())
+        self.pipeline.delete(&request, &DeleteOptions::default(), &mut Told::default()).await.map(|_| ())
     }
 
     fn request<'a>(&'a self, user: &'a User, name: &'a str) -> Request<'a> {
@@ -258,12 +259,12 @@ async fn a_service_with_finalizers_gives_back_when_they_are_gone() {
     let mut object = json!({"apiVersion": "v1", "kind": "Service",
         "metadata": {"name": "web", "finalizers": ["example.com/hold"]}, "spec": web("NodePort")});
     let created =
-        server.pipeline.create(&server.request(&user, ""), object.clone(), &[], &mut Vec::new()).await;
+        server.pipeline.create(&server.request(&user, ""), object.clone(), &[], &mut Told::default()).await;
     let ip = created.unwrap().object["spec"]["clusterIP"].as_str().unwrap().to_owned();
     server.delete("web", false).await.unwrap();
     assert_eq!(server.addresses().await, set(&[&ip]));
     object["metadata"]["finalizers"] = json!([]);
-    server.pipeline.update(&server.request(&user, "web"), object, &[], &mut Vec::new()).await.unwrap();
+    server.pipeline.update(&server.request(&user, "web"), object, &[], &mut Told::default()).await.unwrap();
     assert_eq!((server.addresses().await, server.ports().await), (set(&[]), vec![]));
     server.stop().await;
 }

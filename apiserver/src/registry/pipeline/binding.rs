@@ -1,32 +1,60 @@
 //! Binding: the scheduler says on which node a pod runs. Once said, it stays.
 
+use barque_api::field::{FieldError, FieldPath};
+use barque_api::kind::{GroupVersionKind, GroupVersionResource};
 use barque_api::metadata::{Metadata, MetadataMut};
 use barque_api::status::Status;
 use serde_json::{Value, json};
 
 use super::update::Changed;
-use super::{Pipeline, Request, group_resource};
+use super::{Asked, Pipeline, Request, attributes, group_resource};
+use crate::admission::{Attributes, Operation, Told};
 use crate::storage::Storage;
 
 impl<S: Storage> Pipeline<S> {
-    /// Assigns the request's pod to the target of a `Binding`.
+    /// Assigns the request's pod to the target of a `Binding` that was sent to a collection.
     ///
     /// # Errors
-    /// 404 without the pod, 409 for one that is assigned, gated or going.
+    /// 422 for one without a target, 404 without the pod, 409 for one that is assigned, gated or going, or who refused it.
     pub async fn bind(
         &self,
         request: &Request<'_>,
-        binding: &Value,
-        warnings: &mut Vec<String>,
+        collection: &GroupVersionResource,
+        mut binding: Value,
+        told: &mut Told,
     ) -> Result<(), Status> {
+        let kind = GroupVersionKind::new("", "v1", "Binding");
+        let asked = Asked { operation: Operation::Create, kind: &kind, name: request.name, old: None };
+        let attributes = Attributes { resource: collection, ..attributes(request, asked) };
+        self.admission.mutate(&attributes, &mut binding, told).await?;
+        check(&binding)?;
+        self.admission.validate(&attributes, &binding, told).await?;
         let change = |pod: Option<&Value>| {
             let pod = pod.ok_or_else(|| Status::not_found(&group_resource(request), request.name))?;
-            let object = bound(request, pod, binding)?;
+            let object = bound(request, pod, &binding)?;
             Ok(Changed { object, owned: false })
         };
         let inner = Request { subresource: "binding", ..*request };
-        self.change(&inner, false, change, warnings).await.map(|_| ())
+        self.change(&inner, false, change, told).await.map(|_| ())
     }
+}
+
+/// What is wrong with a binding.
+fn check(binding: &Value) -> Result<(), Status> {
+    let text = |pointer| binding.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let kind = text("/target/kind");
+    let mut errors = Vec::new();
+    if !["", "Node"].contains(&kind) {
+        errors.push(FieldError::not_supported(&FieldPath::of("target.kind"), kind, &["Node", "<empty>"]));
+    }
+    if text("/target/name").is_empty() {
+        errors.push(FieldError::required(&FieldPath::of("target.name"), ""));
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let name = Metadata::of(binding).name();
+    Err(Status::invalid(&GroupVersionKind::new("", "v1", "Binding"), name, &errors))
 }
 
 fn bound(request: &Request<'_>, pod: &Value, binding: &Value) -> Result<Value, Status> {
@@ -66,6 +94,9 @@ fn bound(request: &Request<'_>, pod: &Value, binding: &Value) -> Result<Value, S
         for (key, value) in meant.annotations().into_iter().flatten() {
             metadata.set_annotation(key, value.as_str().unwrap_or_default());
         }
+        for (key, value) in meant.labels().into_iter().flatten() {
+            metadata.set_label(key, value.as_str().unwrap_or_default());
+        }
     }
     let scheduled = json!({
         "type": "PodScheduled",
@@ -88,7 +119,6 @@ fn bound(request: &Request<'_>, pod: &Value, binding: &Value) -> Result<Value, S
 mod tests {
     use std::sync::Arc;
 
-    use barque_api::kind::GroupVersionResource;
     use barque_api::resources::Builtin;
     use barque_api::time::Time;
 
@@ -113,13 +143,14 @@ mod tests {
             options: &Value::Null,
             now: Time::of_unix(0),
         };
-        let binding = json!({"metadata": {"annotations": {"x": "y"}}, "target": {"name": "n"}});
+        let binding = json!({"metadata": {"annotations": {"x": "y"}, "labels": {"zone": "z"}}, "target": {"name": "n"}});
         let pod = json!({"metadata": {"name": "p", "uid": "u"}, "spec": {}});
         let done = bound(&request, &pod, &binding).unwrap();
         assert_eq!(
             (&done["spec"]["nodeName"], &done["metadata"]["annotations"]["x"]),
             (&json!("n"), &json!("y"))
         );
+        assert_eq!(done["metadata"]["labels"], json!({"zone": "z"}));
         assert_eq!(done["status"]["conditions"][0]["type"], "PodScheduled");
         let refused = |pod: &Value, binding: &Value| bound(&request, pod, binding).unwrap_err().message;
         assert!(refused(&done, &binding).ends_with("pod p is already assigned to node \"n\""));

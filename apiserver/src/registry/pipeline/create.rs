@@ -6,7 +6,7 @@ use barque_api::status::Status;
 use serde_json::Value;
 
 use super::{Answer, Asked, Pipeline, Ready, Request, answer, group_resource, own_fields, prepare, refuse};
-use crate::admission::Operation;
+use crate::admission::{Operation, Told};
 use crate::registry::allocation::Fate;
 use crate::registry::collections::Collection;
 use crate::registry::decode;
@@ -26,9 +26,9 @@ impl<S: Storage> Pipeline<S> {
         request: &Request<'_>,
         mut object: Value,
         duplicates: &[String],
-        warnings: &mut Vec<String>,
+        told: &mut Told,
     ) -> Result<Answer, Status> {
-        decode::settle(request.served, &mut object, duplicates, request.validation, warnings)?;
+        decode::settle(request.served, &mut object, duplicates, request.validation, &mut told.warnings)?;
         place(request, &mut object)?;
         if !Metadata::of(&object).resource_version().is_empty() {
             return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
@@ -42,7 +42,7 @@ impl<S: Storage> Pipeline<S> {
             if is_generated && let Some(mut metadata) = MetadataMut::of(&mut one) {
                 metadata.set_name(&generated_name(&base, rand::random()));
             }
-            match self.create_named(request, one, false, warnings).await? {
+            match self.create_named(request, one, false, told).await? {
                 Ok(answer) => return Ok(answer),
                 Err(_) if tries > 0 => {}
                 Err(name) => return Err(Status::already_exists(&group_resource(request), &name)),
@@ -56,7 +56,7 @@ impl<S: Storage> Pipeline<S> {
         request: &Request<'_>,
         mut object: Value,
         owned: bool,
-        warnings: &mut Vec<String>,
+        told: &mut Told,
     ) -> Result<Result<Answer, String>, Status> {
         let collection = self.collection(request)?;
         let served = request.served;
@@ -68,7 +68,7 @@ impl<S: Storage> Pipeline<S> {
         let name = Metadata::of(&object).name().to_owned();
         let asked = Asked { operation: Operation::Create, kind: &served.kind, name: &name, old: None };
         let unchanged = object.clone();
-        self.mutate(request, asked, &mut object, warnings).await?;
+        self.mutate(request, asked, &mut object, told).await?;
         if object != unchanged {
             served.default(&mut object);
             prepare::for_create(request, &mut object);
@@ -79,7 +79,7 @@ impl<S: Storage> Pipeline<S> {
         let reservation = self.services.create(request, &mut stored).await?;
         let ready = Ready { stored, judged };
         let mut fate = Fate::Refused;
-        let answered = self.store_new(request, &collection, ready, asked, warnings, &mut fate).await;
+        let answered = self.store_new(request, &collection, ready, asked, told, &mut fate).await;
         self.services.settle(reservation, fate, request.now).await;
         answered
     }
@@ -91,19 +91,19 @@ impl<S: Storage> Pipeline<S> {
         collection: &Collection<S>,
         ready: Ready,
         asked: Asked<'_>,
-        warnings: &mut Vec<String>,
+        told: &mut Told,
         fate: &mut Fate,
     ) -> Result<Result<Answer, String>, Status> {
         let name = asked.name.to_owned();
         let Ready { mut stored, judged } = ready;
         let one = judged.as_ref().unwrap_or(&stored);
         refuse(request, one, &prepare::validate(request, one, None))?;
-        warnings.extend(prepare::warnings(request, one, None));
+        told.warnings.extend(prepare::warnings(request, one, None));
         let admitted = match judged {
             Some(judged) => judged,
             None => request.served.of_stored(stored.clone()).await?,
         };
-        self.admit(request, asked, &admitted, warnings).await?;
+        self.admit(request, asked, &admitted, told).await?;
 
         let key = collection.keys.object(request.namespace, &name);
         if request.dry_run {

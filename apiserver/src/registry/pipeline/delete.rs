@@ -4,8 +4,8 @@ use barque_api::metadata::Metadata;
 use barque_api::status::Status;
 use serde_json::Value;
 
-use super::{Answer, Asked, Pipeline, Request, TRIES, answer, group_resource};
-use crate::admission::Operation;
+use super::{Answer, Asked, Pipeline, Request, answer, group_resource};
+use crate::admission::{Operation, Told};
 use crate::custom_resources;
 use crate::registry::deletion::{self, DeleteOptions, Deletion};
 use crate::storage::{Action, Expected, Storage, Write, Written};
@@ -28,11 +28,22 @@ impl<S: Storage> Pipeline<S> {
         &self,
         request: &Request<'_>,
         options: &DeleteOptions,
-        warnings: &mut Vec<String>,
+        told: &mut Told,
+    ) -> Result<DeleteAnswer, Status> {
+        self.remove(request, options, Some(told)).await
+    }
+
+    /// The same; where nothing can be told, admission has had its say.
+    pub(super) async fn remove(
+        &self,
+        request: &Request<'_>,
+        options: &DeleteOptions,
+        mut told: Option<&mut Told>,
     ) -> Result<DeleteAnswer, Status> {
         let collection = self.collection(request)?;
         let resource = group_resource(request);
-        for _ in 0..TRIES {
+        // Somebody else's change that gets in the way is no reason to stop, as long as the request may take.
+        loop {
             let current = self.current(request, &collection).await?;
             let current = current.ok_or_else(|| Status::not_found(&resource, request.name))?;
             let asked = Asked {
@@ -41,7 +52,10 @@ impl<S: Storage> Pipeline<S> {
                 name: request.name,
                 old: Some(&current.object),
             };
-            self.admit(request, asked, &Value::Null, warnings).await?;
+            if let Some(told) = told.as_deref_mut() {
+                self.mutate(request, asked, &mut Value::Null, told).await?;
+                self.admit(request, asked, &Value::Null, told).await?;
+            }
             let held = custom_resources::are_definitions(&resource)
                 .then(|| custom_resources::deletion::on_delete(&current.stored, request.now));
             let held = held.as_ref().unwrap_or(&current.stored);
@@ -78,9 +92,6 @@ impl<S: Storage> Pipeline<S> {
                 }
             }
         }
-        let why =
-            "the object has been modified; please apply your changes to the latest version and try again";
-        Err(Status::conflict(&resource, request.name, why))
     }
 
     /// Deletes objects one after another, and answers those that there were. One that is gone by the time is none.
@@ -92,13 +103,13 @@ impl<S: Storage> Pipeline<S> {
         request: &Request<'_>,
         objects: Vec<Value>,
         options: &DeleteOptions,
-        warnings: &mut Vec<String>,
+        told: &mut Told,
     ) -> Result<Vec<Value>, Status> {
         let mut deleted = Vec::with_capacity(objects.len());
         for object in objects {
             let metadata = Metadata::of(&object);
             let one = Request { namespace: metadata.namespace(), name: metadata.name(), ..*request };
-            match self.delete(&one, options, warnings).await {
+            match self.delete(&one, options, told).await {
                 Ok(DeleteAnswer::Gone(object) | DeleteAnswer::Going(object)) => deleted.push(object),
                 Err(status) if status.reason == barque_api::status::Reason::NotFound => {}
                 Err(status) => return Err(status),

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use barque_api::kind::{GroupResource, GroupVersionResource};
+use barque_api::kind::{GroupResource, GroupVersionKind, GroupVersionResource};
 use barque_api::labels::Selector;
 use barque_api::metadata::Metadata;
 use barque_api::status::Status;
@@ -11,10 +11,13 @@ use barque_api::time::Time;
 use serde_json::{Map, Value, json};
 
 use super::update::Changed;
-use super::{DeleteAnswer, Pipeline, Request, TRIES, group_resource};
+use super::{Asked, DeleteAnswer, Pipeline, Request, attributes, group_resource};
+use crate::admission::{Operation, Told};
 use crate::registry::deletion::DeleteOptions;
 use crate::storage::Storage;
 
+/// How often an eviction is tried again that somebody else's change of a budget got in the way of.
+const TRIES: usize = 10;
 /// More pods than this on their way out are a fault of whoever counts them.
 const DISRUPTED_MAX: usize = 2000;
 
@@ -28,16 +31,22 @@ enum Verdict {
 }
 
 impl<S: Storage> Pipeline<S> {
-    /// Deletes the request's pod, if its budget allows.
+    /// Deletes the request's pod, if its budget allows. Admission is asked about the `Eviction`, and not about the deletion;
+    /// `read` reads the options of that from it.
     ///
     /// # Errors
     /// 429 while it does not; otherwise as a deletion.
     pub async fn evict(
         &self,
         request: &Request<'_>,
-        options: &DeleteOptions,
-        warnings: &mut Vec<String>,
+        mut eviction: Value,
+        read: impl Fn(&Value) -> Result<DeleteOptions, Status>,
+        told: &mut Told,
     ) -> Result<(), Status> {
+        let kind = GroupVersionKind::new("policy", "v1", "Eviction");
+        let asked = Asked { operation: Operation::Create, kind: &kind, name: request.name, old: None };
+        self.admission.admit(&attributes(request, asked), &mut eviction, told).await?;
+        let options = read(&eviction)?;
         for _ in 0..TRIES {
             let collection = self.collection(request)?;
             let pod = self.current(request, &collection).await?;
@@ -49,7 +58,7 @@ impl<S: Storage> Pipeline<S> {
                 match matching.as_slice() {
                     [] => {}
                     [budget] => {
-                        if !self.charge(request, Metadata::of(budget).name(), &pod, warnings).await? {
+                        if !self.charge(request, Metadata::of(budget).name(), &pod, told).await? {
                             continue;
                         }
                     }
@@ -64,7 +73,7 @@ impl<S: Storage> Pipeline<S> {
             let mut guarded = options.clone();
             guarded.uid.get_or_insert_with(|| Metadata::of(&pod).uid().to_owned());
             let plain = Request { subresource: "", ..*request };
-            return match self.delete(&plain, &guarded, warnings).await? {
+            return match self.remove(&plain, &guarded, None).await? {
                 DeleteAnswer::Gone(_) | DeleteAnswer::Going(_) => Ok(()),
             };
         }
@@ -77,7 +86,7 @@ impl<S: Storage> Pipeline<S> {
         request: &Request<'_>,
         name: &str,
         pod: &Value,
-        warnings: &mut Vec<String>,
+        told: &mut Told,
     ) -> Result<bool, Status> {
         let catalog = self.collections.catalog();
         let budgets = GroupVersionResource::new("policy", "v1", "poddisruptionbudgets");
@@ -94,7 +103,7 @@ impl<S: Storage> Pipeline<S> {
             }
             Ok(Changed { object, owned: false })
         };
-        match self.change(&write, true, change, warnings).await {
+        match self.change(&write, true, change, told).await {
             Ok(_) => Ok(true),
             Err(status) if status.reason == barque_api::status::Reason::Conflict => Ok(false),
             Err(status) => Err(status),

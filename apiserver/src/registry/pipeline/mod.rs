@@ -27,7 +27,7 @@ use super::allocation::ServiceAllocator;
 use super::collections::{Collection, Collections};
 use super::decode::FieldValidation;
 use super::served::{Served, reset_fields};
-use crate::admission::{Admission, Attributes, Operation};
+use crate::admission::{Admission, Attributes, Operation, Told};
 use crate::authorization::{User, granting};
 use crate::rights::Authorization;
 use crate::storage::{Action, Entry, Expected, Revision, Storage, Write, Written};
@@ -35,9 +35,6 @@ use crate::storage::{Action, Entry, Expected, Revision, Storage, Write, Written}
 pub use delete::DeleteAnswer;
 pub use patch::{Patch, PatchKind, check_manager};
 pub use scale::ScaleChange;
-
-/// How often a change is tried again that somebody else's change got in the way of.
-const TRIES: usize = 10;
 
 /// What is the same for all writes: who, what, and how.
 #[derive(Clone, Copy)]
@@ -108,31 +105,55 @@ impl<S: Storage> Pipeline<S> {
         }
     }
 
-    /// Admission may change the object.
+    /// Admission may change the object; through its scale, that alone.
     async fn mutate(
         &self,
         request: &Request<'_>,
         asked: Asked<'_>,
         object: &mut Value,
-        warnings: &mut Vec<String>,
+        told: &mut Told,
     ) -> Result<(), Status> {
-        self.admission.mutate(&attributes(request, asked), object, warnings).await
+        match request.subresource {
+            // It was asked about the Binding.
+            "binding" => Ok(()),
+            "scale" => {
+                let (kind, old) = (scale::kind(), old_scale(request, asked)?);
+                let asked = Asked { kind: &kind, old: old.as_ref(), ..asked };
+                let before = scale::scale_of(request.served, object)?;
+                let mut scale = before.clone();
+                self.admission.mutate(&attributes(request, asked), &mut scale, told).await?;
+                if scale != before {
+                    scale::enter(request, &scale, object)?;
+                }
+                Ok(())
+            }
+            _ => self.admission.mutate(&attributes(request, asked), object, told).await,
+        }
     }
 
-    /// Admission may refuse the object.
+    /// Admission may refuse the object, or the scale of one.
     async fn admit(
         &self,
         request: &Request<'_>,
         asked: Asked<'_>,
         object: &Value,
-        warnings: &mut Vec<String>,
+        told: &mut Told,
     ) -> Result<(), Status> {
         if !object.is_null() && request.subresource.is_empty() {
             let resource = group_resource(request);
             self.authorization
                 .ask(|chain| granting::check(chain, request.user, &resource, object, asked.old))?;
         }
-        self.admission.validate(&attributes(request, asked), object, warnings).await
+        match request.subresource {
+            "binding" => Ok(()),
+            "scale" => {
+                let (kind, old) = (scale::kind(), old_scale(request, asked)?);
+                let asked = Asked { kind: &kind, old: old.as_ref(), ..asked };
+                let scale = scale::scale_of(request.served, object)?;
+                self.admission.validate(&attributes(request, asked), &scale, told).await
+            }
+            _ => self.admission.validate(&attributes(request, asked), object, told).await,
+        }
     }
 
     /// Puts a version of an object into the store, and answers its revision; nothing when something else stands there.
@@ -161,6 +182,11 @@ struct Asked<'a> {
     /// With a generated name, that one.
     name: &'a str,
     old: Option<&'a Value>,
+}
+
+/// The scale before a change.
+fn old_scale(request: &Request<'_>, asked: Asked<'_>) -> Result<Option<Value>, Status> {
+    asked.old.map(|old| scale::scale_of(request.served, old)).transpose()
 }
 
 fn attributes<'a>(request: &Request<'a>, asked: Asked<'a>) -> Attributes<'a> {

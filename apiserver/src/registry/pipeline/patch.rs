@@ -1,5 +1,8 @@
 //! Patches: the four ways to say what is to change, made to what the store has.
 
+use barque_api::field::{FieldError, FieldPath};
+use barque_api::go_text;
+use barque_api::kind::GroupVersionKind;
 use barque_api::managed_fields::{FieldManager, manager_name};
 use barque_api::metadata::{Metadata, MetadataMut};
 use barque_api::patch::{json, merge, strategic};
@@ -8,6 +11,7 @@ use serde_json::Value;
 
 use super::update::Changed;
 use super::{Answer, Pipeline, Request, create, group_resource};
+use crate::admission::Told;
 use crate::registry::decode;
 use crate::registry::served::{Shape, reset_fields};
 use crate::storage::Storage;
@@ -51,7 +55,7 @@ impl<S: Storage> Pipeline<S> {
         &self,
         request: &Request<'_>,
         patch: &Patch,
-        warnings: &mut Vec<String>,
+        told: &mut Told,
     ) -> Result<Answer, Status> {
         if patch.kind == PatchKind::Strategic && matches!(request.served.shape, Shape::Custom(_)) {
             let allowed = "application/json-patch+json, application/merge-patch+json, \
@@ -64,18 +68,18 @@ impl<S: Storage> Pipeline<S> {
             ));
         }
         if let PatchKind::Apply { force } = patch.kind {
-            return self.apply(request, patch, force, warnings).await;
+            return self.apply(request, patch, force, told).await;
         }
         let guarded = patch.body.pointer("/metadata/resourceVersion").is_some_and(Value::is_string);
-        let mut told = Vec::new();
+        let mut unknown = Vec::new();
         let change = |current: Option<&Value>| {
             let current = current.ok_or_else(|| Status::not_found(&group_resource(request), request.name))?;
-            told.clear();
-            changed(request, patch, current, &mut told)
+            unknown.clear();
+            changed(request, patch, current, &mut unknown)
         };
-        let answer = self.change(request, guarded, change, warnings).await?;
-        warnings.append(&mut told);
-        Ok(answer)
+        let answered = self.change(request, guarded, change, told).await;
+        told.warnings.append(&mut unknown);
+        answered
     }
 
     async fn apply(
@@ -83,11 +87,17 @@ impl<S: Storage> Pipeline<S> {
         request: &Request<'_>,
         patch: &Patch,
         force: bool,
-        warnings: &mut Vec<String>,
+        told: &mut Told,
     ) -> Result<Answer, Status> {
         let mut applied = patch.body.clone();
         decode::expect_kind(&mut applied, &request.served.kind)?;
-        decode::settle(request.served, &mut applied, &patch.duplicates, request.validation, warnings)?;
+        decode::settle(
+            request.served,
+            &mut applied,
+            &patch.duplicates,
+            request.validation,
+            &mut told.warnings,
+        )?;
         if Metadata::of(&applied).field("managedFields").is_some_and(|owners| !owners.is_null()) {
             return Err(Status::bad_request("metadata.managedFields must be nil"));
         }
@@ -127,7 +137,7 @@ impl<S: Storage> Pipeline<S> {
             let object = manager.apply(live, &applied, request.manager, force)?;
             Ok(Changed { object, owned: true })
         };
-        self.change(request, guarded, change, warnings).await
+        self.change(request, guarded, change, told).await
     }
 }
 
@@ -139,29 +149,40 @@ fn changed(
     warnings: &mut Vec<String>,
 ) -> Result<Changed, Status> {
     let served = request.served;
-    let object = current.clone();
-    let mut object = match patch.kind {
-        PatchKind::Json => {
-            json::apply(object, &patch.body, COPIES_BYTES_MAX).map_err(|error| error.status())?
-        }
-        PatchKind::Merge => merge::apply(object, patch.body.clone()).map_err(|error| error.status())?,
-        PatchKind::Strategic => {
-            strategic::apply(object, patch.body.clone(), served.view()).map_err(|error| error.status())?
-        }
-        PatchKind::Apply { .. } => return Err(Status::internal("an apply is no plain patch")),
-    };
+    let mut object = patched(request, patch, current)?;
     decode::expect_kind(&mut object, &served.kind)?;
-    decode::settle(served, &mut object, &patch.duplicates, request.validation, warnings)?;
+    if let Err(why) = decode::fit(served, &mut object, &patch.duplicates, request.validation, warnings) {
+        let shown = match patch.kind {
+            PatchKind::Strategic => go_text::printed(&patch.body),
+            // What there was before it was pruned.
+            _ => patched(request, patch, current)?.to_string(),
+        };
+        return Err(unfit(&shown, why));
+    }
     let name = Metadata::of(&object).name();
     if name != request.name {
-        let error = barque_api::field::FieldError::invalid(
-            &barque_api::field::FieldPath::of("metadata.name"),
-            name,
-            "field is immutable",
-        );
+        let error = FieldError::invalid(&FieldPath::of("metadata.name"), name, "field is immutable");
         return Err(Status::invalid(&served.kind, request.name, &[error]));
     }
     Ok(Changed { object, owned: false })
+}
+
+fn patched(request: &Request<'_>, patch: &Patch, current: &Value) -> Result<Value, Status> {
+    let (object, body) = (current.clone(), &patch.body);
+    match patch.kind {
+        PatchKind::Json => json::apply(object, body, COPIES_BYTES_MAX).map_err(|error| error.status()),
+        PatchKind::Merge => merge::apply(object, body.clone()).map_err(|error| error.status()),
+        PatchKind::Strategic => {
+            strategic::apply(object, body.clone(), request.served.view()).map_err(|error| error.status())
+        }
+        PatchKind::Apply { .. } => Err(Status::internal("an apply is no plain patch")),
+    }
+}
+
+/// A result with fields that its kind does not have: the patch is to blame, which is of no kind.
+fn unfit(shown: &str, why: String) -> Status {
+    let error = FieldError::invalid(&FieldPath::of("patch"), shown, &why);
+    Status::invalid(&GroupVersionKind::new("", "", ""), "", &[error])
 }
 
 /// What is wrong with the name that an applier gives itself.
@@ -169,14 +190,32 @@ fn changed(
 /// # Errors
 /// 422 for an apply without a name, and for one that is none.
 pub fn check_manager(name: &str, is_apply: bool) -> Result<(), Status> {
-    let path = barque_api::field::FieldPath::of("fieldManager");
+    let path = FieldPath::of("fieldManager");
     let mut errors = manager_name::check(name, &path);
     if is_apply && name.is_empty() {
-        errors.push(barque_api::field::FieldError::required(&path, "is required for apply patch"));
+        errors.push(FieldError::required(&path, "is required for apply patch"));
     }
     if errors.is_empty() {
         return Ok(());
     }
-    let kind = barque_api::kind::GroupVersionKind::new("meta.k8s.io", "v1", "PatchOptions");
+    let kind = GroupVersionKind::new("meta.k8s.io", "v1", "PatchOptions");
     Err(Status::invalid(&kind, "", &errors))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_is_blamed_for_fields_that_its_result_should_not_have() {
+        let patch = serde_json::json!({"data": null, "dada": {"a": "1"}});
+        let why = "strict decoding error: unknown field \"dada\"".to_owned();
+        let status = unfit(&go_text::printed(&patch), why);
+        assert_eq!(status.reason.code(), 422);
+        assert_eq!(
+            status.message,
+            " \"\" is invalid: patch: Invalid value: \"map[dada:map[a:1] data:<nil>]\": strict decoding error: unknown \
+             field \"dada\""
+        );
+    }
 }

@@ -19,8 +19,25 @@ fn part<'a>(request: &Request<'a>) -> &'a str {
     if request.subresource == "scale" { "" } else { request.subresource }
 }
 
+/// Labels, annotations and the like of which there are none are not written down: an object with `annotations: {}` is the
+/// same as one without, and clients that compare them find no difference.
+fn drop_empty_metadata(object: &mut Value) {
+    let Some(fields) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+    for name in ["labels", "annotations", "finalizers", "ownerReferences"] {
+        let is_empty = match fields.get(name) {
+            Some(Value::Object(map)) => map.is_empty(),
+            Some(Value::Array(list)) => list.is_empty(),
+            _ => false,
+        };
+        if is_empty {
+            fields.remove(name);
+        }
+    }
+}
+
 /// Before a new object is stored.
 pub(super) fn for_create(request: &Request<'_>, object: &mut Value) {
+    drop_empty_metadata(object);
     let kind = &request.served.kind;
     match &request.served.shape {
         Shape::Custom(shape) => strategy::prepare_custom_for_create(shape.status, object),
@@ -30,6 +47,7 @@ pub(super) fn for_create(request: &Request<'_>, object: &mut Value) {
 
 /// Before a changed object is stored.
 pub(super) fn for_update(request: &Request<'_>, object: &mut Value, old: &Value) {
+    drop_empty_metadata(object);
     let kind = &request.served.kind;
     match &request.served.shape {
         Shape::Custom(shape) => {
@@ -108,4 +126,30 @@ pub(super) fn validate(request: &Request<'_>, object: &Value, old: Option<&Value
         }
     }
     errors
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn metadata_that_holds_nothing_is_not_written_down() {
+        let mut object = json!({
+            "metadata": {
+                "name": "a", "labels": {}, "annotations": {"b": ""}, "finalizers": [],
+                "ownerReferences": [{"name": "o"}], "managedFields": [],
+            },
+            "data": {},
+        });
+        drop_empty_metadata(&mut object);
+        let left = json!({
+            "name": "a", "annotations": {"b": ""}, "ownerReferences": [{"name": "o"}], "managedFields": [],
+        });
+        assert_eq!(object, json!({"metadata": left, "data": {}}));
+        let mut none = json!({"metadata": null});
+        drop_empty_metadata(&mut none);
+        assert_eq!(none, json!({"metadata": null}));
+    }
 }

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::update::Changed;
 use super::{Patch, PatchKind, Pipeline, Request, group_resource};
+use crate::admission::Told;
 use crate::registry::decode;
 use crate::registry::served::{ScalePaths, Served};
 use crate::storage::Storage;
@@ -73,7 +74,7 @@ impl<S: Storage> Pipeline<S> {
         &self,
         request: &Request<'_>,
         change: ScaleChange<'_>,
-        warnings: &mut Vec<String>,
+        told: &mut Told,
     ) -> Result<Value, Status> {
         let guarded = match change {
             ScaleChange::Replace(scale) => !Metadata::of(scale).resource_version().is_empty(),
@@ -81,32 +82,21 @@ impl<S: Storage> Pipeline<S> {
                 patch.body.pointer("/metadata/resourceVersion").is_some_and(Value::is_string)
             }
         };
-        let mut told = Vec::new();
         let make = |current: Option<&Value>| {
             let current = current.ok_or_else(|| Status::not_found(&group_resource(request), request.name))?;
-            told.clear();
-            scaled(request, current, change, &mut told)
+            scaled(request, current, change)
         };
-        let answer = self.change(request, guarded, make, warnings).await?;
-        warnings.append(&mut told);
+        let answer = self.change(request, guarded, make, told).await?;
         scale_of(request.served, &answer.object)
     }
 }
 
 /// The object with another scale.
-fn scaled(
-    request: &Request<'_>,
-    current: &Value,
-    change: ScaleChange<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<Changed, Status> {
-    let paths = request.served.scale.as_ref().ok_or_else(Status::no_such_path)?;
+fn scaled(request: &Request<'_>, current: &Value, change: ScaleChange<'_>) -> Result<Changed, Status> {
     let before = scale_of(request.served, current)?;
-    let (scale, owned) = changed_scale(request, &before, change, warnings)?;
-    check(request, &scale)?;
+    let (scale, owned) = changed_scale(request, &before, change)?;
     let mut object = current.clone();
-    let replicas = scale.pointer("/spec/replicas").cloned().unwrap_or_else(|| 0.into());
-    put(&mut object, &paths.spec_replicas, replicas);
+    enter(request, &scale, &mut object)?;
     let version = Metadata::of(&scale).resource_version().to_owned();
     object["metadata"]["resourceVersion"] = version.into();
     if owned {
@@ -117,11 +107,19 @@ fn scaled(
     Ok(Changed { object, owned })
 }
 
+/// Enters what a scale says into the object that it is of.
+pub(super) fn enter(request: &Request<'_>, scale: &Value, object: &mut Value) -> Result<(), Status> {
+    let paths = request.served.scale.as_ref().ok_or_else(Status::no_such_path)?;
+    check(request, scale)?;
+    let replicas = scale.pointer("/spec/replicas").filter(|replicas| !replicas.is_null());
+    put(object, &paths.spec_replicas, replicas.cloned().unwrap_or_else(|| 0.into()));
+    Ok(())
+}
+
 fn changed_scale(
     request: &Request<'_>,
     before: &Value,
     change: ScaleChange<'_>,
-    warnings: &mut Vec<String>,
 ) -> Result<(Value, bool), Status> {
     let schemas = BuiltinSchemas::get();
     let kind = kind();
@@ -155,7 +153,6 @@ fn changed_scale(
         }
     };
     decode::expect_kind(&mut scale, &kind)?;
-    let _ = warnings;
     Ok((scale, false))
 }
 

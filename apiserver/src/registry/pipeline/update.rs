@@ -1,16 +1,18 @@
 //! Changes of objects that there are: whatever the change is, it is made to what the store has, and stored if that is still
 //! what the store has.
 
+use barque_api::field::{FieldError, FieldPath};
+use barque_api::kind::{GroupResource, GroupVersionKind};
 use barque_api::managed_fields::keep_times_of_unchanged;
 use barque_api::metadata::{Metadata, MetadataMut};
 use barque_api::status::Status;
 use serde_json::Value;
 
 use super::{
-    Answer, Asked, Current, Pipeline, Ready, Request, TRIES, answer, create, group_resource, own_fields,
-    prepare, refuse,
+    Answer, Asked, Current, Pipeline, Ready, Request, answer, create, group_resource, own_fields, prepare,
+    refuse,
 };
-use crate::admission::Operation;
+use crate::admission::{Operation, Told};
 use crate::registry::allocation::Fate;
 use crate::registry::collections::Collection;
 use crate::registry::{decode, deletion};
@@ -34,9 +36,9 @@ impl<S: Storage> Pipeline<S> {
         request: &Request<'_>,
         mut object: Value,
         duplicates: &[String],
-        warnings: &mut Vec<String>,
+        told: &mut Told,
     ) -> Result<Answer, Status> {
-        decode::settle(request.served, &mut object, duplicates, request.validation, warnings)?;
+        decode::settle(request.served, &mut object, duplicates, request.validation, &mut told.warnings)?;
         create::place(request, &mut object)?;
         let name = Metadata::of(&object).name().to_owned();
         if name.is_empty() {
@@ -57,11 +59,12 @@ impl<S: Storage> Pipeline<S> {
             }
             None => Err(Status::not_found(&group_resource(request), request.name)),
         };
-        self.change(request, guarded, replace, warnings).await
+        self.change(request, guarded, replace, told).await
     }
 
     /// Changes an object by `change`, which is handed what there is, in the version of the request. When somebody else's change
-    /// gets in the way, it is asked again, unless the change is `guarded` by a resource version.
+    /// gets in the way, it is asked again for as long as the request may take, unless the change is `guarded` by a resource
+    /// version: who does not say a version need not know of others.
     ///
     /// # Errors
     /// That of `change`, what is wrong with the result, or who refused it.
@@ -70,29 +73,26 @@ impl<S: Storage> Pipeline<S> {
         request: &Request<'_>,
         guarded: bool,
         mut change: impl FnMut(Option<&Value>) -> Result<Changed, Status>,
-        warnings: &mut Vec<String>,
+        told: &mut Told,
     ) -> Result<Answer, Status> {
         let collection = self.collection(request)?;
-        for _ in 0..TRIES {
+        loop {
             let Some(current) = self.current(request, &collection).await? else {
                 let changed = change(None)?;
-                match self.create_named(request, changed.object, changed.owned, warnings).await? {
+                match self.create_named(request, changed.object, changed.owned, told).await? {
                     Ok(answer) => return Ok(answer),
                     Err(_) => continue,
                 }
             };
             let Changed { mut object, owned } = change(Some(&current.object))?;
             check_version(request, &mut object, &current)?;
-            if let Some(answer) =
-                self.replace(request, &collection, &current, object, owned, warnings).await?
-            {
+            if let Some(answer) = self.replace(request, &collection, &current, object, owned, told).await? {
                 return Ok(answer);
             }
             if guarded {
                 return Err(modified(request));
             }
         }
-        Err(modified(request))
     }
 
     /// Stores `object` in place of what there is; nothing when something else is there by now.
@@ -103,7 +103,7 @@ impl<S: Storage> Pipeline<S> {
         current: &Current,
         mut object: Value,
         owned: bool,
-        warnings: &mut Vec<String>,
+        told: &mut Told,
     ) -> Result<Option<Answer>, Status> {
         let served = request.served;
         let old = &current.object;
@@ -115,7 +115,7 @@ impl<S: Storage> Pipeline<S> {
         let asked =
             Asked { operation: Operation::Update, kind: &served.kind, name: request.name, old: Some(old) };
         let unchanged = object.clone();
-        self.mutate(request, asked, &mut object, warnings).await?;
+        self.mutate(request, asked, &mut object, told).await?;
         if object != unchanged {
             served.default(&mut object);
             prepare::for_update(request, &mut object, old);
@@ -126,8 +126,7 @@ impl<S: Storage> Pipeline<S> {
         let reservation = self.services.update(request, &mut stored, &current.stored).await?;
         let ready = Ready { stored, judged };
         let mut fate = Fate::Refused;
-        let answered =
-            self.store_changed(request, collection, current, ready, asked, warnings, &mut fate).await;
+        let answered = self.store_changed(request, collection, current, ready, asked, told, &mut fate).await;
         self.services.settle(reservation, fate, request.now).await;
         answered
     }
@@ -141,7 +140,7 @@ impl<S: Storage> Pipeline<S> {
         current: &Current,
         ready: Ready,
         asked: Asked<'_>,
-        warnings: &mut Vec<String>,
+        told: &mut Told,
         fate: &mut Fate,
     ) -> Result<Option<Answer>, Status> {
         let Ready { mut stored, judged } = ready;
@@ -150,12 +149,12 @@ impl<S: Storage> Pipeline<S> {
             None => (&stored, &current.stored),
         };
         refuse(request, one, &prepare::validate(request, one, Some(before)))?;
-        warnings.extend(prepare::warnings(request, one, Some(before)));
+        told.warnings.extend(prepare::warnings(request, one, Some(before)));
         let admitted = match judged {
             Some(judged) => judged,
             None => request.served.of_stored(stored.clone()).await?,
         };
-        self.admit(request, asked, &admitted, warnings).await?;
+        self.admit(request, asked, &admitted, told).await?;
 
         keep_times_of_unchanged(&current.stored, &mut stored);
         if stored == current.stored || request.dry_run {
@@ -207,7 +206,7 @@ fn check_version(request: &Request<'_>, object: &mut Value, current: &Current) -
     let version = new.resource_version().to_owned();
     if version.is_empty() || version == "0" {
         if prepare::needs_version(request) {
-            return Ok(());
+            return Err(needs_version(&group_resource(request), request.name));
         }
         if let Some(mut metadata) = MetadataMut::of(object) {
             metadata.set("resourceVersion", old.resource_version());
@@ -221,6 +220,15 @@ fn check_version(request: &Request<'_>, object: &mut Value, current: &Current) -
         return Err(modified(request));
     }
     Ok(())
+}
+
+/// The object does not say which version it replaces. Kubernetes names the resource here, not the kind, and the version as it
+/// has read it.
+fn needs_version(resource: &GroupResource, name: &str) -> Status {
+    let path = FieldPath::of("metadata.resourceVersion");
+    let error = FieldError::invalid(&path, 0, "must be specified for an update");
+    let named = GroupVersionKind::new(&resource.group, "", &resource.resource);
+    Status::invalid(&named, name, &[error])
 }
 
 /// Metadata that clients do not change, whatever they send.
@@ -245,5 +253,96 @@ fn keep_what_is_the_servers(object: &mut Value, old: &Value) {
     // A client that does not know owners does not wish them away; an empty list does.
     if metadata.read().field("managedFields").is_none() && !before.managed_fields().is_empty() {
         metadata.set("managedFields", before.managed_fields().to_vec());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use barque_api::kind::GroupVersionResource;
+    use barque_api::resources::Builtin;
+    use barque_api::time::Time;
+    use futures::FutureExt as _;
+    use serde_json::json;
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::authorization::User;
+    use crate::registry::allocation::settings::ServiceNetwork;
+    use crate::registry::collections::Collections;
+    use crate::registry::decode::FieldValidation;
+    use crate::registry::served::Served;
+    use crate::storage::Revision;
+    use crate::storage::memory::Memory;
+    use crate::test_parts;
+
+    /// Somebody else writes between each look at the object and the write that follows, so many times.
+    async fn changed_beside(rivals: usize, guarded: bool) -> Result<Answer, Status> {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let storage = Memory::default();
+        let collections = Collections::start(test_parts::in_memory(storage.clone()), &tasks, &stop);
+        let network = ServiceNetwork::parse("10.0.0.0/24", "30000-30010").unwrap();
+        let pipeline = test_parts::pipeline(&collections, &network, &tasks, &stop);
+        let row = Builtin::table().named(&GroupVersionResource::new("", "v1", "configmaps")).unwrap();
+        let (served, user) = (Arc::new(Served::builtin(Arc::clone(row))), User::default());
+        let request = Request {
+            user: &user,
+            served: &served,
+            namespace: "default",
+            name: "m",
+            subresource: "",
+            dry_run: false,
+            manager: "m",
+            validation: FieldValidation::Ignore,
+            options: &Value::Null,
+            now: Time::of_unix(1_000_000),
+        };
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}});
+        pipeline.create(&request, map, &[], &mut Told::default()).await.unwrap();
+        let key = pipeline.collection(&request).unwrap().keys.object("default", "m");
+        let mut left = rivals;
+        let change = |current: Option<&Value>| {
+            let mut object = current.unwrap().clone();
+            if left > 0 {
+                left -= 1;
+                let mut theirs = object.clone();
+                theirs["data"] = json!({"theirs": left.to_string()});
+                let value = serde_json::to_vec(&theirs).unwrap().into();
+                let action = Action::Put { value, lease: None };
+                let expected =
+                    Expected::At(Revision(Metadata::of(&object).resource_version().parse().unwrap()));
+                let write = Write { key: key.clone(), expected, action };
+                storage.write(&write).now_or_never().expect("memory answers at once").unwrap();
+            }
+            object["data"]["ours"] = json!("1");
+            Ok(Changed { object, owned: true })
+        };
+        let answer = pipeline.change(&request, guarded, change, &mut Told::default()).await;
+        stop.cancel();
+        tasks.close();
+        tasks.wait().await;
+        answer
+    }
+
+    #[tokio::test]
+    async fn who_names_no_version_is_not_told_of_others() {
+        let answer = changed_beside(50, false).await.unwrap();
+        assert_eq!(answer.object["data"], json!({"ours": "1", "theirs": "0"}));
+        let refused = changed_beside(1, true).await.unwrap_err();
+        assert_eq!(refused.reason.code(), 409);
+        changed_beside(0, true).await.unwrap();
+    }
+
+    #[test]
+    fn a_replacement_that_must_name_a_version_and_does_not_is_told_so() {
+        let status = needs_version(&GroupResource::new("policy", "poddisruptionbudgets"), "guard");
+        assert_eq!((status.reason.code(), status.details.kind.as_str()), (422, "poddisruptionbudgets"));
+        assert_eq!(
+            status.message,
+            "poddisruptionbudgets.policy \"guard\" is invalid: metadata.resourceVersion: Invalid value: 0: must be \
+             specified for an update"
+        );
     }
 }

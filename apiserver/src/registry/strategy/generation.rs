@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::set_generation;
 
 /// `(group, kind, the fields whose changes count)`. A field is a name, or a path with a slash before it.
-const COUNTED: [(&str, &str, &[&str]); 27] = [
+const COUNTED: [(&str, &str, &[&str]); 28] = [
     ("", "Pod", &["spec"]),
     ("", "PodTemplate", &["template"]),
     ("", "ReplicationController", &["spec"]),
@@ -31,6 +31,7 @@ const COUNTED: [(&str, &str, &[&str]); 27] = [
     ("networking.k8s.io", "NetworkPolicy", &["spec"]),
     ("policy", "PodDisruptionBudget", &["spec"]),
     ("resource.k8s.io", "DeviceClass", &["spec"]),
+    ("resource.k8s.io", "DeviceTaintRule", &["spec"]),
     ("resource.k8s.io", "ResourceSlice", &["spec"]),
     // Nothing of it changes that counts.
     ("scheduling.k8s.io", "PriorityClass", &[]),

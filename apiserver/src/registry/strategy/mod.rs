@@ -7,6 +7,7 @@
 mod certificates;
 mod claims;
 mod custom;
+mod devices;
 mod generation;
 mod jobs;
 mod pods;
@@ -47,6 +48,9 @@ pub fn prepare_for_create(asking: Asking<'_>, group: &str, kind: &str, object: &
         ("batch", "Job") => jobs::generate_selector(object),
         ("certificates.k8s.io", "CertificateSigningRequest") => certificates::enter_user(asking.user, object),
         ("discovery.k8s.io", "EndpointSlice") => drop_topology(object),
+        ("resource.k8s.io", "DeviceTaintRule" | "ResourceSlice") => {
+            devices::stamp_taints(asking.now, kind, object);
+        }
         _ => {}
     }
     status::begin(asking.now, group, kind, object);
@@ -84,6 +88,12 @@ pub fn prepare_for_update(
                 ("", "Secret") => take_texts(object),
                 ("discovery.k8s.io", "EndpointSlice") if object.get("endpoints") != old.get("endpoints") => {
                     drop_topology(object);
+                }
+                ("resource.k8s.io", "DeviceTaintRule" | "ResourceSlice") => {
+                    if kind == "DeviceTaintRule" {
+                        devices::stamp_new_effect(asking.now, object, old);
+                    }
+                    devices::stamp_taints(asking.now, kind, object);
                 }
                 _ => {}
             }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{keep_inside, keep_metadata};
 
 /// Kinds whose status only their subresource `status` changes, as `(group, kind)`.
-const WITH_STATUS: [(&str, &str); 26] = [
+const WITH_STATUS: [(&str, &str); 27] = [
     ("", "Namespace"),
     ("", "Node"),
     ("", "PersistentVolume"),
@@ -31,18 +31,20 @@ const WITH_STATUS: [(&str, &str); 26] = [
     ("networking.k8s.io", "Ingress"),
     ("networking.k8s.io", "ServiceCIDR"),
     ("policy", "PodDisruptionBudget"),
+    ("resource.k8s.io", "DeviceTaintRule"),
     ("resource.k8s.io", "ResourceClaim"),
     ("storage.k8s.io", "VolumeAttachment"),
 ];
 
 /// Kinds of which a change of the status leaves labels, annotations and the like as they are. Definitions of custom kinds are
 /// none of them: whoever emptied one removes its finalizer together with the last change of its status.
-const KEEPING_METADATA: [(&str, &str); 7] = [
+const KEEPING_METADATA: [(&str, &str); 8] = [
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
     ("apiregistration.k8s.io", "APIService"),
     ("certificates.k8s.io", "CertificateSigningRequest"),
     ("flowcontrol.apiserver.k8s.io", "FlowSchema"),
     ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"),
+    ("resource.k8s.io", "DeviceTaintRule"),
     ("resource.k8s.io", "ResourceClaim"),
     ("storage.k8s.io", "VolumeAttachment"),
 ];

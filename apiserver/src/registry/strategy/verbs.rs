@@ -17,7 +17,7 @@ const MADE_BY_PUT: [(&str, &str); 12] = [
 ];
 
 /// Kinds of which a replacement must say what version it replaces (not `AllowUnconditionalUpdate`).
-const WITH_VERSION: [(&str, &str); 16] = [
+const WITH_VERSION: [(&str, &str); 17] = [
     ("", "ServiceAccount"),
     ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"),
     ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"),
@@ -30,6 +30,7 @@ const WITH_VERSION: [(&str, &str); 16] = [
     ("coordination.k8s.io", "Lease"),
     ("node.k8s.io", "RuntimeClass"),
     ("policy", "PodDisruptionBudget"),
+    ("resource.k8s.io", "DeviceTaintRule"),
     ("storage.k8s.io", "CSIDriver"),
     ("storage.k8s.io", "CSINode"),
     ("storage.k8s.io", "CSIStorageCapacity"),

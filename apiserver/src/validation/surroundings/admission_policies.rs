@@ -192,7 +192,7 @@ fn check_validation(validation: &Part<'_>, names: &Names, findings: &mut Finding
     if !message.is_empty() && message.trim().is_empty() {
         findings.invalid(&at, message, "must be non-empty if specified");
     } else if !message.is_empty()
-        && let Err(why) = names.compile(message, &["string"])
+        && let Err(why) = names.of_messages().compile(message, &["string"])
     {
         findings.invalid(&at, message, why);
     }

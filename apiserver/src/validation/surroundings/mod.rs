@@ -7,6 +7,7 @@ mod admission_policies;
 mod amounts;
 mod certificates;
 mod config;
+mod device_taints;
 mod devices;
 mod endpoints;
 mod events;
@@ -106,6 +107,7 @@ fn check_of(group: &str, kind: &str) -> Option<Check> {
         ("rbac.authorization.k8s.io", "RoleBinding") => rbac::check_binding,
         ("rbac.authorization.k8s.io", "ClusterRoleBinding") => rbac::check_cluster_binding,
         ("resource.k8s.io", "DeviceClass") => devices::check_class,
+        ("resource.k8s.io", "DeviceTaintRule") => device_taints::check_rule,
         ("resource.k8s.io", "ResourceClaim") => devices::check_claim,
         ("resource.k8s.io", "ResourceClaimTemplate") => devices::check_template,
         ("resource.k8s.io", "ResourceSlice") => slices::check_slice,

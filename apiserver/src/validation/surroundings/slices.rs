@@ -6,6 +6,7 @@ use barque_api::field::FieldError;
 use barque_api::names;
 use serde_json::json;
 
+use super::device_taints::check_taint;
 use super::devices::check_pool_name;
 use super::node_affinity::check_node_selector;
 use super::storage::check_driver_name;
@@ -137,10 +138,7 @@ fn check_device(device: &Part<'_>, findings: &mut Findings) {
         findings.push(FieldError::too_many(&device.at("taints"), many, MOST_TAINTS));
     }
     for taint in device.items("taints") {
-        let value = taint.text("value");
-        findings.label_key(&taint.at("key"), taint.text("key"));
-        findings.each(&taint.at("value"), value, names::label_value(value));
-        findings.word(&taint, "effect", &["NoExecute", "NoSchedule", "None"]);
+        check_taint(&taint, findings);
     }
 }
 

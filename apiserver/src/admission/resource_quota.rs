@@ -2,17 +2,14 @@
 //! is used up. The charge is a guarded write of the quota's status, so that two servers never give away the same; it is the
 //! only thing that admission writes. What is charged and then not used comes back when usage is counted anew.
 
-mod scopes;
-mod usage;
-
 use barque_api::kind::GroupResource;
 use barque_api::metadata::Metadata;
+use barque_api::quota::amounts::{Amounts, add, amounts};
+use barque_api::quota::{Meter, cover};
 use barque_api::status::Status;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use self::usage::Meter;
-use super::amounts::{Amounts, add, amounts};
 use super::{Admission, Attributes, Operation};
 use crate::registry::collections::{Collection, parse};
 use crate::storage::{self, Entry, Expected, Storage, Write, Written};
@@ -38,7 +35,7 @@ impl<S: Storage> Admission<S> {
         object: &Value,
     ) -> Result<(), Status> {
         let resource = attributes.resource.group_resource();
-        let Some(meter) = Meter::of(&resource).filter(|meter| meter.handles(attributes)) else {
+        let Some(meter) = Meter::of(&resource).filter(|meter| handles(meter, attributes)) else {
             return Ok(());
         };
         if attributes.namespace.is_empty() {
@@ -135,13 +132,27 @@ impl<S: Storage> Admission<S> {
         let mut used: Amounts = names.iter().map(|name| (name.clone(), zero())).collect();
         for one in &all.objects {
             let one = parse(one)?;
-            if scopes::cover(quota, meter, &one) {
+            if cover(quota, meter, &one) {
                 let mut own = meter.usage(&one, attributes.now);
                 own.retain(|name, _| used.contains_key(name));
                 add(&mut used, &own);
             }
         }
         Ok(used)
+    }
+}
+
+/// Whether a request can change what is used.
+fn handles(meter: &Meter, attributes: &Attributes<'_>) -> bool {
+    let operation = attributes.operation;
+    match (meter, attributes.subresource) {
+        (Meter::Pods, "resize") => operation == Operation::Update,
+        (Meter::Claims, "status") => operation == Operation::Update,
+        (Meter::Claims | Meter::Services, "") => {
+            matches!(operation, Operation::Create | Operation::Update)
+        }
+        (_, "") => operation == Operation::Create,
+        _ => false,
     }
 }
 
@@ -154,7 +165,7 @@ fn bounds(quota: &Value) -> Amounts {
 /// What of that is used by an object; empty when the quota is not about it.
 fn counted(quota: &Value, meter: &Meter, object: &Value) -> Vec<String> {
     let names: Vec<String> = bounds(quota).into_keys().filter(|name| meter.counts(name)).collect();
-    if names.is_empty() || !scopes::cover(quota, meter, object) { Vec::new() } else { names }
+    if names.is_empty() || !cover(quota, meter, object) { Vec::new() } else { names }
 }
 
 /// What a request uses of what a quota bounds, more than before; empty for nothing.
@@ -165,7 +176,7 @@ fn charge(quota: &Value, meter: &Meter, attributes: &Attributes<'_>, object: &Va
     }
     let mut usage = meter.usage(object, attributes.now);
     if attributes.operation == Operation::Update
-        && let Some(old) = attributes.old.filter(|old| scopes::cover(quota, meter, old))
+        && let Some(old) = attributes.old.filter(|old| cover(quota, meter, old))
     {
         for (name, before) in meter.usage(old, attributes.now) {
             if let Some(now) = usage.get_mut(&name) {

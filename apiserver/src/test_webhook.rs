@@ -17,23 +17,28 @@ use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// What a path answers to the request of a review: the `response` without its uid, or nothing for no answer at all.
-pub(super) type Respond = fn(&str, &Value) -> Option<Value>;
+pub(crate) type Respond = fn(&str, &Value) -> Option<Value>;
 
 /// A server with webhooks at many paths.
-pub(super) struct Server {
+pub(crate) struct Server {
     address: SocketAddr,
     bundle: String,
     /// Paths and requests, in their order.
-    pub(super) asked: Arc<Mutex<Vec<(String, Value)>>>,
+    pub(crate) asked: Arc<Mutex<Vec<(String, Value)>>>,
+    /// How many connections came, and how many of them are open.
+    connections: watch::Sender<(usize, usize)>,
+    /// Ends those that are open.
+    cut: Arc<Notify>,
 }
 
 impl Server {
-    pub(super) async fn start(respond: Respond, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
+    pub(crate) async fn start(respond: Respond, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
         let made =
             rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "hook.a.svc".to_owned()]).unwrap();
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
@@ -49,9 +54,13 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let asked: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
         let (remembered, more, stop) = (Arc::clone(&asked), tasks.clone(), stop.clone());
+        let (connections, cut) = (watch::Sender::new((0, 0)), Arc::new(Notify::new()));
+        let (counted, cutting) = (connections.clone(), Arc::clone(&cut));
         tasks.spawn(async move {
             while let Some(Ok((stream, _))) = stop.run_until_cancelled(listener.accept()).await {
                 let (acceptor, stop, asked) = (acceptor.clone(), stop.clone(), Arc::clone(&remembered));
+                let (counted, cutting) = (counted.clone(), Arc::clone(&cutting));
+                counted.send_modify(|(all, open)| (*all, *open) = (*all + 1, *open + 1));
                 more.spawn(async move {
                     let answer = |request| answer(request, respond, Arc::clone(&asked));
                     let served = async {
@@ -59,20 +68,35 @@ impl Server {
                         let http = hyper::server::conn::http1::Builder::new();
                         let _ = http.serve_connection(TokioIo::new(stream), service_fn(answer)).await;
                     };
-                    stop.run_until_cancelled(served).await;
+                    tokio::select! {
+                        _ = stop.run_until_cancelled(served) => {}
+                        () = cutting.notified() => {}
+                    }
+                    counted.send_modify(|(_, open)| *open -= 1);
                 });
             }
         });
-        Self { address, bundle: STANDARD.encode(made.cert.pem()), asked }
+        Self { address, bundle: STANDARD.encode(made.cert.pem()), asked, connections, cut }
     }
 
     /// The `clientConfig` of the webhook at a path.
-    pub(super) fn client(&self, path: &str) -> Value {
+    pub(crate) fn client(&self, path: &str) -> Value {
         json!({"url": format!("https://{}/{path}", self.address), "caBundle": self.bundle})
     }
 
+    /// How many connections came so far.
+    pub(crate) fn accepted(&self) -> usize {
+        self.connections.borrow().0
+    }
+
+    /// Closes all connections, and waits until they are.
+    pub(crate) async fn cut(&self) {
+        self.cut.notify_waiters();
+        self.connections.subscribe().wait_for(|(_, open)| *open == 0).await.unwrap();
+    }
+
     /// The paths that were asked so far, which are forgotten.
-    pub(super) fn paths(&self) -> Vec<String> {
+    pub(crate) fn paths(&self) -> Vec<String> {
         self.asked.lock().drain(..).map(|(path, _)| path).collect()
     }
 }
@@ -82,6 +106,7 @@ async fn answer(
     respond: Respond,
     asked: Arc<Mutex<Vec<(String, Value)>>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
+    assert!(request.uri().query().is_some_and(|query| query.starts_with("timeout=")), "{}", request.uri());
     let path = request.uri().path().trim_start_matches('/').to_owned();
     let body = request.into_body().collect().await.unwrap().to_bytes();
     let mut review: Value = serde_json::from_slice(&body).unwrap();
@@ -94,7 +119,7 @@ async fn answer(
 }
 
 /// A response that allows a request and patches its object.
-pub(super) fn patch(operations: &Value) -> Option<Value> {
+pub(crate) fn patch(operations: &Value) -> Option<Value> {
     let patch = STANDARD.encode(operations.to_string());
     Some(json!({"allowed": true, "patchType": "JSONPatch", "patch": patch}))
 }

@@ -1,42 +1,12 @@
 //! Copies bytes between two connections until one of them ends. Must never keep more than one buffer for each direction.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use barque_streams::activity::Activity;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::time::Instant;
 
 const BUFFER: usize = 32 << 10;
-
-/// Notes when something last moved, for the limit on silence.
-#[derive(Clone, Debug)]
-pub struct Activity(Arc<Mutex<Instant>>);
-
-impl Activity {
-    /// Something moves now.
-    #[must_use]
-    pub fn now() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
-    }
-
-    /// Something moves.
-    pub fn moves(&self) {
-        *self.0.lock() = Instant::now();
-    }
-
-    /// Returns when nothing has moved for so long.
-    pub async fn silent_for(&self, limit: Duration) {
-        loop {
-            let until = *self.0.lock() + limit;
-            if until <= Instant::now() {
-                return;
-            }
-            tokio::time::sleep_until(until).await;
-        }
-    }
-}
 
 /// Copies both ways. Ends when one side ends, breaks, or nothing moves for `silence`; then both are closed.
 pub async fn both_ways<A, B>(a: A, b: B, silence: Duration)
@@ -79,6 +49,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use barque_streams::upgrade::{is_upgrade, protocols};
 use http::header::{
     AUTHORIZATION, CONNECTION, HOST, LOCATION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
     SEC_WEBSOCKET_PROTOCOL, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -13,30 +14,6 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
-/// A token that browsers hide among the protocols, as they cannot send the header for it.
-const TOKEN_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
-
-/// Whether a request wants to leave HTTP.
-#[must_use]
-pub fn is_upgrade(headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    values.any(|value| value.to_ascii_lowercase().contains("upgrade"))
-}
-
-/// Whether a request wants to become a WebSocket.
-#[must_use]
-pub fn is_websocket(headers: &HeaderMap) -> bool {
-    let upgrade = headers.get(UPGRADE).and_then(|value| value.to_str().ok());
-    is_upgrade(headers) && upgrade.is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
-}
-
-/// The protocols of a WebSocket in the client's order, without tokens.
-#[must_use]
-pub fn protocols(headers: &HeaderMap) -> Vec<&str> {
-    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
-    let all = values.flat_map(|value| value.split(',')).map(str::trim);
-    all.filter(|one| !one.is_empty() && !one.starts_with(TOKEN_PROTOCOL)).collect()
-}
 
 /// The host that the client means; HTTP/2 has it in the address.
 #[must_use]
