@@ -10,12 +10,12 @@ mod grpc;
 mod lease;
 mod mvcc;
 mod network;
-mod process;
 mod server;
 mod watch;
 
 use std::fmt;
 
+use barque_process_metrics::ProcessCollector;
 use parking_lot::Mutex;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -29,7 +29,6 @@ pub use self::grpc::{Call, Code, GrpcMetrics, MethodMetrics};
 pub use self::lease::LeaseMetrics;
 pub use self::mvcc::MvccMetrics;
 pub use self::network::{NetworkMetrics, PeerMetrics};
-pub use self::process::ProcessCollector;
 pub use self::server::ServerMetrics;
 pub use self::watch::WatchMetrics;
 

@@ -1,4 +1,5 @@
-//! `process_*` and `os_fd_*`: what the system says of this process, read from `/proc` at each scrape.
+//! `process_*` and `os_fd_*`: what the system says of this process, read from `/proc` at each scrape. Must never know what the
+//! process is.
 
 use std::fs;
 
