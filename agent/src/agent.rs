@@ -1,0 +1,196 @@
+//! The agent as a process: its nodes, their tasks, the watches that all share, and the end. Owns every task. Must never
+//! decide anything.
+//!
+//! | task | works on | ends |
+//! |---|---|---|
+//! | watch of nodes | tells each node's task of its node | at the stop |
+//! | one for each node | registration, status, lease | at the stop |
+//! | writer of events, one for each node | its queue | at the stop |
+//! | dispatcher of pods | the watch of pods; owns one worker for each pod | at the stop, with its workers |
+//! | health | its port; owns its connections | at the stop |
+//!
+//! A node that runs containers has more of them: see [`container_node`].
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use barque_client::events::{Reporter, recorder};
+use barque_client::servers::{ConnectError, connect_counted};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::config::{ConfigError, ValidConfig};
+use crate::container_node::{self, ContainerNodeError};
+use crate::limit::limited;
+use crate::machine::machine;
+use crate::metrics::Metrics;
+use crate::node::identity::Identity;
+use crate::node::task::NodeTask;
+use crate::node::watch::{Seen, follow};
+use crate::pod_api::KubePods;
+use crate::pods::dispatch::{Dispatcher, Host};
+use crate::pods::index::Index;
+use crate::pods::worker::Place;
+use crate::runtime::Runtime;
+use crate::runtime::hollow::{self, HollowRuntime};
+use crate::serve;
+use crate::tell::Teller;
+
+/// Requests under way at once, of all nodes of the process.
+const REQUESTS: usize = 100;
+/// Of these, so many for events at most: people can wait for what others wait for too, and half of all that is written when
+/// many pods start is events.
+const EVENT_REQUESTS: usize = 8;
+
+/// Why an agent ended.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The machine does not fit the configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// There is no way to the API servers.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The port of health.
+    #[error("{0} cannot be listened on")]
+    Listen(SocketAddr, #[source] std::io::Error),
+    /// What runs containers does not begin.
+    #[error(transparent)]
+    Node(#[from] ContainerNodeError),
+}
+
+/// Runs until the token is cancelled. Nodes and pods are left as they are then: the cluster finds out by the leases, and an
+/// agent that comes back goes on.
+///
+/// # Errors
+/// When it cannot begin.
+pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), AgentError> {
+    let metrics = Metrics::new();
+    let client = connect_counted(config.servers.clone(), metrics.requests()).await?;
+    let client = limited(client, REQUESTS);
+    let for_events = limited(client.clone(), EVENT_REQUESTS);
+    let process = Process { client, for_events, metrics, tasks: TaskTracker::new(), stop };
+    if let Some(address) = config.healthz {
+        let bound = serve::bind(address).await.map_err(|error| AgentError::Listen(address, error))?;
+        let (listener, address) = bound;
+        tracing::info!(%address, "serving health and metrics");
+        process.tasks.spawn(serve::run(listener, process.metrics.clone(), process.stop.clone()));
+    }
+    let begun = match config.containers.clone() {
+        None => hollow(&config, &process),
+        Some(containers) => container_node::begin(&config, containers, &process).await,
+    };
+    if let Err(error) = begun {
+        // What was started ends before it is told why there is nothing to do.
+        process.stop.cancel();
+        process.drain().await;
+        return Err(error);
+    }
+    process.stop.cancelled().await;
+    process.drain().await;
+    Ok(())
+}
+
+/// What all of an agent's tasks share.
+pub(crate) struct Process {
+    /// By which it speaks.
+    pub(crate) client: Client,
+    /// By which events are written.
+    pub(crate) for_events: Client,
+    /// What is counted.
+    pub(crate) metrics: Metrics,
+    /// Everything that runs.
+    pub(crate) tasks: TaskTracker,
+    /// The end.
+    pub(crate) stop: CancellationToken,
+}
+
+impl Process {
+    async fn drain(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// A task that ends at the stop by itself.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    /// Who takes events of a node; their writer runs.
+    pub(crate) fn teller(&self, node: &str) -> Arc<dyn Teller> {
+        let reporter = Reporter { controller: "kubelet".to_owned(), instance: node.to_owned() };
+        let (recorder, writer) = recorder(self.for_events.clone(), reporter);
+        self.spawn(writer.run(self.stop.clone()));
+        Arc::new(recorder)
+    }
+
+    /// A node that is kept: its task runs, and tells the sender what the cluster knows.
+    pub(crate) fn node<R: Runtime>(
+        &self,
+        config: &ValidConfig,
+        identity: Identity,
+        runtime: Arc<R>,
+        teller: Arc<dyn Teller>,
+        clock: Clock,
+    ) -> (watch::Sender<Seen>, Host<R, KubePods>) {
+        self.metrics.node(&identity.name);
+        let (sender, seen) = watch::channel(Seen::Unknown);
+        let (known, node) = watch::channel(Arc::new(identity.node()));
+        let place = Place {
+            runtime: runtime.clone(),
+            api: KubePods::new(self.client.clone()),
+            teller: teller.clone(),
+            clock: clock.clone(),
+            host: identity.addresses.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let client = self.client.clone();
+        let task = NodeTask { client, identity, rhythm: config.rhythm, clock, teller, runtime, seen, known };
+        self.spawn(task.run(self.stop.clone()));
+        (sender, Host { place: Arc::new(place), node })
+    }
+}
+
+/// Hollow nodes, one or many.
+fn hollow(config: &ValidConfig, process: &Process) -> Result<(), AgentError> {
+    let identities = config.identities(&machine(hollow::version()))?;
+    let single = match &identities[..] {
+        [one] => Some(one.name.clone()),
+        _ => None,
+    };
+    let (mut hosts, mut senders) = (HashMap::new(), HashMap::new());
+    for identity in identities {
+        let clock = Clock::system();
+        let name = identity.name.clone();
+        let teller = process.teller(&name);
+        let runtime = Arc::new(HollowRuntime::new(clock.clone(), teller.clone()));
+        let (sender, host) = process.node(config, identity, runtime, teller, clock);
+        senders.insert(name.clone(), sender);
+        hosts.insert(name, host);
+    }
+
+    let (of_nodes, of_pods) = match &single {
+        Some(name) => (format!("metadata.name={name}"), format!("spec.nodeName={name}")),
+        None => (String::new(), "spec.nodeName!=".to_owned()),
+    };
+    let fields = |selector: &str| match selector {
+        "" => watcher::Config::default(),
+        selector => watcher::Config::default().fields(selector),
+    };
+    let nodes = watcher(Api::all(process.client.clone()), fields(&of_nodes)).default_backoff();
+    process.spawn({
+        let stop = process.stop.clone();
+        async move { follow(senders, Box::pin(nodes), stop).await }
+    });
+    let pods = watcher(Api::all(process.client.clone()), fields(&of_pods)).default_backoff();
+    let count = hosts.len();
+    let dispatcher = Dispatcher::new(hosts, Index::default(), process.stop.clone());
+    process.spawn(async move { dispatcher.run(Box::pin(pods)).await });
+    tracing::info!(nodes = count, runtime = hollow::version(), "keeping nodes");
+    Ok(())
+}

@@ -1,0 +1,319 @@
+//! A node that runs containers, put together: what its pods need is opened, and the tasks beside its workers run. Must never
+//! decide anything.
+//!
+//! | task | works on | ends |
+//! |---|---|---|
+//! | watches of nodes, pods, services, slices, namespaces | one each, for all who follow them | at the stop |
+//! | links | the node's network, from the watch of nodes | at the stop; links stay |
+//! | proxy | services, policies and ports of hosts in the packet filter | at the stop; its tables stay |
+//! | names | the cluster's names, from the watches; its sockets | at the stop |
+//! | images | what nobody uses, when the disk fills | at the stop |
+//! | references | one watch for each object that pods name | at the stop |
+//! | local paths | directories of volumes of this node | at the stop |
+//! | node API | its port; owns its connections | at the stop, with its streams |
+//! | containers | the shims' connections | at the stop; containers run on |
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use barque_containers::Containers;
+use barque_images::{ImageStore, Options, Registries};
+use barque_network::Network;
+use barque_proxy::{PolicyStreams, Streams};
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::runtime::{WatchStreamExt as _, reflector, watcher};
+use kube::{Api, Client};
+use tokio::sync::watch;
+
+use crate::agent::{AgentError, Process};
+use crate::clock::Clock;
+use crate::config::{ContainerConfig, ValidConfig};
+use crate::containers::NodeFacts;
+use crate::fan_out::{Events, FanOut};
+use crate::image_collection;
+use crate::links::Links;
+use crate::machine::{machine, storage_bytes};
+use crate::names_and_services::{Names, start_names, start_proxy};
+use crate::node::identity::Identity;
+use crate::node::watch::follow;
+use crate::node_api::reviews::KubeReviews;
+use crate::node_api::server::{NodeApi, NodeApiError, Parts as NodeApiParts};
+use crate::pods::dispatch::Dispatcher;
+use crate::pods::index::Index;
+use crate::references::References;
+use crate::runtime::RuntimeError;
+use crate::runtime::embedded::images::{Images, VolumeImages};
+use crate::runtime::embedded::{EmbeddedRuntime, Parts, version};
+use crate::volumes::Volumes;
+use crate::volumes::local_path::LocalPathTask;
+
+/// Where registries are told of, unless a flag says it.
+const REGISTRIES: &str = "/etc/barque/registries.yaml";
+
+/// Why a node cannot run containers.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainerNodeError {
+    /// It has to do what only root may.
+    #[error("--runtime=embedded needs root; --runtime=hollow runs no containers and needs nothing")]
+    NotRoot,
+    /// A directory.
+    #[error("{0} cannot be made")]
+    Directory(PathBuf, #[source] std::io::Error),
+    /// `--registry-config`.
+    #[error("--registry-config: {0} cannot be read")]
+    RegistryConfig(PathBuf, #[source] std::io::Error),
+    /// What is written there.
+    #[error("--registry-config")]
+    Registries(#[source] barque_images::Error),
+    /// The store of images.
+    #[error("images cannot be kept")]
+    Images(#[source] barque_images::Error),
+    /// Sandboxes and containers.
+    #[error("containers cannot be run")]
+    Containers(#[source] barque_containers::Error),
+    /// Links.
+    #[error("pods can have no network")]
+    Network(#[source] barque_network::NetworkError),
+    /// The packet filter.
+    #[error("services cannot be served")]
+    Proxy(#[source] barque_proxy::ProxyError),
+    /// The resolver.
+    #[error("names cannot be answered")]
+    Names(#[source] barque_dns::DnsError),
+    /// What is there from before.
+    #[error("what is there from before cannot be taken over")]
+    Adopt(#[source] RuntimeError),
+    /// The port of the node API.
+    #[error("the node API does not begin")]
+    NodeApi(#[source] NodeApiError),
+}
+
+/// Opens everything, and starts the tasks.
+pub(crate) async fn begin(
+    config: &ValidConfig,
+    containers: ContainerConfig,
+    process: &Process,
+) -> Result<(), AgentError> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(ContainerNodeError::NotRoot.into());
+    }
+    for directory in [&containers.root_dir, &containers.run_dir, &containers.pod_logs_dir] {
+        tokio::fs::create_dir_all(directory)
+            .await
+            .map_err(|error| ContainerNodeError::Directory(directory.clone(), error))?;
+    }
+    let mut machine = machine(version());
+    if let Some(bytes) = storage_bytes(&containers.root_dir) {
+        machine.resources.insert("ephemeral-storage".to_owned(), bytes);
+    }
+    // A machine is one node.
+    let Some(identity) = config.identities(&machine)?.pop() else { return Ok(()) };
+    let node = Arc::new(facts(&identity, &containers, machine.hostname, machine.resources.get("memory")));
+
+    let clock = Clock::system();
+    let teller = process.teller(&identity.name);
+    let references = References::new(process.client.clone(), process.stop.clone());
+    process.spawn({
+        let (stop, references) = (process.stop.clone(), references.clone());
+        async move {
+            stop.cancelled().await;
+            references.drained().await;
+        }
+    });
+    let images = images(&containers).await?;
+    let images_to_collect = images.clone();
+    let of_volumes =
+        VolumeImages { images: Images::new(images.clone(), references.clone()), teller: teller.clone() };
+    let volumes = Volumes::new(
+        containers.root_dir.clone(),
+        process.client.clone(),
+        references.clone(),
+        Arc::new(of_volumes),
+        clock.clone(),
+    );
+    let network = Network::open(barque_network::Settings {
+        state_dir: containers.run_dir.join("network"),
+        addresses: identity.addresses.clone(),
+        mtu: None,
+        backend: barque_network::Backend::default(),
+    });
+    let network = Arc::new(network.map_err(ContainerNodeError::Network)?);
+    let of_containers = Containers::open(container_settings(&containers)).await;
+    let of_containers = of_containers.map_err(ContainerNodeError::Containers)?;
+    process.spawn({
+        let (stop, containers) = (process.stop.clone(), of_containers.clone());
+        async move {
+            stop.cancelled().await;
+            containers.close().await;
+        }
+    });
+
+    let (mut nodes, mut pods, mut services) = (FanOut::default(), FanOut::default(), FanOut::default());
+    let (mut slices, mut namespaces) = (FanOut::default(), FanOut::default());
+    let (network_changed, seen_network) = watch::channel(0);
+    let (networks, own_networks) = watch::channel(Vec::new());
+    let links = Links {
+        network: network.clone(),
+        node: identity.name.clone(),
+        networks: own_networks.clone(),
+        nodes: nodes.follower(),
+        changed: network_changed,
+    };
+    process.spawn(links.run(process.stop.clone()));
+
+    let runtime = EmbeddedRuntime::adopt(Parts {
+        containers: of_containers,
+        network: network.clone(),
+        images,
+        volumes: Arc::new(volumes),
+        references,
+        services: kept(&mut services, process),
+        node: node.clone(),
+        cluster_dns: containers.cluster_dns.clone(),
+        resolv_conf: containers.resolv_conf.clone(),
+        clock: clock.clone(),
+        teller: teller.clone(),
+        network_changed: seen_network,
+        networks,
+    });
+    let runtime = Arc::new(runtime.await.map_err(ContainerNodeError::Adopt)?);
+
+    let follow_names =
+        Names { services: services.follower(), slices: slices.follower(), namespaces: namespaces.follower() };
+    start_names(&containers, &network, follow_names, process).await?;
+    let streams = Streams {
+        services: services.follower(),
+        slices: slices.follower(),
+        pods: pods.follower(),
+        policies: Some(PolicyStreams {
+            policies: watched::<NetworkPolicy>(&process.client),
+            namespaces: namespaces.follower(),
+        }),
+    };
+    start_proxy(&containers, &identity, own_networks, streams, process)?;
+    let (_, facts) = watch::channel(node.clone());
+    process.spawn({
+        let task = LocalPathTask { client: process.client.clone(), node: facts };
+        let stop = process.stop.clone();
+        async move { task.run(stop).await }
+    });
+    let index = Index::default();
+    let parts = NodeApiParts {
+        node: identity.name.clone(),
+        addresses: identity.addresses.clone(),
+        root: containers.root_dir.clone(),
+        pods: Arc::new(index.clone()),
+        streams: runtime.clone(),
+        reviews: Arc::new(KubeReviews::new(process.client.clone())),
+        metrics: process.metrics.clone(),
+    };
+    let api = NodeApi::bind(containers.node_api, parts).await.map_err(ContainerNodeError::NodeApi)?;
+    tracing::info!(address = %api.address(), "serving the node API");
+    process.spawn({
+        let (stop, index) = (process.stop.clone(), index.clone());
+        async move {
+            // Until then nobody can be told that a pod is not there: who connects waits.
+            if stop.run_until_cancelled(index.completed()).await.is_some() {
+                api.run(stop).await;
+            }
+        }
+    });
+
+    let collection =
+        image_collection::run(images_to_collect, identity.node(), teller.clone(), process.stop.clone());
+    process.spawn(collection);
+    let name = identity.name.clone();
+    let (sender, host) = process.node(config, identity, runtime, teller, clock);
+    let dispatcher = Dispatcher::new([(name.clone(), host)].into(), index, process.stop.clone());
+    let (of_nodes, of_pods) = (nodes.follower(), pods.follower());
+    let senders = HashMap::from([(name, sender)]);
+    let stop = process.stop.clone();
+    process.spawn(async move { follow(senders, of_nodes, stop).await });
+    process.spawn(async move { dispatcher.run(of_pods).await });
+    process.spawn(nodes.run(watched::<Node>(&process.client), process.stop.clone()));
+    process.spawn(pods.run(watched::<Pod>(&process.client), process.stop.clone()));
+    process.spawn(services.run(watched::<Service>(&process.client), process.stop.clone()));
+    process.spawn(slices.run(watched::<EndpointSlice>(&process.client), process.stop.clone()));
+    process.spawn(namespaces.run(watched::<Namespace>(&process.client), process.stop.clone()));
+    tracing::info!(nodes = 1, runtime = version(), "keeping nodes");
+    Ok(())
+}
+
+/// All objects of a kind, without what nobody here reads.
+fn watched<K>(client: &Client) -> Events<K>
+where
+    K: kube::Resource<DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + Send
+        + serde::de::DeserializeOwned
+        + 'static,
+{
+    let events = watcher(Api::<K>::all(client.clone()), watcher::Config::default()).default_backoff();
+    events.modify(|object| object.meta_mut().managed_fields = None).boxed()
+}
+
+/// The newest of all services.
+fn kept(services: &mut FanOut<Service>, process: &Process) -> reflector::Store<Service> {
+    let (reader, writer) = reflector::store();
+    let mut events = services.follower().reflect(writer);
+    let stop = process.stop.clone();
+    process.spawn(async move { while let Some(Some(_)) = stop.run_until_cancelled(events.next()).await {} });
+    reader
+}
+
+fn facts(identity: &Identity, config: &ContainerConfig, hostname: String, memory: Option<&i64>) -> NodeFacts {
+    NodeFacts {
+        name: identity.name.clone(),
+        labels: identity.default_labels().into_iter().chain(identity.labels.clone()).collect(),
+        hostname,
+        cluster_domain: config.cluster_domain.clone(),
+        host_ips: identity.addresses.clone(),
+        allocatable: identity.allocatable.clone(),
+        memory_capacity: memory.copied().unwrap_or_default(),
+        pod_pids_limit: config.pod_pids,
+        seccomp_default: config.seccomp_default,
+        recursive_read_only: true,
+        allowed_unsafe_sysctls: Vec::new(),
+        root: config.root_dir.clone(),
+        logs: config.pod_logs_dir.clone(),
+    }
+}
+
+async fn images(config: &ContainerConfig) -> Result<ImageStore, ContainerNodeError> {
+    let usual = Path::new(REGISTRIES);
+    let path = config.registry_config.as_deref().or_else(|| usual.is_file().then_some(usual));
+    let registries = match path {
+        None => Registries::default(),
+        Some(path) => {
+            let text = tokio::fs::read_to_string(path).await;
+            let text = text.map_err(|error| ContainerNodeError::RegistryConfig(path.to_owned(), error))?;
+            Registries::from_yaml(&text).map_err(ContainerNodeError::Registries)?
+        }
+    };
+    let options = Options { registries, ..Options::default() };
+    ImageStore::open(&images_directory(&config.root_dir), options).map_err(ContainerNodeError::Images)
+}
+
+/// Where the images of a node are.
+fn images_directory(root: &Path) -> PathBuf {
+    root.join("images")
+}
+
+fn container_settings(config: &ContainerConfig) -> barque_containers::Settings {
+    // The program that runs is the one that its shims must be, also when another was put in its place.
+    let shim = vec![OsString::from("/proc/self/exe"), OsString::from("shim")];
+    barque_containers::Settings {
+        state_dir: config.run_dir.join("containers"),
+        data_dir: config.root_dir.join("containers"),
+        shim,
+        cgroup_root: config.cgroup_root.clone(),
+        log_file_bytes: config.log_size,
+        log_files: config.log_files,
+    }
+}

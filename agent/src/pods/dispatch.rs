@@ -1,0 +1,205 @@
+//! One watch of pods for all nodes of the process, and one worker for each pod of theirs. Owns the workers. Must never know
+//! what becomes of a pod.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt as _};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::runtime::watcher::{self, Event};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::index::Index;
+use super::plan::Refusal;
+use super::spec;
+use super::worker::{Place, Wanted, Worker};
+use crate::node::admission::{Amounts, admit, asks};
+use crate::pod_api::{PodApi, lean};
+use crate::runtime::Runtime;
+
+/// A node of this process, as its pods see it.
+pub struct Host<R, A> {
+    /// What its workers share.
+    pub place: Arc<Place<R, A>>,
+    /// The node as it was seen last, or as it will be registered.
+    pub node: watch::Receiver<Arc<Node>>,
+}
+
+/// A node with what the workers of its pods are told, by uid.
+struct Kept<R, A> {
+    host: Host<R, A>,
+    pods: HashMap<String, watch::Sender<Wanted>>,
+}
+
+/// The workers of all pods of some nodes.
+pub struct Dispatcher<R, A> {
+    /// By name.
+    nodes: HashMap<String, Kept<R, A>>,
+    /// Each ends with its node and its uid.
+    workers: JoinSet<(String, String)>,
+    /// What a list that has begun has told so far.
+    listed: Option<Vec<Pod>>,
+    index: Index,
+    stop: CancellationToken,
+}
+
+impl<R: Runtime, A: PodApi> Dispatcher<R, A> {
+    /// Without pods; those that come are found in the index.
+    #[must_use]
+    pub fn new(hosts: HashMap<String, Host<R, A>>, index: Index, stop: CancellationToken) -> Self {
+        let kept = |(name, host)| (name, Kept { host, pods: HashMap::new() });
+        let nodes = hosts.into_iter().map(kept).collect();
+        Self { nodes, workers: JoinSet::new(), listed: None, index, stop }
+    }
+
+    /// Follows the events until the token is cancelled. Pods are left as they are then.
+    pub async fn run(mut self, mut events: impl Stream<Item = watcher::Result<Event<Pod>>> + Unpin) {
+        let stop = self.stop.clone();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                event = events.next() => match event {
+                    Some(Ok(event)) => self.handle(event).await,
+                    // The watcher asks again by itself.
+                    Some(Err(error)) => tracing::warn!(%error, "the watch of pods broke off"),
+                    None => break,
+                },
+                Some(ended) = self.workers.join_next() => match ended {
+                    Ok((node, uid)) => {
+                        self.nodes.get_mut(&node).map(|node| node.pods.remove(&uid));
+                        self.index.remove(&uid);
+                    }
+                    Err(error) => tracing::error!(%error, "the worker of a pod broke off"),
+                },
+            }
+        }
+        self.workers.shutdown().await;
+    }
+
+    async fn handle(&mut self, event: Event<Pod>) {
+        match event {
+            Event::Init => self.listed = Some(Vec::new()),
+            Event::InitApply(pod) => {
+                if self.is_ours(&pod) {
+                    self.listed.get_or_insert_default().push(lean(pod));
+                }
+            }
+            Event::InitDone => {
+                let listed = self.listed.take().unwrap_or_default();
+                self.replace(listed).await;
+            }
+            Event::Apply(pod) => {
+                if self.is_ours(&pod) {
+                    self.apply(lean(pod));
+                }
+            }
+            Event::Delete(pod) => {
+                let node = node_name(&pod).and_then(|name| self.nodes.get(name));
+                if let Some(wanted) = node.and_then(|node| node.pods.get(spec::uid(&pod))) {
+                    wanted.send_modify(|wanted| {
+                        wanted.pod = Arc::new(lean(pod));
+                        wanted.gone = true;
+                    });
+                }
+            }
+        }
+    }
+
+    /// These pods are there and no others. What runs is looked at before anything is started, so that nothing that it has
+    /// is given to another.
+    async fn replace(&mut self, mut listed: Vec<Pod>) {
+        listed.sort_by(|one, other| one.metadata.creation_timestamp.cmp(&other.metadata.creation_timestamp));
+        for pod in &listed {
+            if let Some(node) = node_name(pod).and_then(|name| self.nodes.get(name)) {
+                node.host.place.runtime.observe(pod).await;
+            }
+        }
+        let there: HashSet<_> = listed.iter().map(spec::uid).collect();
+        for (uid, wanted) in self.nodes.values().flat_map(|node| &node.pods) {
+            if !there.contains(uid.as_str()) {
+                wanted.send_modify(|wanted| wanted.gone = true);
+            }
+        }
+        for name in self.nodes.keys().cloned().collect::<Vec<_>>() {
+            self.end_left_behind(&name, &listed).await;
+        }
+        for pod in listed {
+            self.apply(pod);
+        }
+        self.index.complete();
+    }
+
+    /// What runs of pods that were deleted while no agent was there ends.
+    async fn end_left_behind(&mut self, node: &str, listed: &[Pod]) {
+        let Some(kept) = self.nodes.get(node) else { return };
+        let left = kept.host.place.runtime.left_behind().await;
+        for pod in left {
+            let uid = spec::uid(&pod).to_owned();
+            let known =
+                kept_by(&self.nodes, node, &uid) || listed.iter().any(|other| spec::uid(other) == uid);
+            if !known {
+                tracing::info!(pod = %spec::title(&pod), "nobody knows this pod any more: it is ended");
+                self.work(node, uid, Wanted { pod: Arc::new(pod), gone: true, refusal: None });
+            }
+        }
+    }
+
+    fn is_ours(&self, pod: &Pod) -> bool {
+        node_name(pod).is_some_and(|name| self.nodes.contains_key(name))
+    }
+
+    fn apply(&mut self, pod: Pod) {
+        let Some(name) = node_name(&pod).map(str::to_owned) else { return };
+        let Some(node) = self.nodes.get(&name) else { return };
+        let uid = spec::uid(&pod).to_owned();
+        let pod = Arc::new(pod);
+        self.index.set(&pod);
+        let refusal = match node.pods.get(&uid) {
+            Some(wanted) => return wanted.send_modify(|wanted| wanted.pod = pod),
+            None => node.admission(&pod).map(Arc::new),
+        };
+        self.work(&name, uid, Wanted { pod, gone: false, refusal });
+    }
+
+    /// A worker for a pod that has none.
+    fn work(&mut self, name: &str, uid: String, wanted: Wanted) {
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        let (wanted, inbox) = watch::channel(wanted);
+        let worker = Worker::new(node.host.place.clone(), inbox);
+        node.pods.insert(uid.clone(), wanted);
+        let name = name.to_owned();
+        self.workers.spawn(async move {
+            worker.run().await;
+            (name, uid)
+        });
+    }
+}
+
+impl<R, A> Kept<R, A> {
+    /// Whether the node takes a pod that it has not begun to run.
+    fn admission(&self, pod: &Pod) -> Option<Refusal> {
+        let has_begun = pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
+        if has_begun || spec::is_deleted(pod) || spec::is_terminal(spec::phase(pod)) {
+            return None;
+        }
+        let mut used = Amounts::default();
+        for other in self.pods.values() {
+            let other = other.borrow();
+            if other.refusal.is_none() && !spec::is_terminal(spec::phase(&other.pod)) {
+                used.add(&asks(&other.pod));
+            }
+        }
+        let node = self.host.node.borrow().clone();
+        admit(pod, &node, &used)
+    }
+}
+
+fn kept_by<R, A>(nodes: &HashMap<String, Kept<R, A>>, node: &str, uid: &str) -> bool {
+    nodes.get(node).is_some_and(|node| node.pods.contains_key(uid))
+}
+
+fn node_name(pod: &Pod) -> Option<&str> {
+    spec::spec(pod)?.node_name.as_deref()
+}

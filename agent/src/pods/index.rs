@@ -1,0 +1,59 @@
+//! The pods of this node by their names, for those who ask by name. Must never be ahead of the pods' workers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use crate::node_api::containers::KnownPods;
+
+/// Namespace and name.
+type Name = (String, String);
+
+fn name(pod: &Pod) -> Name {
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    (text(&pod.metadata.namespace), text(&pod.metadata.name))
+}
+
+/// The pods that have workers. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Index {
+    pods: Arc<RwLock<HashMap<Name, Arc<Pod>>>>,
+    /// All pods that there are have been told once.
+    is_complete: Arc<watch::Sender<bool>>,
+}
+
+impl Index {
+    /// This is the newest of it.
+    pub(super) fn set(&self, pod: &Arc<Pod>) {
+        self.pods.write().insert(name(pod), pod.clone());
+    }
+
+    /// All pods that there are have been told.
+    pub(super) fn complete(&self) {
+        self.is_complete.send_replace(true);
+    }
+
+    /// Waits until all pods that there are have been told once: who is not found then is not there.
+    pub async fn completed(&self) {
+        // The sender lives as long as this does.
+        let _ = self.is_complete.subscribe().wait_for(|complete| *complete).await;
+    }
+
+    /// It has no worker any more, unless another one of its name has.
+    pub(super) fn remove(&self, uid: &str) {
+        self.pods.write().retain(|_, pod| pod.metadata.uid.as_deref() != Some(uid));
+    }
+}
+
+impl KnownPods for Index {
+    fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+        self.pods.read().get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    fn all(&self) -> Vec<Arc<Pod>> {
+        self.pods.read().values().cloned().collect()
+    }
+}

@@ -1,0 +1,125 @@
+//! What runs in pods, for clients of the node API: commands, streams of containers, ports, logs. Must never decide who may.
+
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use barque_containers::spec::Phase;
+use barque_containers::{Error, ExecSpec, Streams};
+use barque_streams::process::{TerminalSize, Wanted};
+use k8s_openapi::api::core::v1::Pod;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use super::EmbeddedRuntime;
+use crate::node_api::containers::{
+    BoxConnection, BoxRead, BoxWrite, ContainerLog, ExecRequest, PodStreams, Process, RunError,
+};
+use crate::node_api::stats::PodStats;
+use crate::pods::spec;
+
+/// Sizes of a terminal that wait; the client waits when there are more.
+const SIZES: usize = 8;
+
+fn failed(error: &Error) -> RunError {
+    RunError(super::story(error))
+}
+
+/// As the node API wants them.
+fn process(streams: Streams) -> Process {
+    let Streams { stdin, stdout, stderr, mut resizer, end } = streams;
+    let (resize, mut sizes) = mpsc::channel::<TerminalSize>(SIZES);
+    let exit = async move {
+        let resizing = async {
+            while let Some(size) = sizes.recv().await {
+                // A terminal that is gone has no size.
+                let _ = resizer.resize(size.width, size.height).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            ended = end.wait() => ended.map_err(|error| failed(&error)),
+            () = resizing => Err(RunError("its terminal has no sizes any more".to_owned())),
+        }
+    };
+    Process {
+        stdin: stdin.map(|stream| Box::new(stream) as BoxWrite),
+        stdout: stdout.map(|stream| Box::new(stream) as BoxRead),
+        stderr: stderr.map(|stream| Box::new(stream) as BoxRead),
+        resize: Some(resize),
+        exit: Box::pin(exit),
+    }
+}
+
+impl EmbeddedRuntime {
+    /// The container of this name that runs.
+    fn running(&self, pod: &Pod, name: &str) -> Result<String, RunError> {
+        let newest = self.newest(pod, name);
+        let running = newest.filter(|state| matches!(state.phase, Phase::Running { .. }));
+        let none = || RunError(format!("container {name:?} of pod {} does not run", spec::title(pod)));
+        running.map(|state| state.spec.id).ok_or_else(none)
+    }
+}
+
+impl PodStreams for EmbeddedRuntime {
+    async fn exec(&self, pod: &Pod, container: &str, request: ExecRequest) -> Result<Process, RunError> {
+        let id = self.running(pod, container)?;
+        let spec =
+            ExecSpec { args: request.command, terminal: request.wanted.tty, stdin: request.wanted.stdin };
+        self.parts.containers.exec(&id, spec).await.map(process).map_err(|error| failed(&error))
+    }
+
+    async fn attach(&self, pod: &Pod, container: &str, wanted: Wanted) -> Result<Process, RunError> {
+        let id = self.running(pod, container)?;
+        let streams = self.parts.containers.attach(&id, wanted.stdin, wanted.stdout, wanted.stderr).await;
+        streams.map(process).map_err(|error| failed(&error))
+    }
+
+    async fn connect(&self, pod: &Pod, port: u16) -> Result<BoxConnection, RunError> {
+        let state = self.parts.containers.sandbox(spec::uid(pod)).map_err(|error| failed(&error))?;
+        let places =
+            [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))];
+        let mut first = None;
+        for place in places {
+            let connected = match &state.network_namespace {
+                Some(namespace) => barque_network::connect_tcp(namespace, place).await,
+                None => TcpStream::connect(place).await,
+            };
+            match connected {
+                Ok(stream) => return Ok(Box::new(stream)),
+                Err(error) => {
+                    first.get_or_insert(error);
+                }
+            }
+        }
+        let why = first.map(|error| error.to_string()).unwrap_or_default();
+        Err(RunError(format!(
+            "failed to connect to localhost:{port} inside of pod {}: {why}",
+            spec::title(pod)
+        )))
+    }
+
+    async fn log(&self, pod: &Pod, container: &str, previous: bool) -> Option<ContainerLog> {
+        let mut all: Vec<_> =
+            self.states(pod).into_iter().filter(|state| state.spec.name == container).collect();
+        all.sort_by_key(|state| state.spec.attempt);
+        let mut newest_first = all.into_iter().rev();
+        let state = if previous { newest_first.nth(1) } else { newest_first.next() }?;
+        let (containers, id) = (self.parts.containers.clone(), state.spec.id);
+        let changes = containers.changes(spec::uid(pod)).ok();
+        let ended = async move {
+            let Some(mut changes) = changes else { return };
+            loop {
+                changes.borrow_and_update();
+                let runs = containers.container(&id).is_ok_and(|it| !matches!(it.phase, Phase::Exited(_)));
+                // One that is not there any more says nothing more.
+                if !runs || changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        Some(ContainerLog { path: state.spec.log_path, ended: Box::pin(ended) })
+    }
+
+    async fn stats(&self, pod: &Pod) -> Option<PodStats> {
+        self.usage(pod)
+    }
+}
