@@ -1,7 +1,8 @@
 //! What the API server does on this machine: one server over one member of the store, clients with TLS beside them. Rates,
 //! percentiles, CPU of the server and its memory are printed, never judged.
 //!
-//! `cargo bench -p barque --bench api -- [objects] [watchers]`; `make bench` runs it.
+//! `cargo bench -p barque --bench api -- [objects] [watchers]`; `make bench` runs it. With `--kubeconfig FILE --pid PID` another
+//! server that runs already is measured in the same way, such as kube-apiserver.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
@@ -9,7 +10,12 @@
 mod certificates;
 #[path = "../tests/cluster/mod.rs"]
 mod cluster;
+#[path = "machine/mod.rs"]
+mod machine;
+#[path = "requests/mod.rs"]
+mod requests;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -17,8 +23,7 @@ use std::time::{Duration, Instant};
 use cluster::Cluster;
 use futures::{AsyncBufReadExt as _, StreamExt as _, TryStreamExt as _, stream};
 use http::{Method, Request};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::Client;
 use serde_json::{Value, json};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -26,12 +31,43 @@ const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 /// Requests at once, as a busy controller has them.
 const AT_ONCE: usize = 16;
 
+/// What the command line asks for.
+struct Asked {
+    objects: usize,
+    watchers: usize,
+    /// The kubeconfig and the process of a server that is not started here.
+    other: Option<(PathBuf, u32)>,
+}
+
+impl Asked {
+    fn parse(words: impl Iterator<Item = String>) -> Self {
+        let (mut numbers, mut kubeconfig, mut pid) = (Vec::new(), None, None);
+        let mut words = words.filter(|word| word != "--bench");
+        while let Some(word) = words.next() {
+            match &*word {
+                "--kubeconfig" => kubeconfig = words.next().map(PathBuf::from),
+                "--pid" => pid = words.next().and_then(|word| word.parse().ok()),
+                number => numbers.push(number.parse().unwrap_or_else(|_| panic!("{number:?} is no number"))),
+            }
+        }
+        Self {
+            objects: numbers.first().copied().unwrap_or(10_000),
+            watchers: numbers.get(1).copied().unwrap_or(1000),
+            other: kubeconfig.map(|file| (file, pid.expect("--pid says whose memory is measured"))),
+        }
+    }
+}
+
 struct Server {
     client: Client,
     pid: u32,
 }
 
 impl Server {
+    async fn of(kubeconfig: &Path, pid: u32) -> Self {
+        Self { client: requests::client(kubeconfig).await, pid }
+    }
+
     async fn send(&self, method: Method, path: &str, content: &str, body: Vec<u8>) -> Vec<u8> {
         let request = Request::builder()
             .method(method)
@@ -51,19 +87,12 @@ impl Server {
         serde_json::from_slice(&answer).unwrap()
     }
 
-    /// Seconds of CPU that the server has used.
     fn cpu_seconds(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-        ticks as f64 / 100.0
+        machine::cpu_seconds(self.pid)
     }
 
-    /// Resident memory, in MiB.
     fn resident_mib(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+        machine::resident_mib(self.pid)
     }
 
     /// Does something many times, several at once, and prints how it went.
@@ -123,16 +152,21 @@ fn map(number: usize) -> Value {
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
-    let numbers: Vec<usize> = std::env::args().filter_map(|word| word.parse().ok()).collect();
-    let objects = numbers.first().copied().unwrap_or(10_000);
-    let watchers = numbers.get(1).copied().unwrap_or(1000);
-    let cluster = Cluster::start(1);
-    let kubeconfig = Kubeconfig::read_from(cluster.kubeconfig(0)).unwrap();
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-    let server = Server { client: Client::try_from(config).unwrap(), pid: cluster.pid(0) };
-    cluster.wait_until_ready(&server.client, &server.client).await;
-    let account = json!({"metadata": {"name": "default"}});
-    server.create("/api/v1/namespaces/default/serviceaccounts", &account).await;
+    let asked = Asked::parse(std::env::args().skip(1));
+    let (objects, watchers) = (asked.objects, asked.watchers);
+    let (server, _cluster) = match &asked.other {
+        Some((kubeconfig, pid)) => (Server::of(kubeconfig, *pid).await, None),
+        None => {
+            let cluster = Cluster::start(1);
+            let server = Server::of(&cluster.kubeconfig(0), cluster.pid(0)).await;
+            cluster.wait_until_ready(&server.client, &server.client).await;
+            (server, Some(cluster))
+        }
+    };
+    // Pods run as this one. Where controllers run, it is there.
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+    let path = "/api/v1/namespaces/default/serviceaccounts/default?fieldManager=bench&force=true";
+    server.send(Method::PATCH, path, "application/apply-patch+yaml", account.to_string().into_bytes()).await;
     println!("idle: {:.0} MiB", server.resident_mib());
 
     server
@@ -203,22 +237,40 @@ async fn main() {
     server
         .measure(&format!("{all}, a hundredth by a label"), 50, 1, |_| list("?labelSelector=shard%3Ds7"))
         .await;
-    server.measure(&format!("{all}, in pages of 500"), 5, 1, |_| pages(&server)).await;
+    server
+        .measure(&format!("{all}, in pages of 500"), 10, 1, |_| async {
+            let _ = pages(&server).await;
+        })
+        .await;
+    let mut first_bytes = Vec::new();
+    for _ in 0..10 {
+        first_bytes.push(pages(&server).await);
+    }
+    first_bytes.sort();
+    println!("{all}, until the last page begins: p50 {:.2} ms", first_bytes[5].as_secs_f64() * 1e3);
     server.measure(&format!("{all}, 50 at once"), 50, 50, |_| list("")).await;
     println!("after 50 lists at once: {:.0} MiB", server.resident_mib());
 
     watch(&server, watchers).await;
 }
 
-/// All pages of a list.
-async fn pages(server: &Server) {
+/// All pages of a list, whose objects are not looked at. Answers how long it took until the last one began.
+async fn pages(server: &Server) -> Duration {
+    const TOKEN: &str = "\"continue\":\"";
+    let began = Instant::now();
     let mut path = format!("{PODS}?limit=500");
     loop {
-        let page = server.send(Method::GET, &path, "application/json", Vec::new()).await;
-        let head: Value = serde_json::from_slice(&page).unwrap();
-        match head["metadata"]["continue"].as_str() {
-            Some(token) if !token.is_empty() => path = format!("{PODS}?limit=500&continue={token}"),
-            _ => return,
+        let request = Request::get(&path).body(kube::client::Body::empty()).unwrap();
+        let response = server.client.send(request).await.unwrap();
+        assert!(response.status().is_success(), "{path}: {}", response.status());
+        let answered = began.elapsed();
+        let page = response.into_body().collect_bytes().await.unwrap();
+        // It stands in the list's metadata, which is in front or behind.
+        let page = std::str::from_utf8(&page).unwrap();
+        let token = page.rsplit_once(TOKEN).and_then(|(_, rest)| rest.split_once('"'));
+        match token {
+            Some((token, _)) if !token.is_empty() => path = format!("{PODS}?limit=500&continue={token}"),
+            _ => return answered,
         }
     }
 }

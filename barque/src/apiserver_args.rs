@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use barque_apiserver::admission::DefaultTolerations;
 use barque_apiserver::config::{AuditFlags, Config, ConfigError, ValidConfig};
 use barque_apiserver::streaming::dial::AgentFlags;
 use clap::Args;
@@ -122,6 +123,23 @@ pub(crate) struct ApiserverArgs {
         value_name = "PORTS"
     )]
     service_node_port_range: String,
+    /// How many seconds pods stay on a node that is not ready, if they do not say it.
+    #[arg(
+        long,
+        env = "BARQUE_APISERVER_DEFAULT_NOT_READY_TOLERATION_SECONDS",
+        default_value_t = 300,
+        value_name = "SECONDS"
+    )]
+    default_not_ready_toleration_seconds: u32,
+    /// The same on a node that is not heard of. With it at 10 and the controller manager's --node-failover=fast, pods leave a
+    /// dead node after about 30 s.
+    #[arg(
+        long,
+        env = "BARQUE_APISERVER_DEFAULT_UNREACHABLE_TOLERATION_SECONDS",
+        default_value_t = 300,
+        value_name = "SECONDS"
+    )]
+    default_unreachable_toleration_seconds: u32,
     /// Paths that everybody may use, comma separated; a star at the end stands for anything.
     #[arg(
         long,
@@ -238,6 +256,10 @@ impl ApiserverArgs {
             max_mutating_requests_inflight: self.max_mutating_requests_inflight,
             service_cluster_ip_range: self.service_cluster_ip_range,
             service_node_port_range: self.service_node_port_range,
+            default_tolerations: DefaultTolerations {
+                not_ready_seconds: self.default_not_ready_toleration_seconds.into(),
+                unreachable_seconds: self.default_unreachable_toleration_seconds.into(),
+            },
             authorization_always_allow_paths: self.authorization_always_allow_paths,
             agents: AgentFlags {
                 preferred_address_types: self.kubelet_preferred_address_types,

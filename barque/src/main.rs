@@ -2,17 +2,33 @@
 //!
 //! Reads words, says what is wrong with them, and hands them on. Never decides anything else.
 
+mod agent_args;
 mod apiserver_args;
 mod authentication_args;
+mod component_args;
+mod controller_manager_args;
+mod image_args;
+mod image_command;
+mod lint_args;
 mod log;
 mod process;
+mod scheduler_args;
 mod store_args;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
+use barque_agent::config::ContainerConfig;
 use clap::{Parser, Subcommand};
 
+use crate::agent_args::{AgentArgs, AgentCommand, CheckArgs};
 use crate::apiserver_args::ApiserverArgs;
+use crate::component_args::Output;
+use crate::controller_manager_args::ControllerManagerArgs;
+use crate::image_args::{ImageArgs, ImageCommand};
+use crate::lint_args::LintArgs;
+use crate::scheduler_args::{ExplainArgs, SchedulerArgs, SchedulerCommand};
 use crate::store_args::StoreArgs;
 
 #[global_allocator]
@@ -20,6 +36,10 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// The words were wrong; nothing was done.
 const USAGE: u8 = 2;
+/// Something is wrong in a cluster.
+const FOUND: u8 = 1;
+/// Nobody knows whether something is wrong in a cluster.
+const UNKNOWN: u8 = 2;
 
 /// A Kubernetes-compatible cluster in one program.
 #[derive(Debug, Parser)]
@@ -35,9 +55,32 @@ enum Command {
     Store(Box<StoreArgs>),
     /// Serves the Kubernetes API over a store, with kube-apiserver's flags.
     Apiserver(Box<ApiserverArgs>),
+    /// Keeps a node, or many hollow ones in one process, with the kubelet's flags.
+    Agent(Box<AgentArgs>),
+    /// Runs the controllers over the Kubernetes API, with kube-controller-manager's flags.
+    ControllerManager(Box<ControllerManagerArgs>),
+    /// Places pods over the Kubernetes API, with kube-scheduler's flags.
+    Scheduler(Box<SchedulerArgs>),
+    /// Looks at every object of a cluster and says what cannot be right; changes nothing.
+    ///
+    /// Works with any Kubernetes cluster. Everything is read once, and when something is wrong, once more after a while: only
+    /// what is wrong both times is told, so that what just changes is not. A cluster that is correct and at rest has no
+    /// findings.
+    ///
+    /// Exit codes: 0 when nothing is wrong, 1 when something is, 2 when the cluster could not be read.
+    Lint(LintArgs),
+    /// Pulls, lists, removes, loads and saves the images of this node, also while its agent runs.
+    Image(ImageArgs),
 }
 
+/// What agents start: their sandboxes' shims, which must be there before any thread is.
+const SHIM: &str = "shim";
+
 fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let Some((_, words)) = words.split_first().filter(|(first, _)| *first == SHIM) {
+        return barque_containers::shim::main(words);
+    }
     match Args::parse().command {
         Command::Store(args) => {
             let log = args.log;
@@ -61,7 +104,142 @@ fn main() -> ExitCode {
                 Err(error) => usage(&error),
             }
         }
+        Command::Agent(mut args) => match args.command.take() {
+            Some(AgentCommand::Check(args)) => check(&args),
+            Some(AgentCommand::Cleanup(args)) => match args.into_config() {
+                Ok(config) => cleanup(config),
+                Err(error) => usage(&error),
+            },
+            None => {
+                let log = args.log();
+                match args.into_config() {
+                    Ok(config) => {
+                        log.start();
+                        ended(process::run(|stop| async {
+                            Ok(barque_agent::agent::run(config, stop).await?)
+                        }))
+                    }
+                    Err(error) => usage(&error),
+                }
+            }
+        },
+        Command::ControllerManager(args) => {
+            let log = args.log();
+            match args.into_config() {
+                Ok(config) => {
+                    log.start();
+                    ended(process::run(|stop| async { Ok(barque_controllers::run(config, stop).await?) }))
+                }
+                Err(error) => usage(&*error),
+            }
+        }
+        Command::Scheduler(mut args) => match args.command.take() {
+            Some(SchedulerCommand::Explain(args)) => explain(args),
+            None => {
+                let log = args.log();
+                match args.into_config() {
+                    Ok(config) => {
+                        log.start();
+                        ended(process::run(|stop| async {
+                            Ok(barque_scheduler_driver::run(config, stop).await?)
+                        }))
+                    }
+                    Err(error) => usage(&*error),
+                }
+            }
+        },
+        Command::Lint(args) => lint(args),
+        Command::Image(args) => image(args),
     }
+}
+
+/// Prints what is wrong in a cluster.
+fn lint(args: LintArgs) -> ExitCode {
+    let servers = match args.servers() {
+        Ok(servers) => servers,
+        Err(error) => return usage(&*error),
+    };
+    let report = process::run(move |stop| async move {
+        let client = barque_client::servers::connect(servers).await.context("the API servers")?;
+        let looking = barque_lint::confirm(&client, args.settle);
+        let report = stop.run_until_cancelled(looking).await.context("stopped")??.without(&args.skip);
+        match args.output {
+            Output::Table => print!("{}", report.table()),
+            Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+        }
+        Ok(report)
+    });
+    match report {
+        Ok(report) if report.findings.is_empty() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(FOUND),
+        Err(error) => {
+            eprintln!("error: {}", sentence(&error));
+            ExitCode::from(UNKNOWN)
+        }
+    }
+}
+
+/// Tries what a node needs of this machine.
+fn check(args: &CheckArgs) -> ExitCode {
+    let findings = match process::run(|_| async { Ok(barque_agent::check::check().await?) }) {
+        Ok(findings) => findings,
+        Err(error) => return ended(Err(error)),
+    };
+    match args.output {
+        Output::Table => print!("{}", barque_agent::check::table(&findings)),
+        Output::Json => match serde_json::to_string_pretty(&findings) {
+            Ok(text) => println!("{text}"),
+            Err(error) => return ended(Err(error.into())),
+        },
+    }
+    if findings.iter().all(|found| found.ok) { ExitCode::SUCCESS } else { ExitCode::from(FOUND) }
+}
+
+/// Takes away what a node has left behind.
+fn cleanup(config: ContainerConfig) -> ExitCode {
+    let cleaned = match process::run(|_| async move { Ok(barque_agent::cleanup::cleanup(&config).await) }) {
+        Ok(cleaned) => cleaned,
+        Err(error) => return ended(Err(error)),
+    };
+    for pod in &cleaned.pods {
+        println!("pod {pod} is taken away");
+    }
+    for problem in &cleaned.left {
+        eprintln!("left: {problem}");
+    }
+    if cleaned.left.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FOUND) }
+}
+
+/// Works on the images of this node.
+fn image(args: ImageArgs) -> ExitCode {
+    let credentials = match &args.command {
+        ImageCommand::Pull(pull) => pull.credentials().map(Some),
+        _ => Ok(None),
+    };
+    let ((root, options), credentials) = match (args.store(), credentials) {
+        (Ok(store), Ok(credentials)) => (store, credentials),
+        (Err(error), _) | (_, Err(error)) => return usage(&*error),
+    };
+    ended(process::run(move |stop| image_command::run(root, options, args.command, credentials, stop)))
+}
+
+/// Prints where a pod would go.
+fn explain(args: ExplainArgs) -> ExitCode {
+    let output = args.output;
+    let (servers, configuration, asked) = match args.into_question() {
+        Ok(question) => question,
+        Err(error) => return usage(&*error),
+    };
+    ended(process::run(move |stop| async move {
+        let asking = barque_scheduler_driver::explain::explain(servers, configuration, asked);
+        let Some(explanation) = stop.run_until_cancelled(asking).await else { return Ok(()) };
+        let explanation = explanation?;
+        match output {
+            Output::Table => print!("{}", explanation.table()),
+            Output::Json => println!("{}", serde_json::to_string_pretty(&explanation)?),
+        }
+        Ok(())
+    }))
 }
 
 /// The words were wrong.

@@ -8,10 +8,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Runs what `serve` makes until it ends, or until SIGTERM or SIGINT. A second signal does not wait for the end.
-pub(crate) fn run<F, S>(serve: F) -> anyhow::Result<()>
+pub(crate) fn run<F, S, T>(serve: F) -> anyhow::Result<T>
 where
     F: FnOnce(CancellationToken) -> S,
-    S: Future<Output = anyhow::Result<()>> + Send + 'static,
+    S: Future<Output = anyhow::Result<T>> + Send + 'static,
+    T: Send + 'static,
 {
     allow_all_open_files();
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);

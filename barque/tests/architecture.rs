@@ -2,322 +2,91 @@
 //!
 //! `ARCHITECTURE.md` tells the same for people. A rule changes here and there together, or not at all.
 
+#[path = "architecture/confined.rs"]
+mod confined;
+#[path = "architecture/pure_code.rs"]
+mod pure_code;
+#[path = "architecture/store_modules.rs"]
+mod store_modules;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use confined::CONFINED;
+use pure_code::{IMPURE, PURE};
+use store_modules::STORE;
+
 /// The crates from the bottom up, each with the crates of this project that it may import.
 const CRATES: &[(&str, &str, &[&str])] = &[
     ("proto", "barque-proto", &[]),
-    ("store", "barque-store", &["barque-proto"]),
+    // Of any process; whoever has metrics has these.
+    ("store/process-metrics", "barque-process-metrics", &[]),
+    ("store", "barque-store", &["barque-process-metrics", "barque-proto"]),
     ("api", "barque-api", &[]),
+    // The streams of exec and port-forward on the wire, for both of their ends.
+    ("api/streams", "barque-streams", &[]),
     // What controllers, scheduler and agent share: they speak to any API server, and know nothing of ours.
-    ("api/client", "barque-client", &["barque-api"]),
-    ("apiserver", "barque-apiserver", &["barque-api", "barque-proto", "barque-store"]),
+    ("api/client", "barque-client", &["barque-api", "barque-process-metrics"]),
+    (
+        "apiserver",
+        "barque-apiserver",
+        &["barque-api", "barque-process-metrics", "barque-proto", "barque-store", "barque-streams"],
+    ),
+    // Decides on compiled objects; who drives it brings them.
+    ("scheduler", "barque-scheduler", &["barque-api"]),
+    // Speaks to any API server, and knows nothing of ours.
+    ("scheduler/driver", "barque-scheduler-driver", &["barque-client", "barque-scheduler"]),
+    // What containers are made of; knows no cluster.
+    ("agent/images", "barque-images", &[]),
+    // Containers and links on one machine; they know no pod and no server.
+    ("agent/containers", "barque-containers", &[]),
+    ("agent/network", "barque-network", &["barque-api"]),
+    // Names and services from objects that are handed in.
+    ("agent/dns", "barque-dns", &["barque-api"]),
+    ("agent/proxy", "barque-proxy", &["barque-api"]),
+    // Speaks to any API server, as the kubelet does.
+    (
+        "agent",
+        "barque-agent",
+        &[
+            "barque-api",
+            "barque-client",
+            "barque-containers",
+            "barque-dns",
+            "barque-images",
+            "barque-network",
+            "barque-proxy",
+            "barque-streams",
+        ],
+    ),
+    // They speak to any API server, and know nothing of ours.
+    ("controllers", "barque-controllers", &["barque-api", "barque-client"]),
+    // Judges any cluster, and so shares no decision with the controllers.
+    ("controllers/lint", "barque-lint", &["barque-api", "barque-client"]),
     // The administrator's tool speaks the public protocol; of the store it knows `offline`, for files, alone.
     ("kvctl", "kvctl", &["barque-proto", "barque-store"]),
     (
         "barque",
         "barque",
-        &["barque-api", "barque-apiserver", "barque-client", "barque-proto", "barque-store"],
+        &[
+            "barque-agent",
+            "barque-api",
+            "barque-apiserver",
+            "barque-client",
+            "barque-containers",
+            "barque-controllers",
+            "barque-images",
+            "barque-lint",
+            "barque-proto",
+            "barque-scheduler",
+            "barque-scheduler-driver",
+            "barque-store",
+            "barque-streams",
+        ],
     ),
     // Sees processes from outside: what it finds must be what any client finds. Simulations alone run the store itself.
     ("jepsen-like-tests", "jepsen-like-tests", &["barque-proto", "barque-store"]),
-];
-
-/// The store's modules from the bottom up, each with the modules that it may import. A row names earlier rows
-/// only. Code that is only compiled for tests is free.
-const STORE: &[(&str, &[&str])] = &[
-    ("ids", &[]),
-    ("varint", &[]),
-    ("blocking", &[]),
-    ("wall_clock", &[]),
-    ("record", &["ids", "varint"]),
-    ("command", &["ids", "record"]),
-    ("event", &["ids", "record"]),
-    ("timeline", &["ids"]),
-    ("stored", &["ids", "record", "command", "event", "timeline"]),
-    ("auth", &["ids", "command", "stored"]),
-    ("grouping", &[]),
-    ("activity", &["grouping"]),
-    ("error", &["command"]),
-    ("identity", &["ids"]),
-    ("config", &["ids", "identity"]),
-    ("socket", &[]),
-    ("tls", &["config", "socket"]),
-    ("listen", &["config", "socket", "tls"]),
-    ("metrics", &["ids", "command"]),
-    ("http", &["command", "metrics"]),
-    ("serve", &["activity", "config", "http", "listen", "metrics", "tls"]),
-    ("watch", &["ids", "record", "command", "event", "activity"]),
-    (
-        "rpc",
-        &[
-            "ids", "record", "command", "timeline", "auth", "error", "grouping", "activity", "tls",
-            "metrics", "watch",
-        ],
-    ),
-    ("tree", &[]),
-    ("lease", &["ids", "command", "tree"]),
-    ("mvcc", &["ids", "record", "command", "event", "stored", "tree", "lease"]),
-    ("state", &["ids", "record", "command", "event", "timeline", "stored", "auth", "watch", "lease", "mvcc"]),
-    ("wal", &["ids", "blocking"]),
-    ("snapshot", &["ids", "varint", "record", "command", "stored"]),
-    ("records", &["ids", "record", "stored"]),
-    ("storage", &["ids", "record", "stored", "mvcc", "state", "snapshot", "records"]),
-    (
-        "raft",
-        &[
-            "ids", "blocking", "record", "command", "stored", "error", "tls", "metrics", "watch", "state",
-            "wal", "snapshot", "records", "storage",
-        ],
-    ),
-    (
-        "offline",
-        &[
-            "ids", "record", "command", "stored", "auth", "identity", "config", "mvcc", "state", "wal",
-            "snapshot", "storage", "raft",
-        ],
-    ),
-    (
-        "member",
-        &[
-            "ids",
-            "blocking",
-            "wall_clock",
-            "record",
-            "command",
-            "event",
-            "timeline",
-            "stored",
-            "auth",
-            "error",
-            "activity",
-            "config",
-            "tls",
-            "metrics",
-            "watch",
-            "rpc",
-            "lease",
-            "mvcc",
-            "state",
-            "wal",
-            "snapshot",
-            "records",
-            "storage",
-            "raft",
-        ],
-    ),
-    (
-        "server",
-        &[
-            "ids", "command", "error", "config", "tls", "listen", "metrics", "http", "serve", "watch", "rpc",
-            "lease", "storage", "raft", "member",
-        ],
-    ),
-];
-
-/// What may not be named below a path, because of what it is for.
-const PURE: &[(&str, &str)] = &[
-    ("store/src/ids.rs", "vocabulary"),
-    ("apiserver/src/validation/", "a decision"),
-    ("apiserver/src/registry/strategy/", "a decision; who asks and the time are handed in"),
-    ("apiserver/src/registry/deletion.rs", "a decision; time is handed in"),
-    ("apiserver/src/registry/conversion.rs", "shapes only"),
-    ("apiserver/src/registry/pipeline/prepare.rs", "a decision"),
-    ("apiserver/src/authentication/token_request.rs", "a decision; the token's id is handed in"),
-    ("apiserver/src/authentication/reviews.rs", "shapes only"),
-    ("apiserver/src/flow_control/classify.rs", "a decision"),
-    ("apiserver/src/flow_control/scheduler.rs", "a decision; time is handed in"),
-    ("apiserver/src/flow_control/width.rs", "a decision"),
-    ("store/src/record.rs", "vocabulary"),
-    ("store/src/command.rs", "vocabulary"),
-    ("store/src/command/", "vocabulary"),
-    ("store/src/event.rs", "vocabulary"),
-    ("store/src/stored.rs", "vocabulary"),
-    ("store/src/stored/", "vocabulary"),
-    (
-        "store/src/auth/",
-        "the same commands give the same users on every member; time and chance are handed in",
-    ),
-    ("store/src/timeline.rs", "time is handed in, and the same on every member"),
-    ("store/src/grouping.rs", "a decision"),
-    ("store/src/activity/sketch.rs", "a decision"),
-    ("store/src/identity.rs", "every initial member computes the same ids alone"),
-    ("store/src/config/valid.rs", "what the words mean does not depend on the machine"),
-    ("store/src/config/retention.rs", "what the words mean does not depend on the machine"),
-    ("store/src/config/schedule.rs", "what the words mean does not depend on the machine; time is handed in"),
-    ("store/src/config/initial_cluster.rs", "what the words mean does not depend on the machine"),
-    ("store/src/tree.rs", "a data structure"),
-    ("store/src/mvcc/", "the same commands give the same keyspace on every member"),
-    ("store/src/lease/", "time is handed in"),
-    ("store/src/state/mod.rs", "the same commands give the same state on every member"),
-    ("store/src/state/batch.rs", "bytes only"),
-    ("store/src/state/members.rs", "the same commands give the same state on every member"),
-    ("store/src/watch/range.rs", "a decision"),
-    ("store/src/watch/watchers.rs", "a decision"),
-    ("store/src/member/quorum.rs", "a decision"),
-    ("store/src/member/backups/plan.rs", "a decision; time is handed in"),
-    ("store/src/member/backups/name.rs", "text only"),
-    ("store/src/offline/chain.rs", "a decision"),
-    ("store/src/offline/cluster.rs", "every member that is restored computes the same ids alone"),
-    ("store/src/offline/bbolt/page.rs", "bytes only"),
-    ("store/src/offline/etcd/keys.rs", "bytes only"),
-    ("store/src/offline/etcd/users.rs", "bytes only; chance is handed in"),
-    ("store/src/offline/rebase.rs", "members that are restored apart must begin with the same"),
-    ("store/src/rpc/chunks.rs", "bytes only"),
-    ("store/src/rpc/overlap.rs", "a decision"),
-    ("store/src/rpc/space.rs", "numbers only"),
-    ("store/src/rpc/validate.rs", "a decision"),
-    ("store/src/rpc/convert.rs", "shapes only"),
-    ("store/src/wal/format.rs", "bytes only"),
-    ("store/src/snapshot/format.rs", "bytes only"),
-    ("store/src/records/value.rs", "bytes only"),
-    ("store/src/records/rewrite_rule.rs", "a decision; time is handed in"),
-    ("api/src/", "the object model"),
-    ("api/client/src/servers/choice.rs", "a decision; time is handed in"),
-    ("api/client/src/servers/verdict.rs", "a decision"),
-    ("api/client/src/leader_election/plan.rs", "a decision; time is handed in"),
-    ("api/client/src/events/correlate.rs", "a decision; time is handed in"),
-    ("api/client/src/events/recent.rs", "a data structure"),
-    ("apiserver/src/aggregation/condition.rs", "a decision; time is handed in"),
-    ("apiserver/src/aggregation/endpoints.rs", "a decision"),
-    ("apiserver/src/aggregation/registrar.rs", "a decision"),
-    ("apiserver/src/aggregation/registration.rs", "shapes only"),
-    ("apiserver/src/aggregation/told.rs", "shapes only"),
-    ("apiserver/src/audit/event.rs", "time is handed in"),
-    ("apiserver/src/audit/policy.rs", "a decision"),
-    ("apiserver/src/admission/asked.rs", "a decision"),
-    ("apiserver/src/admission/conditions.rs", "a decision"),
-    ("apiserver/src/admission/expressions.rs", "a decision"),
-    ("apiserver/src/admission/matching.rs", "a decision"),
-    ("apiserver/src/admission/policies/mutation.rs", "a decision"),
-    ("apiserver/src/admission/policies/parameters.rs", "a decision"),
-    ("apiserver/src/admission/policies/policy.rs", "a decision"),
-    ("apiserver/src/admission/policies/validation.rs", "a decision"),
-    ("apiserver/src/admission/reinvocation.rs", "a decision"),
-    ("apiserver/src/admission/webhooks/hook.rs", "a decision"),
-    ("apiserver/src/admission/webhooks/review.rs", "a decision"),
-    ("apiserver/src/authorization/", "answers depend on the question and on replicated objects alone"),
-    ("apiserver/src/bootstrap/", "a decision; time is handed in"),
-    ("apiserver/src/custom_resources/conditions.rs", "a decision; time is handed in"),
-    ("apiserver/src/custom_resources/definition.rs", "a decision"),
-    ("apiserver/src/custom_resources/deletion.rs", "a decision; time is handed in"),
-    ("apiserver/src/custom_resources/selectable.rs", "a decision"),
-    ("apiserver/src/custom_resources/validation/", "a decision"),
-    ("apiserver/src/storage/keys.rs", "text only"),
-    ("apiserver/src/storage/etcd/convert.rs", "shapes only"),
-    ("apiserver/src/storage/etcd/verdict.rs", "a decision"),
-    ("apiserver/src/watch_cache/continue_token.rs", "text only"),
-    ("apiserver/src/watch_cache/index.rs", "a data structure"),
-    ("apiserver/src/watch_cache/object.rs", "bytes only"),
-    ("apiserver/src/watch_cache/page.rs", "a decision"),
-    ("apiserver/src/watch_cache/query.rs", "a decision"),
-    ("apiserver/src/watch_cache/reader.rs", "bytes only"),
-    ("apiserver/src/watch_cache/ring.rs", "time is handed in"),
-    ("apiserver/src/watch_cache/state.rs", "time is handed in"),
-    ("apiserver/src/webhook_client/target.rs", "a decision"),
-    ("apiserver/src/webhook_client/validation.rs", "a decision"),
-    ("kvctl/src/output/go_quote.rs", "text only"),
-    ("kvctl/src/output/grid.rs", "text only"),
-    ("kvctl/src/output/json.rs", "from answers to text"),
-    ("kvctl/src/output/simple.rs", "from answers to text"),
-    ("kvctl/src/output/fields.rs", "from answers to text"),
-    ("kvctl/src/output/rows.rs", "from answers to text"),
-    ("kvctl/src/go_duration.rs", "text only"),
-    ("kvctl/src/range.rs", "a decision"),
-    ("kvctl/src/command/words.rs", "text only"),
-    ("kvctl/src/command/member/quorum.rs", "a decision"),
-    ("kvctl/src/command/status/metrics.rs", "text only"),
-    ("kvctl/src/command/status/screen.rs", "from answers to text"),
-    ("kvctl/src/command/top/screen.rs", "from answers to text"),
-    ("kvctl/src/command/groups.rs", "a decision"),
-    ("kvctl/src/bench/workload.rs", "a decision"),
-    ("kvctl/src/bench/grpc/", "bytes only; whoever owns a session moves them"),
-];
-
-/// The outside world, as pure code would name it.
-const IMPURE: &[&str] = &[
-    "tokio::",
-    "openraft::",
-    "std::fs",
-    "std::net",
-    "std::process",
-    "std::thread",
-    "std::env",
-    "Instant::now",
-    "SystemTime::now",
-    "rand::rng",
-    "rand::random",
-    "parking_lot::",
-];
-
-/// Libraries that stay in their place, so that replacing one touches that place alone.
-const CONFINED: &[(&str, &[&str])] = &[
-    // Hashing takes tens of milliseconds: never where commands are executed or calls are served.
-    ("argon2::", &["store/src/auth/password.rs"]),
-    ("bcrypt::", &["store/src/auth/password.rs"]),
-    // The member still reads openraft's metrics and proposes its membership changes directly.
-    ("openraft::", &["store/src/raft/", "store/src/member/"]),
-    ("sled::", &["store/src/records/"]),
-    (
-        "tonic::",
-        &[
-            "proto/",
-            "store/src/error.rs",
-            "store/src/metrics/grpc.rs",
-            "store/src/serve/",
-            "store/src/server.rs",
-            "store/src/rpc/",
-            "store/src/raft/",
-            "store/src/member/peer_backend.rs",
-            "kvctl/src/connection/",
-            "apiserver/src/storage/etcd/",
-            "jepsen-like-tests/",
-        ],
-    ),
-    // Real processes are seen as any client sees them; only simulations are made of the store's parts.
-    (
-        "barque_store::",
-        &[
-            "store/",
-            "barque/",
-            "kvctl/",
-            "jepsen-like-tests/src/simulation/",
-            "apiserver/src/aggregation/",
-            "apiserver/src/storage/",
-            "apiserver/src/watch_cache/index.rs",
-            // Certificates that are followed, and numbers of the process, are told once.
-            "apiserver/src/config/",
-            "apiserver/src/metrics/mod.rs",
-            "apiserver/src/server.rs",
-            "apiserver/src/streaming/",
-            "apiserver/src/test_parts.rs",
-        ],
-    ),
-    // The tool would otherwise depend on what members are made of.
-    ("barque_store::offline", &["kvctl/src/command/snapshot/", "kvctl/src/command/recover.rs", "store/"]),
-    // How a command reaches the cluster is no command's business.
-    (
-        "rustls::",
-        &[
-            "store/src/tls/",
-            "kvctl/src/connection/",
-            "apiserver/src/aggregation/dial.rs",
-            "apiserver/src/authentication/",
-            "apiserver/src/dial.rs",
-            "apiserver/src/http/serve.rs",
-            "apiserver/src/server.rs",
-            "apiserver/src/streaming/dial.rs",
-            "apiserver/src/webhook_client/",
-            "apiserver/src/admission/webhooks/test_server.rs",
-            "apiserver/src/custom_resources/tests/webhook.rs",
-            "barque/tests/hostile.rs",
-            "jepsen-like-tests/src/door.rs",
-        ],
-    ),
-    // Only a network of the tests' own carries packets.
-    ("tokio_tun::", &["jepsen-like-tests/src/network/"]),
 ];
 
 /// No file is longer.
@@ -547,7 +316,7 @@ fn pure_code_does_not_name_the_outside_world() {
     let mut wrong = Vec::new();
     for (path, reason) in PURE {
         let files: Vec<_> = sources.iter().filter(|file| file.starts_with(path)).collect();
-        assert!(!files.is_empty(), "PURE of this test names {path}, which is not there");
+        assert!(!files.is_empty(), "PURE in pure_code names {path}, which is not there");
         for file in files.into_iter().filter(|file| !test_only.contains(*file)) {
             for (number, line) in code(&read(file)) {
                 for word in IMPURE.iter().filter(|word| names(line, word)) {
@@ -574,7 +343,7 @@ fn libraries_stay_in_their_place() {
             }
         }
     }
-    judge("some libraries are used in one place only (CONFINED in this test)", &wrong);
+    judge("some libraries are used in one place only (CONFINED of this test)", &wrong);
 }
 
 #[test]

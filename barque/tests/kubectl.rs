@@ -5,55 +5,35 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
+mod agent;
 mod certificates;
 mod cluster;
 
 use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use agent::Agent;
 use cluster::Cluster;
+use cluster::kubectls::{Kubectl, kubectls};
 use regex::Regex;
-
-/// A kubectl, and the minor number of its release.
-struct Kubectl {
-    program: PathBuf,
-    minor: u32,
-}
-
-/// Debian's, which `make test` puts below `target`, and whatever the machine has.
-fn kubectls() -> Vec<Kubectl> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let debian = root.join("target/debian-kubectl/usr/bin/kubectl");
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let installed = std::env::split_paths(&path).map(|directory| directory.join("kubectl"));
-    let mut found: Vec<Kubectl> = Vec::new();
-    for program in std::iter::once(debian).chain(installed).filter(|program| program.is_file()) {
-        let version = Command::new(&program).args(["version", "--client", "-o", "json"]).output().unwrap();
-        let version: serde_json::Value = serde_json::from_slice(&version.stdout).unwrap();
-        let minor =
-            version["clientVersion"]["minor"].as_str().unwrap().trim_end_matches('+').parse().unwrap();
-        if found.iter().all(|known| known.minor != minor) {
-            found.push(Kubectl { program, minor });
-        }
-    }
-    assert!(!found.is_empty(), "there is no kubectl; `make kubectl` brings Debian's");
-    found
-}
 
 /// What differs from run to run, replaced.
 struct Masks(Vec<(Regex, &'static str)>);
 
 impl Masks {
-    fn new(cluster: &Cluster) -> Self {
+    fn new(cluster: &Cluster, machine: IpAddr) -> Self {
         let directory = regex::escape(&cluster.directory.path().display().to_string());
         let table = [
             (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "<uid>"),
             (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>"),
             (r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d \w\w\w \d{4} \d\d:\d\d:\d\d [+-]\d{4}", "<time>"),
             (r#"(resourceVersion"?: ?)"\d+""#, r#"$1"<version>""#),
+            (r"X509SHA256=[0-9a-f]{64}", "<certificate>"),
             (r"127\.0\.0\.1:\d+", "<server>"),
-            (r"(?m)([ \t(])(\d+d)?(\d+h)?(\d+m)?\d+s\b( ago)?", "$1<age>"),
+            (&format!(r"\b{}:\d+", regex::escape(&machine.to_string())), "<pod>"),
+            (r"(?m)(^|[ \t(])(\d+d)?(\d+h)?(\d+m)?\d+s\b( ago)?", "$1<age>"),
             (r"(?m)(\S)[ \t]{2,}", "$1  "),
             (r"(?m)[ \t]+$", ""),
             (r"\x1b\[[0-9;]*m", ""),
@@ -94,8 +74,44 @@ fn steps(session: &Path) -> Vec<Step> {
     steps
 }
 
+/// A cluster of two servers and two nodes, as sessions see it.
+struct Surroundings {
+    cluster: Cluster,
+    /// Of the node whose agent speaks SPDY alone.
+    old: Agent,
+    /// Of the node with barque's node API, which takes WebSockets too.
+    new: Agent,
+    /// What a pod serves at an address of this machine.
+    web: SocketAddr,
+    masks: Masks,
+}
+
+impl Surroundings {
+    fn start(kubectl: &Kubectl) -> Self {
+        let cluster = Cluster::start(2);
+        cluster.ready(&kubectl.program);
+        let (directory, certificates) = (cluster.directory.path(), &cluster.certificates);
+        let old = Agent::start(directory, certificates, false);
+        let new = Agent::ours(directory, certificates, &cluster.kubeconfig(0));
+        let web = old.pod(own_address());
+        let masks = Masks::new(&cluster, web.ip());
+        Self { cluster, old, new, web, masks }
+    }
+}
+
+/// An address of this machine that pods may have: no loopback.
+fn own_address() -> IpAddr {
+    // Nothing is sent: the system says which address it would send from.
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket
+        .connect("192.0.2.1:9")
+        .expect("this machine has a network; proxies go to no address of the loopback");
+    socket.local_addr().unwrap().ip()
+}
+
 /// Runs a session, and tells what was said.
-fn run(kubectl: &Kubectl, cluster: &Cluster, session: &Path, masks: &Masks) -> String {
+fn run(kubectl: &Kubectl, surroundings: &Surroundings, session: &Path) -> String {
+    let Surroundings { cluster, old, new, web, masks } = surroundings;
     // A home of its own: kubectl remembers which kinds there are.
     let name = session.file_stem().unwrap().to_str().unwrap();
     let home = cluster.directory.path().join(format!("home-{}-{name}", kubectl.minor));
@@ -117,8 +133,14 @@ fn run(kubectl: &Kubectl, cluster: &Cluster, session: &Path, masks: &Masks) -> S
             .env_clear()
             .env("PATH", &path)
             .env("HOME", &home)
+            // Where kubectl leaves what could not be edited.
+            .env("TMPDIR", &home)
             .env("KUBECONFIG", config)
             .env("CLUSTER", cluster.directory.path())
+            .env("OLD_AGENT", old.address.port().to_string())
+            .env("NEW_AGENT", new.address.port().to_string())
+            .env("POD_ADDRESS", web.ip().to_string())
+            .env("POD_PORT", web.port().to_string())
             .output()
             .unwrap();
         writeln!(told, "$ {}", step.words).unwrap();
@@ -171,15 +193,13 @@ fn sessions_are_answered_as_they_were() {
         .collect();
     sessions.sort();
     let only = std::env::var("SESSION").unwrap_or_default();
-    sessions.retain(|path| path.display().to_string().contains(&only));
+    sessions.retain(|path| path.file_stem().unwrap().to_string_lossy().contains(&only));
     let bless = std::env::var_os("BLESS").is_some();
     let mut wrong = String::new();
     for kubectl in kubectls() {
-        let cluster = Cluster::start(2);
-        cluster.ready(&kubectl.program);
-        let masks = Masks::new(&cluster);
+        let surroundings = Surroundings::start(&kubectl);
         for session in &sessions {
-            let told = run(&kubectl, &cluster, session, &masks);
+            let told = run(&kubectl, &surroundings, session);
             let name = session.file_stem().unwrap().to_str().unwrap();
             let own = session.with_file_name(format!("{name}.1.{}.golden", kubectl.minor));
             if bless {

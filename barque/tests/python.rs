@@ -21,6 +21,7 @@ const PARTS: &[&str] = &[
     "pages",
     "watch",
     "dry run and owners of fields",
+    "names that are encoded",
     "custom objects",
 ];
 

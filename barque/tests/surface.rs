@@ -3,6 +3,8 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
+#[path = "surface/actions.rs"]
+mod actions;
 mod certificates;
 mod cluster;
 
@@ -272,6 +274,7 @@ async fn every_collection_does_what_discovery_says() {
         }
     }
     assert!(wrong.is_empty(), "{} were right\n{wrong}", checked.len());
+    assert_eq!(actions::exercise(&api, &other).await, Vec::<String>::new());
 
     // Discovery tells the table, no more and no less.
     let mut told = BTreeSet::new();

@@ -1,4 +1,5 @@
-//! The certificates of a test cluster: one authority, a server's certificate, an administrator's.
+//! The certificates of a test cluster: one authority, and what it signs for servers, agents and
+//! clients.
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,10 @@ pub(crate) struct Certificates {
     server: (PathBuf, PathBuf),
     /// Of somebody in `system:masters`.
     pub(crate) admin: (PathBuf, PathBuf),
+    /// Of the agent of a node on this machine.
+    pub(crate) agent: (PathBuf, PathBuf),
+    /// Of a server that asks agents.
+    agent_client: (PathBuf, PathBuf),
     /// The key of service accounts' tokens.
     tokens: PathBuf,
     directory: PathBuf,
@@ -21,8 +26,14 @@ pub(crate) struct Certificates {
 }
 
 impl Certificates {
-    /// Makes them in a directory.
+    /// Makes them in a directory, for servers on this machine.
+    #[allow(dead_code, reason = "each test uses a part")]
     pub(crate) fn write(directory: &Path) -> Self {
+        Self::of(directory, "127.0.0.1")
+    }
+
+    /// The same for servers that have this address too.
+    pub(crate) fn of(directory: &Path, address: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "test authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -34,17 +45,27 @@ impl Certificates {
             ca,
             server: Default::default(),
             admin: Default::default(),
+            agent: Default::default(),
+            agent_client: Default::default(),
             tokens: PathBuf::new(),
             directory: directory.to_owned(),
             authority,
         };
-        let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        made.server = made.sign("server", params);
+        made.server = made.serving("server", address);
+        made.agent = made.serving("agent", address);
         made.tokens = made.directory.join("service-accounts.key");
         std::fs::write(&made.tokens, KeyPair::generate().unwrap().serialize_pem()).unwrap();
         made.admin = made.client("admin", &["system:masters"]);
+        made.agent_client = made.client("apiserver-kubelet-client", &["kubeadm:cluster-admins"]);
         made
+    }
+
+    /// The certificate of a server on this machine, at this address too.
+    pub(crate) fn serving(&self, name: &str, address: &str) -> (PathBuf, PathBuf) {
+        let names = ["localhost", "127.0.0.1", address].map(str::to_owned);
+        let mut params = CertificateParams::new(names).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.sign(name, params)
     }
 
     /// The certificate of a client with this name and these groups.
@@ -67,6 +88,14 @@ impl Certificates {
         files
     }
 
+    /// The authority's key, in a file.
+    #[allow(dead_code, reason = "each test uses a part")]
+    pub(crate) fn authority_key(&self) -> PathBuf {
+        let path = self.directory.join("ca.key");
+        std::fs::write(&path, self.authority.key().serialize_pem()).unwrap();
+        path
+    }
+
     /// What a server is told.
     pub(crate) fn server_flags(&self) -> Vec<String> {
         vec![
@@ -75,6 +104,9 @@ impl Certificates {
             format!("--client-ca-file={}", self.ca.display()),
             format!("--service-account-signing-key-file={}", self.tokens.display()),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            format!("--kubelet-certificate-authority={}", self.ca.display()),
+            format!("--kubelet-client-certificate={}", self.agent_client.0.display()),
+            format!("--kubelet-client-key={}", self.agent_client.1.display()),
         ]
     }
 }

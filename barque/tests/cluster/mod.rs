@@ -2,7 +2,9 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
-use std::io::{BufRead, BufReader};
+pub(crate) mod kubectls;
+
+use std::io::{BufRead, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,6 +16,13 @@ use super::certificates::Certificates;
 /// How long a program may take to say that it serves.
 const START: Duration = Duration::from_secs(60);
 
+/// Times of the election by which a leader that was killed does not cost much time.
+pub(crate) const ELECTION: [&str; 3] = [
+    "--leader-elect-lease-duration=4s",
+    "--leader-elect-renew-deadline=3s",
+    "--leader-elect-retry-period=1s",
+];
+
 /// A program that ends with its owner.
 pub(crate) struct Program(Child);
 
@@ -24,11 +33,46 @@ impl Drop for Program {
     }
 }
 
-/// Starts a program and waits until a line of its log has this text; that line is the answer.
+impl Program {
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub(crate) fn stop(mut self) -> Option<i32> {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.0.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.0.wait().unwrap().code()
+    }
+}
+
+/// Starts a program and waits until a line of its log has this text; that line is the answer. `BARQUE_TEST_LOGS` names a
+/// directory in which whole logs are kept, for who looks for an error.
 pub(crate) fn start(words: &[String], ready: &str) -> (Program, String) {
-    let child = Command::new(env!("CARGO_BIN_EXE_barque"))
+    start_with(&[], words, ready)
+}
+
+/// The same with variables of its environment.
+pub(crate) fn start_with(
+    environment: &[(String, String)],
+    words: &[String],
+    ready: &str,
+) -> (Program, String) {
+    start_by(Command::new(env!("CARGO_BIN_EXE_barque")), environment, words, ready)
+}
+
+/// The same by a command that ends in starting the program.
+pub(crate) fn start_by(
+    mut command: Command,
+    environment: &[(String, String)],
+    words: &[String],
+    ready: &str,
+) -> (Program, String) {
+    let child = command
         .args(words)
         .env_clear()
+        .envs(environment.iter().cloned())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -38,8 +82,16 @@ pub(crate) fn start(words: &[String], ready: &str) -> (Program, String) {
     let program = Program(child);
     let (send, lines) = mpsc::channel();
     // Ends when the program does: its log is read to the end, so that it never waits for a reader.
+    let mut kept = std::env::var_os("BARQUE_TEST_LOGS").map(|directory| {
+        let name = words.first().map(String::as_str).unwrap_or_default();
+        let path = Path::new(&directory).join(format!("{name}-{}.log", program.pid()));
+        std::fs::File::create(path).unwrap()
+    });
     std::thread::spawn(move || {
         for line in BufReader::new(log).lines().map_while(Result::ok) {
+            if let Some(kept) = &mut kept {
+                let _ = writeln!(kept, "{line}");
+            }
             let _ = send.send(line);
         }
     });
@@ -84,8 +136,13 @@ impl Cluster {
 
     /// With so many API servers that have more flags; these may name files in the directory.
     pub(crate) fn with(servers: usize, flags: impl Fn(&Path) -> Vec<String>) -> Self {
+        Self::at("127.0.0.1", servers, flags)
+    }
+
+    /// The same with servers at this address.
+    pub(crate) fn at(address: &str, servers: usize, flags: impl Fn(&Path) -> Vec<String>) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let certificates = Certificates::write(directory.path());
+        let certificates = Certificates::of(directory.path(), address);
         let words = |all: &[&str]| all.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         let data = directory.path().join("store").display().to_string();
         let (member, line) = start(
@@ -103,29 +160,33 @@ impl Cluster {
         let store = format!("http://{}", said(&line, "address"));
         let mut cluster =
             Self { directory, servers: Vec::new(), store, member, programs: Vec::new(), certificates };
-        for _ in 0..servers {
-            let mut all = words(&["apiserver", "--bind-address=127.0.0.1", "--secure-port=0"]);
+        for server in 0..servers {
+            let mut all = words(&["apiserver", "--secure-port=0"]);
+            all.push(format!("--bind-address={address}"));
             all.push(format!("--etcd-servers={}", cluster.store));
             all.extend(cluster.certificates.server_flags());
             all.extend(flags(cluster.directory.path()));
             let (program, line) = start(&all, "serving address=");
             cluster.programs.push(Some(program));
             cluster.servers.push(said(&line, "address").parse().unwrap());
+            cluster.write_kubeconfig(server);
         }
         cluster
     }
 
     /// The process of a server.
     pub(crate) fn pid(&self, server: usize) -> u32 {
-        self.programs[server].as_ref().unwrap().0.id()
+        self.programs[server].as_ref().unwrap().pid()
+    }
+
+    /// The process of the store.
+    pub(crate) fn store_pid(&self) -> u32 {
+        self.member.pid()
     }
 
     /// Asks a server to stop, and waits until it has.
     pub(crate) fn stop(&mut self, server: usize) -> Option<i32> {
-        let mut program = self.programs[server].take().unwrap();
-        let pid = rustix::process::Pid::from_raw(i32::try_from(program.0.id()).unwrap()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        program.0.wait().unwrap().code()
+        self.programs[server].take().unwrap().stop()
     }
 
     /// Ends a server at once, as a broken machine would.
@@ -135,20 +196,34 @@ impl Cluster {
 
     /// A kubeconfig of the administrator for one of the servers.
     pub(crate) fn kubeconfig(&self, server: usize) -> PathBuf {
-        let path = self.directory.path().join(format!("kubeconfig-{server}"));
-        let ca = self.certificates.ca.display();
-        let (cert, key) = &self.certificates.admin;
+        self.directory.path().join(format!("kubeconfig-{server}"))
+    }
+
+    /// Once, before anybody reads it: while it is written again it is empty for who reads it then.
+    fn write_kubeconfig(&self, server: usize) {
+        let (certificate, key) = &self.certificates.admin;
+        self.write_kubeconfig_of(&self.kubeconfig(server), server, certificate, key);
+    }
+
+    /// A kubeconfig of somebody else, for the first server.
+    pub(crate) fn kubeconfig_of(&self, name: &str, certificate: &Path, key: &Path) -> PathBuf {
+        let path = self.directory.path().join(format!("kubeconfig-of-{name}"));
+        self.write_kubeconfig_of(&path, 0, certificate, key);
+        path
+    }
+
+    fn write_kubeconfig_of(&self, path: &Path, server: usize, certificate: &Path, key: &Path) {
         let text = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
-             clusters: [{{name: c, cluster: {{server: 'https://{}', certificate-authority: {ca}}}}}]\n\
-             users: [{{name: admin, user: {{client-certificate: {}, client-key: {}}}}}]\n\
-             contexts: [{{name: c, context: {{cluster: c, user: admin}}}}]\n",
+             clusters: [{{name: c, cluster: {{server: 'https://{}', certificate-authority: {}}}}}]\n\
+             users: [{{name: u, user: {{client-certificate: {}, client-key: {}}}}}]\n\
+             contexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n",
             self.servers[server],
-            cert.display(),
+            self.certificates.ca.display(),
+            certificate.display(),
             key.display()
         );
-        std::fs::write(&path, text).unwrap();
-        path
+        std::fs::write(path, text).unwrap();
     }
 
     /// Waits until servers say that they are ready.

@@ -238,6 +238,27 @@ def dry_run_and_owners(core):
     expect("owners", owners, [("script", "Update")])
 
 
+def encoded_names(rights):
+    """The client percent-encodes every name: what is a colon to people is `%3A` on its way."""
+    node = rights.read_cluster_role("system:node")
+    expect("name", node.metadata.name, "system:node")
+    rules = [client.V1PolicyRule(api_groups=[""], resources=["pods"], verbs=["get"])]
+    role = client.V1ClusterRole(metadata=client.V1ObjectMeta(name="a:b"), rules=rules)
+    rights.create_cluster_role(role)
+    patched = rights.patch_cluster_role("a:b", {"metadata": {"labels": {"x": "y"}}})
+    expect("patched", (patched.metadata.name, patched.metadata.labels), ("a:b", {"x": "y"}))
+    patched.rules[0].verbs = ["get", "list"]
+    replaced = rights.replace_cluster_role("a:b", patched)
+    expect("replaced", replaced.rules[0].verbs, ["get", "list"])
+    listed = rights.list_cluster_role(field_selector="metadata.name=a:b")
+    expect("listed", [item.metadata.name for item in listed.items], ["a:b"])
+    expect("deleted", rights.delete_cluster_role("a:b").details.name, "a:b")
+    status = refused(404, "NotFound", rights.read_cluster_role, "a:b")
+    expect("message", status.message, 'clusterroles.rbac.authorization.k8s.io "a:b" not found')
+    # What looks encoded is a name of its own, which is encoded too.
+    refused(404, "NotFound", rights.read_cluster_role, "system%3Anode")
+
+
 def custom_objects(extensions, custom):
     schema = {"type": "object", "properties": {"spec": {
         "type": "object", "properties": {"masts": {"type": "integer", "maximum": 5}},
@@ -296,6 +317,7 @@ def main():
         ("pages", lambda: pages(core)),
         ("watch", lambda: watching(core)),
         ("dry run and owners of fields", lambda: dry_run_and_owners(core)),
+        ("names that are encoded", lambda: encoded_names(client.RbacAuthorizationV1Api())),
         ("custom objects", lambda: custom_objects(extensions, custom)),
     ]:
         part()

@@ -1,0 +1,337 @@
+//! The flags of `barque agent`: the kubelet's names where they mean the same, each also as `BARQUE_AGENT_*` in the
+//! environment.
+//!
+//! Turns words into a configuration; what they must be is the agent's to say.
+
+use std::path::PathBuf;
+
+use barque_agent::config::{Config, ConfigError, ContainerConfig, ContainerFlags, ValidConfig};
+use barque_agent::node_api::config::NodeApiConfig;
+use clap::{ArgAction, Args, Subcommand};
+
+use crate::component_args::Output;
+use crate::log::{self, LogFormat, LogLevel};
+
+/// Keeps a node, or many hollow ones, with the kubelet's flags.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct AgentArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<AgentCommand>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+/// What else there is.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AgentCommand {
+    /// Tries what a node that runs containers needs of this machine, and says what is missing; leaves nothing behind.
+    ///
+    /// Exit codes: 0 when everything is there, 1 when something is missing.
+    Check(CheckArgs),
+    /// Takes away what a node has left behind that no agent keeps any more: containers, links, rules, volumes.
+    ///
+    /// Images and logs stay. Refuses while an agent runs. Exit codes: 0 when nothing is left, 1 when something is.
+    Cleanup(Box<CleanupArgs>),
+}
+
+/// What the machine can do.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// A table for people, or JSON for programs.
+    #[arg(short, long, default_value = "table", value_name = "FORMAT")]
+    pub(crate) output: Output,
+}
+
+/// What is taken away.
+#[derive(Debug, Args)]
+pub(crate) struct CleanupArgs {
+    #[command(flatten)]
+    containers: ContainerArgs,
+}
+
+impl CleanupArgs {
+    /// Where the node was, checked.
+    pub(crate) fn into_config(self) -> Result<ContainerConfig, ConfigError> {
+        self.containers.into_flags().validate()
+    }
+}
+
+/// What an agent is started with.
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Who the agent is and where the API servers are [default: the service account of the pod that it runs in].
+    #[arg(long, env = "BARQUE_AGENT_KUBECONFIG", value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// URLs of API servers, comma separated, the preferred one first [default: the one of --kubeconfig].
+    #[arg(long, env = "BARQUE_AGENT_MASTER", value_name = "URLS", value_delimiter = ',')]
+    master: Vec<String>,
+    /// The node's name; with --hollow-nodes, what all names begin with [default: the machine's name].
+    #[arg(long, env = "BARQUE_AGENT_HOSTNAME_OVERRIDE", value_name = "NAME")]
+    hostname_override: Option<String>,
+    /// Addresses of the node, comma separated, the preferred one first [default: that of the default route's interface].
+    #[arg(long, env = "BARQUE_AGENT_NODE_IP", value_name = "ADDRESSES", value_delimiter = ',')]
+    node_ip: Vec<String>,
+    /// Labels with which the node is registered, key=value, comma separated.
+    #[arg(long, env = "BARQUE_AGENT_NODE_LABELS", value_name = "LABELS", value_delimiter = ',')]
+    node_labels: Vec<String>,
+    /// Taints with which the node is registered, key=value:Effect, comma separated.
+    #[arg(long, env = "BARQUE_AGENT_REGISTER_WITH_TAINTS", value_name = "TAINTS", value_delimiter = ',')]
+    register_with_taints: Vec<String>,
+    /// The longest time between two reports of the node's status; a change is reported at once.
+    #[arg(
+        long,
+        env = "BARQUE_AGENT_NODE_STATUS_UPDATE_FREQUENCY",
+        default_value = "5m0s",
+        value_name = "TIME"
+    )]
+    node_status_update_frequency: String,
+    /// How long the node's lease lasts, in seconds; it is renewed four times in that time.
+    #[arg(
+        long,
+        env = "BARQUE_AGENT_NODE_LEASE_DURATION_SECONDS",
+        default_value_t = 40,
+        value_name = "SECONDS"
+    )]
+    node_lease_duration_seconds: u32,
+    /// How many pods the node takes [default: 110].
+    #[arg(long, env = "BARQUE_AGENT_MAX_PODS", value_name = "COUNT")]
+    max_pods: Option<u32>,
+    /// The network that pods get addresses from; with --hollow-nodes each node gets a /24 of it [default: what the
+    /// node's spec.podCIDR says, which something in the cluster must set].
+    #[arg(long, env = "BARQUE_AGENT_POD_CIDR", value_name = "NETWORK")]
+    pod_cidr: Option<String>,
+    /// What runs containers: `embedded`, the agent itself, or `hollow`, which runs none: pods have addresses, states and
+    /// times, as annotations say, but no processes.
+    #[arg(long, env = "BARQUE_AGENT_RUNTIME", default_value = "embedded", value_name = "RUNTIME")]
+    runtime: String,
+    /// Keeps so many nodes, named NAME-0 and so on, instead of one.
+    #[arg(long, env = "BARQUE_AGENT_HOLLOW_NODES", value_name = "COUNT")]
+    hollow_nodes: Option<u32>,
+    /// What each hollow node has, resource=quantity, comma separated; `pods` is by default what --max-pods says.
+    #[arg(
+        long,
+        env = "BARQUE_AGENT_HOLLOW_CAPACITY",
+        default_value = "cpu=32,memory=256Gi,ephemeral-storage=1Ti",
+        value_name = "RESOURCES",
+        value_delimiter = ','
+    )]
+    hollow_capacity: Vec<String>,
+    /// The address of /healthz and /metrics.
+    #[arg(
+        long,
+        env = "BARQUE_AGENT_HEALTHZ_BIND_ADDRESS",
+        default_value = "127.0.0.1",
+        value_name = "ADDRESS"
+    )]
+    healthz_bind_address: String,
+    /// The port of /healthz and /metrics, without TLS; 0 is none.
+    #[arg(long, env = "BARQUE_AGENT_HEALTHZ_PORT", default_value_t = 10248, value_name = "PORT")]
+    healthz_port: u16,
+
+    #[command(flatten)]
+    containers: ContainerArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// What only matters where containers are run.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Containers")]
+struct ContainerArgs {
+    /// Where images, volumes and what is known of pods are kept.
+    #[arg(
+        long,
+        env = "BARQUE_AGENT_ROOT_DIR",
+        default_value = "/var/lib/barque/agent",
+        value_name = "DIRECTORY"
+    )]
+    root_dir: PathBuf,
+    /// Where sockets, namespaces and what else ends with the machine's run are.
+    #[arg(long, env = "BARQUE_AGENT_RUN_DIR", default_value = "/run/barque/agent", value_name = "DIRECTORY")]
+    run_dir: PathBuf,
+    /// Where logs of containers are.
+    #[arg(
+        long,
+        env = "BARQUE_AGENT_POD_LOGS_DIR",
+        default_value = "/var/log/pods",
+        value_name = "DIRECTORY"
+    )]
+    pod_logs_dir: PathBuf,
+    /// The control group below which those of pods are [default: the root].
+    #[arg(
+        long,
+        env = "BARQUE_AGENT_CGROUP_ROOT",
+        default_value = "",
+        hide_default_value = true,
+        value_name = "PATH"
+    )]
+    cgroup_root: String,
+    /// Addresses of the cluster's resolvers, which pods ask, comma separated.
+    #[arg(long, env = "BARQUE_AGENT_CLUSTER_DNS", value_name = "ADDRESSES", value_delimiter = ',')]
+    cluster_dns: Vec<String>,
+    /// What the cluster's names end with.
+    #[arg(long, env = "BARQUE_AGENT_CLUSTER_DOMAIN", default_value = "cluster.local", value_name = "DOMAIN")]
+    cluster_domain: String,
+    /// The networks of all pods, comma separated; what pods send to others leaves under the node's address [default: the
+    /// node's own pods].
+    #[arg(long, env = "BARQUE_AGENT_CLUSTER_CIDR", value_name = "NETWORKS")]
+    cluster_cidr: Option<String>,
+    /// The resolvers of the machine, for names outside of the cluster.
+    #[arg(long, env = "BARQUE_AGENT_RESOLV_CONF", default_value = "/etc/resolv.conf", value_name = "FILE")]
+    resolv_conf: PathBuf,
+    /// Pods that say nothing of system calls have them filtered by the runtime's default.
+    #[arg(long, env = "BARQUE_AGENT_SECCOMP_DEFAULT")]
+    seccomp_default: bool,
+    /// A container's log is begun anew when it has become so large.
+    #[arg(long, env = "BARQUE_AGENT_CONTAINER_LOG_MAX_SIZE", default_value = "10Mi", value_name = "SIZE")]
+    container_log_max_size: String,
+    /// So many logs of a container are kept.
+    #[arg(long, env = "BARQUE_AGENT_CONTAINER_LOG_MAX_FILES", default_value_t = 5, value_name = "COUNT")]
+    container_log_max_files: u32,
+    /// Processes and threads of a pod; -1 is as many as the machine takes.
+    #[arg(long, env = "BARQUE_AGENT_POD_MAX_PIDS", default_value_t = -1, value_name = "COUNT", allow_hyphen_values = true)]
+    pod_max_pids: i64,
+    /// Mirrors, credentials and certificates of registries, in the form of k3s' registries.yaml
+    /// [default: /etc/barque/registries.yaml, if it is there].
+    #[arg(long, alias = "private-registry", env = "BARQUE_AGENT_REGISTRY_CONFIG", value_name = "FILE")]
+    registry_config: Option<PathBuf>,
+    /// What is kept from pods for the system, resource=quantity, comma separated.
+    #[arg(long, env = "BARQUE_AGENT_SYSTEM_RESERVED", value_name = "RESOURCES", value_delimiter = ',')]
+    system_reserved: Vec<String>,
+    /// The same, for the agent itself.
+    #[arg(long, env = "BARQUE_AGENT_KUBE_RESERVED", value_name = "RESOURCES", value_delimiter = ',')]
+    kube_reserved: Vec<String>,
+    #[command(flatten)]
+    node_api: NodeApiArgs,
+}
+
+/// How the node API is served.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Node API")]
+struct NodeApiArgs {
+    /// The address of the node API: logs, exec, attach, port-forward, statistics.
+    #[arg(long, env = "BARQUE_AGENT_ADDRESS", default_value = "0.0.0.0", value_name = "ADDRESS")]
+    address: String,
+    /// The port of the node API.
+    #[arg(long, env = "BARQUE_AGENT_PORT", default_value_t = 10250, value_name = "PORT")]
+    port: u16,
+    /// The certificate of the node API [default: one that signs itself, below --root-dir].
+    #[arg(long, env = "BARQUE_AGENT_TLS_CERT_FILE", value_name = "FILE")]
+    tls_cert_file: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, env = "BARQUE_AGENT_TLS_PRIVATE_KEY_FILE", value_name = "FILE")]
+    tls_private_key_file: Option<PathBuf>,
+    /// Who shows a certificate of these authorities is known by it.
+    #[arg(long, env = "BARQUE_AGENT_CLIENT_CA_FILE", value_name = "FILE")]
+    client_ca_file: Option<PathBuf>,
+    /// Who proves nothing is system:anonymous, and not refused at once.
+    #[arg(long, env = "BARQUE_AGENT_ANONYMOUS_AUTH", num_args = 0..=1, require_equals = true,
+        default_value_t = false, default_missing_value = "true", action = ArgAction::Set, value_name = "BOOL")]
+    anonymous_auth: bool,
+    /// API servers are asked whose a bearer token is.
+    #[arg(long, env = "BARQUE_AGENT_AUTHENTICATION_TOKEN_WEBHOOK", num_args = 0..=1, require_equals = true,
+        default_value_t = true, default_missing_value = "true", action = ArgAction::Set, value_name = "BOOL")]
+    authentication_token_webhook: bool,
+    /// Who may: `Webhook` asks the API servers, `AlwaysAllow` nobody.
+    #[arg(long, env = "BARQUE_AGENT_AUTHORIZATION_MODE", default_value = "Webhook", value_name = "MODE")]
+    authorization_mode: String,
+}
+
+impl NodeApiArgs {
+    fn into_config(self) -> NodeApiConfig {
+        NodeApiConfig {
+            address: self.address,
+            port: self.port,
+            tls_cert_file: self.tls_cert_file,
+            tls_private_key_file: self.tls_private_key_file,
+            client_ca_file: self.client_ca_file,
+            anonymous_auth: self.anonymous_auth,
+            authentication_token_webhook: self.authentication_token_webhook,
+            authorization_mode: self.authorization_mode,
+        }
+    }
+}
+
+impl ContainerArgs {
+    fn into_flags(self) -> ContainerFlags {
+        ContainerFlags {
+            root_dir: self.root_dir,
+            run_dir: self.run_dir,
+            pod_logs_dir: self.pod_logs_dir,
+            cgroup_root: self.cgroup_root,
+            cluster_dns: self.cluster_dns,
+            cluster_domain: self.cluster_domain,
+            cluster_cidr: self.cluster_cidr,
+            resolv_conf: self.resolv_conf,
+            seccomp_default: self.seccomp_default,
+            container_log_max_size: self.container_log_max_size,
+            container_log_max_files: self.container_log_max_files,
+            pod_max_pids: self.pod_max_pids,
+            registry_config: self.registry_config,
+            system_reserved: self.system_reserved,
+            kube_reserved: self.kube_reserved,
+            node_api: self.node_api.into_config(),
+        }
+    }
+}
+
+/// What is logged.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct LogArgs {
+    /// The least important messages that are logged.
+    #[arg(long, env = "BARQUE_AGENT_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
+    log_level: LogLevel,
+    /// One line of text, or one JSON object, for each message.
+    #[arg(
+        long,
+        alias = "logging-format",
+        env = "BARQUE_AGENT_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT"
+    )]
+    log_format: LogFormat,
+}
+
+impl LogArgs {
+    /// From here on, messages are written.
+    pub(crate) fn start(self) {
+        log::start(self.log_level, self.log_format);
+    }
+}
+
+impl AgentArgs {
+    /// What is logged.
+    pub(crate) fn log(&self) -> LogArgs {
+        self.run.log
+    }
+
+    /// The configuration, checked.
+    pub(crate) fn into_config(self) -> Result<ValidConfig, ConfigError> {
+        self.run.into_config()
+    }
+}
+
+impl RunArgs {
+    fn into_config(self) -> Result<ValidConfig, ConfigError> {
+        Config {
+            kubeconfig: self.kubeconfig,
+            master: self.master,
+            hostname_override: self.hostname_override,
+            node_ip: self.node_ip,
+            node_labels: self.node_labels,
+            register_with_taints: self.register_with_taints,
+            node_status_update_frequency: self.node_status_update_frequency,
+            node_lease_duration_seconds: self.node_lease_duration_seconds,
+            max_pods: self.max_pods,
+            pod_cidr: self.pod_cidr,
+            runtime: self.runtime,
+            containers: self.containers.into_flags(),
+            hollow_nodes: self.hollow_nodes,
+            hollow_capacity: self.hollow_capacity,
+            healthz_bind_address: self.healthz_bind_address,
+            healthz_port: self.healthz_port,
+        }
+        .validate()
+    }
+}

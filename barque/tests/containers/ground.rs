@@ -1,0 +1,101 @@
+//! Hosts on one machine: the test runs in namespaces of its own (network, mounts, processes), in which every host is a network
+//! namespace on a bridge. All of it ends with the test, however that ends. Must never change anything outside.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Set where the test runs inside.
+const INSIDE: &str = "BARQUE_TEST_INSIDE";
+/// The address of the test, and of everything that it starts on no host.
+pub(crate) const ADDRESS: &str = "10.9.0.1";
+
+/// Runs a test of this name inside; says whether this is inside already.
+pub(crate) fn enter(name: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        prepare();
+        return true;
+    }
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: {name} needs root, for namespaces and containers");
+        return false;
+    }
+    let group = format!("bqt{}", std::process::id());
+    let status = Command::new("unshare")
+        // Whoever is inside ends when this one does.
+        .args([
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "--propagation",
+            "private",
+            "--",
+        ])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(INSIDE, &group)
+        .status();
+    remove_groups(&group);
+    let status = status.unwrap();
+    assert!(status.success(), "{name}: {status}");
+    false
+}
+
+/// The control group below which all of this test's are.
+pub(crate) fn control_group() -> String {
+    std::env::var(INSIDE).unwrap()
+}
+
+/// Nothing runs in them any more; from the innermost outwards.
+fn remove_groups(name: &str) {
+    fn remove(directory: &Path) {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            remove(&entry.path());
+        }
+        let _ = std::fs::remove_dir(directory);
+    }
+    let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    for hierarchy in hierarchies.map(|entry| entry.path()).chain([PathBuf::from("/sys/fs/cgroup")]) {
+        remove(&hierarchy.join(name));
+    }
+}
+
+fn prepare() {
+    std::fs::create_dir_all("/run/netns").unwrap();
+    run("mount -t tmpfs namespaces /run/netns");
+    run("ip link set lo up");
+    run("ip link add fabric type bridge");
+    run(&format!("ip addr add {ADDRESS}/24 dev fabric"));
+    run("ip link set fabric up");
+}
+
+/// Runs a command that must succeed.
+pub(crate) fn run(line: &str) {
+    let output = Command::new("bash").args(["-c", line]).output().unwrap();
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Adds a host with this name and address.
+pub(crate) fn add_host(name: &str, address: &str) {
+    run(&format!("ip netns add {name}"));
+    run(&format!("ip link add to-{name} type veth peer name eth0 netns {name}"));
+    run(&format!("ip link set to-{name} master fabric up"));
+    run(&format!("ip -n {name} addr add {address}/24 dev eth0"));
+    run(&format!("ip -n {name} link set eth0 up"));
+    run(&format!("ip -n {name} link set lo up"));
+    // What goes to a service's address has to have a way before it is translated.
+    run(&format!("ip -n {name} route add default via {ADDRESS}"));
+}
+
+/// A command that runs a program on a host, with the mounts of this process: those of pods must be seen by whoever comes later.
+pub(crate) fn on_host(name: &str, program: &Path) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net=/run/netns/{name}")).arg("--").arg(program);
+    // A new group, so that signals of a terminal end the test alone.
+    command.process_group(0);
+    command
+}
