@@ -4,10 +4,10 @@
 CARGO ?= cargo
 
 # cc is what Rust links with; protoc and its standard protos build the crate etcd-client, which only tests use; etcd
-# and etcdctl are the references that the tests compare with; with the next ones, root tries bad networks; the last one
-# is a client of the API.
+# and etcdctl are the references that the tests compare with; with the next ones, root tries bad networks; then a
+# client of the API; images are pulled from a real registry, and a static program runs in containers of tests.
 PACKAGES := build-essential etcd-server etcd-client protobuf-compiler libprotobuf-dev \
-	iproute2 nftables util-linux python3-kubernetes
+	iproute2 nftables util-linux python3-kubernetes containernetworking-plugins docker-registry busybox-static
 
 .PHONY: fuzz kubectl up test bench chaos fmt verify packages lint binary programs
 
@@ -19,11 +19,15 @@ up: packages binary
 test: packages kubectl lint programs
 	$(CARGO) test --locked --workspace
 
-# The same client against etcd and against Barque, three members each, in turns.
+# The same client against etcd and against Barque, three members each, in turns; then the API, the scheduler's decisions,
+# pods from their creation to their binding, and a whole cluster from Deployments to pods that run.
 bench: packages
 	$(CARGO) build --locked --release --package barque --package kvctl
 	$(CARGO) run --locked --release --package jepsen-like-tests --bin versus
 	$(CARGO) bench --locked --package barque --bench api
+	$(CARGO) bench --locked --package barque-scheduler
+	$(CARGO) bench --locked --package barque --bench scheduling
+	$(CARGO) bench --locked --package barque --bench convergence
 
 # Every workload under every fault for half an hour, then simulated clusters. Partitions, bad networks and sick disks
 # need root.
@@ -79,7 +83,7 @@ binary:
 programs:
 	$(CARGO) build --locked --workspace --all-targets
 
-# Installing etcd-server must not start an etcd of its own: policy-rc.d forbids it meanwhile, where there is none yet.
+# Installing etcd-server or docker-registry must not start one of its own: policy-rc.d forbids it meanwhile, where there is none yet.
 packages:
 	@missing=""; \
 	for package in $(PACKAGES); do \
