@@ -22,6 +22,7 @@ pub mod metrics;
 mod pod_references;
 pub mod registry;
 pub mod relay;
+pub mod resource_metrics;
 pub mod rights;
 pub mod server;
 pub mod storage;

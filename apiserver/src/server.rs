@@ -37,6 +37,7 @@ use crate::registry::collections::{Collections, Settings};
 use crate::registry::own_client::OwnClient;
 use crate::registry::pipeline::Pipeline;
 use crate::registry::uid::new_uid;
+use crate::resource_metrics::ResourceMetrics;
 use crate::rights::Authorization;
 use crate::storage::{Storage, compactor};
 use crate::streaming::Streaming;
@@ -261,6 +262,7 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
         room: BodyRoom::new(BODIES_BYTES, u32::try_from(body::MOST_BYTES).unwrap_or(u32::MAX)),
         metrics,
         kept,
+        resource_metrics: ResourceMetrics::new(streaming.clone()),
         streaming,
         definitions,
         address: format!("{}:{}", settings.hostname, address.port()),

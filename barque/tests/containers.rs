@@ -19,6 +19,8 @@ mod pods;
 mod services;
 #[path = "containers/streams.rs"]
 mod streams;
+#[path = "containers/top.rs"]
+mod top;
 #[path = "containers/world.rs"]
 mod world;
 
@@ -38,6 +40,7 @@ fn pods_run_on_nodes_and_reach_each_other() {
     lifecycle::what_cannot_run_is_told(&world);
     lifecycle::what_objects_become_appears_in_volumes(&world);
     streams::every_kubectl_reaches_into_containers(&world);
+    top::top_tells_what_nodes_and_pods_use(&world);
     services::a_service_is_reached_from_everywhere_and_spreads_over_its_pods(&world);
     services::load_balancers_are_the_nodes_and_clients_keep_their_pod(&world);
     services::readiness_decides_who_is_asked(&world);

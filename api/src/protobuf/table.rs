@@ -285,7 +285,9 @@ mod tests {
     #[test]
     fn every_kind_of_the_resources_has_its_message_and_most_a_list() {
         let messages = Messages::builtin();
-        for resource in Builtin::table().all() {
+        // Everybody reads what is measured as JSON.
+        let all = Builtin::table().all().iter().filter(|one| &*one.name.group != "metrics.k8s.io");
+        for resource in all {
             let kind = resource.name.group_version().kind(&resource.kind);
             assert!(messages.of_kind(&kind).is_some(), "{kind}");
             if resource.verbs.contains(&crate::resources::Verb::List) {

@@ -10,6 +10,7 @@ use super::facts;
 use super::kinds;
 use super::model::{Definitions, Schema, SchemaRef, Type, View};
 use super::read::{Texts, read};
+use super::resource_metrics;
 use crate::field::FieldPath;
 use crate::kind::GroupVersionKind;
 use crate::resources::{Builtin, Resource, Verb};
@@ -52,10 +53,12 @@ impl BuiltinSchemas {
 
     fn build() -> Self {
         let mut generator = SchemaSettings::draft2020_12().into_generator();
-        let kinds = kinds::enter_all(&mut generator);
+        let mut kinds = kinds::enter_all(&mut generator);
+        kinds.extend(resource_metrics::kinds());
         let mut texts = Texts::default();
         let mut schemas: BTreeMap<Arc<str>, Schema> = BTreeMap::new();
-        for (name, json) in generator.take_definitions(false) {
+        let of_types = generator.take_definitions(false).into_iter();
+        for (name, json) in of_types.chain(resource_metrics::definitions()) {
             let schema = read(&FieldPath::root(), &json, &mut texts);
             let schema = schema.expect("what is compiled in is read by a test");
             schemas.insert(texts.share(&name), schema);

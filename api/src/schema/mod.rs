@@ -17,6 +17,7 @@ pub(crate) mod pattern;
 mod properties;
 mod prune;
 mod read;
+mod resource_metrics;
 mod validate;
 mod write;
 

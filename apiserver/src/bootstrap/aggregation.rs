@@ -67,7 +67,7 @@ mod tests {
         assert_eq!(rounds, 3);
         let rules =
             |wanted: &str| Rule::all_of(roles.iter().find(|role| name(role) == wanted).unwrap()).len();
-        assert_eq!((rules("view"), rules("edit"), rules("admin")), (12, 27, 29));
+        assert_eq!((rules("view"), rules("edit"), rules("admin")), (13, 28, 30));
     }
 
     #[test]

@@ -15,13 +15,16 @@ const GROUP: &str = "apiregistration.k8s.io";
 /// Tells that the server manages it, since its start.
 const MANAGED: (&str, &str) = ("kube-aggregator.kubernetes.io/automanaged", "onstart");
 
+/// A metrics server brings its own, and takes the place of what is built in.
+const REPLACEABLE: &str = "metrics.k8s.io";
+
 /// The group of these objects itself has none, as in Kubernetes.
 pub(super) fn objects() -> Vec<Desired> {
     let group_versions: BTreeSet<(String, String)> = Builtin::table()
         .all()
         .iter()
         .map(|one| (one.name.group.to_string(), one.name.version.to_string()))
-        .filter(|(group, _)| group != GROUP)
+        .filter(|(group, _)| group != GROUP && group != REPLACEABLE)
         .collect();
     group_versions.iter().map(|(group, version)| object(&GroupVersion::new(group, version))).collect()
 }
@@ -99,7 +102,8 @@ mod tests {
         let spec = json!({"version": "v1", "groupPriorityMinimum": 18000, "versionPriority": 1});
         assert_eq!(core.object["spec"], spec);
         assert_eq!(one("apiservices", "v2.autoscaling").object["spec"]["versionPriority"], 30);
-        assert!(objects().iter().all(|one| one.name != "v1.apiregistration.k8s.io"));
+        let without = ["v1.apiregistration.k8s.io", "v1beta1.metrics.k8s.io"];
+        assert!(objects().iter().all(|one| !without.contains(&one.name.as_str())));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use barque_api::status::Status;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::answer::{self, Body};
+use super::answer::Body;
 use super::verbs::Call;
 use crate::admission::Told;
 use crate::storage::Storage;
@@ -33,15 +33,7 @@ pub async fn answer<S: Storage>(
     match call.info.verb {
         "get" if call.info.name == STORE => teller.answer(StatusCode::OK, status).map(Some),
         "get" => Err(Status::not_found(&resource.group_resource(), &call.info.name)),
-        "list" => {
-            let list = match teller.form.view {
-                super::negotiation::View::Table => teller.table(true, json!({}), &[status]),
-                super::negotiation::View::Object | super::negotiation::View::Metadata => json!({
-                    "kind": "ComponentStatusList", "apiVersion": "v1", "metadata": {}, "items": [status],
-                }),
-            };
-            answer::object(StatusCode::OK, &list, teller.form.encoding).map(Some)
-        }
+        "list" => teller.computed(vec![status]).map(Some),
         _ => Ok(None),
     }
 }

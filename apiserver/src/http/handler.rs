@@ -45,6 +45,7 @@ use crate::keeper::Kept;
 use crate::metrics::{Metrics, Ongoing, Seen, Subject};
 use crate::registry::pipeline::Pipeline;
 use crate::registry::uid::new_uid;
+use crate::resource_metrics::ResourceMetrics;
 use crate::rights::Authorization;
 use crate::storage::Storage;
 use crate::streaming::{self, Streaming};
@@ -80,6 +81,8 @@ pub struct Parts<S: Storage> {
     pub address: String,
     /// Serves what is streamed to nodes, pods and services.
     pub streaming: Streaming,
+    /// Serves what nodes and pods use.
+    pub resource_metrics: ResourceMetrics,
     /// Watches end at this.
     pub stop: CancellationToken,
     /// Own what goes on after an answer.
@@ -515,6 +518,9 @@ impl<S: Storage> ApiHandler<S> {
             tasks: &self.0.parts.tasks,
         };
         let parts = &self.0.parts;
+        if let Some(response) = parts.resource_metrics.answer(&call, &parts.pipeline.collections).await? {
+            return Ok(response);
+        }
         let (authorizer, admission) = (&parts.authorization, &parts.pipeline.admission);
         match reviews::answer(&call, authorizer, &parts.authenticator, admission, told).await? {
             Some(response) => Ok(response),

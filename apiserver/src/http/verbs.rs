@@ -95,7 +95,11 @@ impl<S: Storage> Call<'_, S> {
         })
     }
 
-    pub(super) fn teller(&self) -> Result<Teller, Status> {
+    /// How objects are told to the client.
+    ///
+    /// # Errors
+    /// 406 as [`Call::form`], 400 for an option that is none.
+    pub(crate) fn teller(&self) -> Result<Teller, Status> {
         let served = Arc::clone(self.served());
         let form = self.form(&served.kind)?;
         let include = self.parameters.include_object()?;
@@ -193,7 +197,10 @@ pub async fn carry_out<S: Storage>(
 }
 
 /// Holds a request to the shape of paths that its collection has.
-fn check_path<S: Storage>(call: &Call<'_, S>) -> Result<(), Status> {
+///
+/// # Errors
+/// 404 for paths that it does not have, 405 for verbs that it does not know.
+pub(crate) fn check_path<S: Storage>(call: &Call<'_, S>) -> Result<(), Status> {
     let (info, resource) = (call.info, &call.served().resource);
     let verbs = if info.subresource.is_empty() {
         &resource.verbs

@@ -163,6 +163,29 @@ impl Teller {
         }
     }
 
+    /// The answer with a list of objects that are not kept but made for it.
+    ///
+    /// # Errors
+    /// When it cannot be encoded.
+    pub fn computed(&self, objects: Vec<Value>) -> Result<Response<Body>, Status> {
+        let whole = match self.form.view {
+            View::Table => self.table(true, json!({}), &objects),
+            View::Object => json!({
+                "kind": self.served.resource.list_kind(),
+                "apiVersion": self.served.api_version(),
+                "metadata": {},
+                "items": objects,
+            }),
+            View::Metadata => json!({
+                "kind": "PartialObjectMetadataList",
+                "apiVersion": "meta.k8s.io/v1",
+                "metadata": {},
+                "items": objects.iter().map(metadata_of).collect::<Vec<Value>>(),
+            }),
+        };
+        answer::object(StatusCode::OK, &whole, self.form.encoding)
+    }
+
     /// All objects of a list, converted together.
     ///
     /// # Errors

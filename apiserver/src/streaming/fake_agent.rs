@@ -104,6 +104,9 @@ impl Agent {
             });
             return Response::new(StreamBody::new(lines).boxed_unsync());
         }
+        if path == "/metrics/resource" {
+            return text(StatusCode::OK, self.resource_metrics());
+        }
         if path == "/moved" {
             let mut response = text(StatusCode::FOUND, "");
             response.headers_mut().insert(LOCATION, "/elsewhere".parse().unwrap());
@@ -111,6 +114,18 @@ impl Agent {
         }
         let body = request.into_body().collect().await.unwrap().to_bytes();
         text(StatusCode::OK, format!("{told} {}", String::from_utf8_lossy(&body)))
+    }
+
+    /// Each time it is asked a second has gone by: the node used two cores, the container `a` of the pod `two` half of one.
+    fn resource_metrics(&self) -> String {
+        let times = self.asked.lock().iter().filter(|told| told.contains("/metrics/resource")).count();
+        let (node, container, at) = (times * 2, times as f64 / 2.0, times * 1000);
+        let labels = "{container=\"a\",namespace=\"default\",pod=\"two\"}";
+        format!(
+            "node_cpu_usage_seconds_total {node} {at}\nnode_memory_working_set_bytes 1073741824 {at}\n\
+             container_cpu_usage_seconds_total{labels} {container} {at}\n\
+             container_memory_working_set_bytes{labels} 1500 {at}\n"
+        )
     }
 
     fn upgrade(&self, request: &mut Request<Incoming>, tasks: &TaskTracker) -> Answer {

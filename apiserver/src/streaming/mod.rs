@@ -6,6 +6,7 @@ pub mod node;
 pub mod options;
 pub mod plan;
 pub mod proxy;
+pub mod read;
 pub mod refusal;
 pub mod translate;
 

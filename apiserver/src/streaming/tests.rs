@@ -33,7 +33,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(|_| AgentFlags::default()).await
     }
 
@@ -154,6 +154,10 @@ impl Cluster {
 
     pub(crate) fn asked(&self) -> String {
         self.agent.asked.lock().last().cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn times_asked(&self, path: &str) -> usize {
+        self.agent.asked.lock().iter().filter(|told| told.contains(path)).count()
     }
 }
 

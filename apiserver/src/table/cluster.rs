@@ -1,5 +1,6 @@
 //! Cells of what a cluster is made of: nodes, namespaces, events, configuration, accounts, limits, leases.
 
+use barque_api::quantity::Quantity;
 use serde_json::Value;
 
 use super::age::human_duration;
@@ -25,6 +26,12 @@ pub(super) fn cells(group: &str, kind: &str, object: &Value, now: Now) -> Option
         }
         ("", "LimitRange") => vec![name(), created(object)],
         ("", "ComponentStatus") => component(object),
+        ("metrics.k8s.io", "NodeMetrics") => {
+            vec![name(), text(object, "/usage/cpu"), text(object, "/usage/memory"), text(object, "/window")]
+        }
+        ("metrics.k8s.io", "PodMetrics") => {
+            vec![name(), used(object, "cpu"), used(object, "memory"), text(object, "/window")]
+        }
         ("coordination.k8s.io", "Lease") => vec![name(), text(object, "/spec/holderIdentity"), age()],
         ("scheduling.k8s.io", "PriorityClass") => vec![
             name(),
@@ -165,6 +172,14 @@ fn quota(quota: &Value) -> [String; 2] {
         told[usize::from(resource.starts_with("limits"))].push(text);
     }
     told.map(|texts| texts.join(", "))
+}
+
+/// What all containers of a pod use together.
+fn used(object: &Value, resource: &str) -> Value {
+    let parts = items(object, "/containers")
+        .iter()
+        .filter_map(|one| Quantity::of_value(&one["usage"][resource]).ok());
+    parts.reduce(|sum, part| sum.plus(&part)).map_or_else(String::new, |sum| sum.to_string()).into()
 }
 
 fn component(component: &Value) -> Vec<Value> {
