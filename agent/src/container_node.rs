@@ -9,6 +9,8 @@
 //! | names | the cluster's names, from the watches; its sockets | at the stop |
 //! | images | what nobody uses, when the disk fills | at the stop |
 //! | references | one watch for each object that pods name | at the stop |
+//! | drivers | sockets of drivers of volumes | at the stop |
+//! | node's drivers | the CSINode object and what they say of the node | at the stop |
 //! | local paths | directories of volumes of this node | at the stop |
 //! | node API | its port; owns its connections | at the stop, with its streams |
 //! | containers | the shims' connections | at the stop; containers run on |
@@ -19,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use barque_containers::Containers;
+use barque_csi::Drivers;
 use barque_images::{ImageStore, Options, Registries};
 use barque_network::Network;
 use barque_proxy::{PolicyStreams, Streams};
@@ -39,6 +42,7 @@ use crate::image_collection;
 use crate::links::Links;
 use crate::machine::{machine, storage_bytes};
 use crate::names_and_services::{Names, start_names, start_proxy};
+use crate::node::csi_node::CsiNodeTask;
 use crate::node::identity::Identity;
 use crate::node::watch::follow;
 use crate::node_api::reviews::KubeReviews;
@@ -49,11 +53,14 @@ use crate::references::References;
 use crate::runtime::RuntimeError;
 use crate::runtime::embedded::images::{Images, VolumeImages};
 use crate::runtime::embedded::{EmbeddedRuntime, Parts, version};
-use crate::volumes::Volumes;
 use crate::volumes::local_path::LocalPathTask;
+use crate::volumes::{NodeDrivers, Volumes};
 
 /// Where registries are told of, unless a flag says it.
 const REGISTRIES: &str = "/etc/barque/registries.yaml";
+
+/// Where drivers of volumes put their sockets, below the agent's directory.
+const PLUGINS: &str = "plugins_registry";
 
 /// Why a node cannot run containers.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +77,9 @@ pub enum ContainerNodeError {
     /// What is written there.
     #[error("--registry-config")]
     Registries(#[source] barque_images::Error),
+    /// Where drivers of volumes tell that they are there.
+    #[error("drivers of volumes cannot be looked for")]
+    Drivers(#[source] std::io::Error),
     /// The store of images.
     #[error("images cannot be kept")]
     Images(#[source] barque_images::Error),
@@ -129,11 +139,15 @@ pub(crate) async fn begin(
     let images_to_collect = images.clone();
     let of_volumes =
         VolumeImages { images: Images::new(images.clone(), references.clone()), teller: teller.clone() };
+    let drivers = Drivers::default();
+    let registered = drivers.run(&containers.root_dir.join(PLUGINS), process.stop.clone());
+    process.spawn(registered.map_err(ContainerNodeError::Drivers)?);
     let volumes = Volumes::new(
         containers.root_dir.clone(),
         process.client.clone(),
         references.clone(),
         Arc::new(of_volumes),
+        NodeDrivers { node: identity.name.clone(), drivers: drivers.clone() },
         clock.clone(),
     );
     let network = Network::open(barque_network::Settings {
@@ -196,6 +210,11 @@ pub(crate) async fn begin(
         }),
     };
     start_proxy(&containers, &identity, own_networks, streams, process)?;
+    process.spawn({
+        let task = CsiNodeTask { client: process.client.clone(), node: identity.name.clone() };
+        let (drivers, stop) = (drivers.follow(), process.stop.clone());
+        async move { task.run(drivers, stop).await }
+    });
     let (_, facts) = watch::channel(node.clone());
     process.spawn({
         let task = LocalPathTask { client: process.client.clone(), node: facts };

@@ -1,6 +1,7 @@
 //! A node as the cluster sees it: registered, alive by its lease, with conditions; and which pods it takes.
 
 pub mod admission;
+pub mod csi_node;
 pub mod identity;
 pub mod plan;
 pub mod status;

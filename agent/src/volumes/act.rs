@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::jiff::Timestamp;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
+use super::csi;
 use super::layout::Layout;
 use super::mount_table::MountTable;
 use super::plan::Step;
@@ -132,6 +133,10 @@ pub(super) fn tear_down(dir: &Path) -> io::Result<()> {
 #[must_use]
 pub fn tear_down_all(root: &Path) -> (Vec<String>, Vec<String>) {
     let (mut uids, mut left) = (Vec::new(), Vec::new());
+    let of_drivers = csi::of_node(root);
+    if let Err(error) = tear_down(&of_drivers) {
+        left.push(format!("of the volumes in {}: {error}", of_drivers.display()));
+    }
     let pods = Layout::new(root.to_owned()).pods();
     let entries = fs::read_dir(&pods).into_iter().flatten().flatten();
     for entry in entries {

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
     NodeSelectorRequirement, PersistentVolume, PersistentVolumeClaim, Pod, Volume,
 };
 
+use super::csi::volume::{CsiVolume, of_persistent};
 use crate::containers::{NodeFacts, name};
 use crate::pods::spec;
 
@@ -25,6 +26,15 @@ pub enum Backing {
     Directory(PathBuf),
     /// A block device of the machine, used as one.
     Device(PathBuf),
+}
+
+/// Who brings what is mounted for a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bound {
+    /// It is on the machine.
+    Here(Backing),
+    /// A driver.
+    Driver(Box<CsiVolume>),
 }
 
 /// The claim of a volume, and whether nobody may write.
@@ -83,8 +93,9 @@ pub fn bound_volume(pod: &Pod, claim: &Claim, object: &PersistentVolumeClaim) ->
 pub fn backing(
     claim: &PersistentVolumeClaim,
     volume: &PersistentVolume,
+    reads_only: bool,
     node: &NodeFacts,
-) -> Result<Backing, String> {
+) -> Result<Bound, String> {
     let name = volume.metadata.name.as_deref().unwrap_or_default();
     let Some(spec) = &volume.spec else { return Err(format!("PV {name} says nothing of itself")) };
     if spec.claim_ref.as_ref().and_then(|claim| claim.uid.as_ref()) != claim.metadata.uid.as_ref() {
@@ -96,17 +107,18 @@ pub fn backing(
     let block = spec.volume_mode.as_deref() == Some("Block");
     if let Some(source) = &spec.host_path {
         let path = PathBuf::from(&source.path);
-        return Ok(if block {
-            Backing::Device(path)
-        } else {
-            Backing::HostPath { path, kind: source.type_.clone().unwrap_or_default() }
-        });
+        let kind = source.type_.clone().unwrap_or_default();
+        let host_path = || Backing::HostPath { path: path.clone(), kind };
+        return Ok(Bound::Here(if block { Backing::Device(path.clone()) } else { host_path() }));
     }
     if let Some(source) = &spec.local {
         let path = PathBuf::from(&source.path);
-        return Ok(if block { Backing::Device(path) } else { Backing::Directory(path) });
+        return Ok(Bound::Here(if block { Backing::Device(path) } else { Backing::Directory(path) }));
     }
-    Err(format!("PV {name} is of a kind that this node cannot mount: it can hostPath and local"))
+    let of_driver = of_persistent(volume, reads_only).map(|volume| Bound::Driver(Box::new(volume)));
+    of_driver.ok_or_else(|| {
+        format!("PV {name} is of a kind that this node cannot mount: it can hostPath, local and csi")
+    })
 }
 
 /// Who makes volumes in directories of nodes, as classes name it.
@@ -222,7 +234,7 @@ mod tests {
             if spec.get("claimRef").is_none() {
                 spec["claimRef"] = json!({"uid": "c"});
             }
-            backing(&claim, &object(json!({"metadata": {"name": "pv"}, "spec": spec})), &node)
+            backing(&claim, &object(json!({"metadata": {"name": "pv"}, "spec": spec})), true, &node)
         };
         let local = || json!({"local": {"path": "/d"}});
         let on = |key: &str, operator: &str, values: &[&str]| {
@@ -231,12 +243,14 @@ mod tests {
                 {"matchExpressions": [{"key": key, "operator": operator, "values": values}]}]}});
             spec
         };
-        assert_eq!(run(local()), Ok(Backing::Directory("/d".into())));
+        assert_eq!(run(local()), Ok(Bound::Here(Backing::Directory("/d".into()))));
         let host = json!({"hostPath": {"path": "/h", "type": "DirectoryOrCreate"}});
         let expected = Backing::HostPath { path: "/h".into(), kind: "DirectoryOrCreate".into() };
-        assert_eq!(run(host), Ok(expected));
+        assert_eq!(run(host), Ok(Bound::Here(expected)));
         let block = json!({"local": {"path": "/dev/x"}, "volumeMode": "Block"});
-        assert_eq!(run(block), Ok(Backing::Device("/dev/x".into())));
+        assert_eq!(run(block), Ok(Bound::Here(Backing::Device("/dev/x".into()))));
+        let csi = run(json!({"csi": {"driver": "d", "volumeHandle": "h"}}));
+        assert!(matches!(csi, Ok(Bound::Driver(volume)) if volume.handle == "h" && volume.read_only));
         for (fine, spec) in [
             (true, on("zone", "In", &["a", "b"])),
             (false, on("zone", "In", &["b"])),

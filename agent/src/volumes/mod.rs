@@ -7,6 +7,7 @@
 mod act;
 pub mod atomic_writer;
 pub mod claims;
+pub mod csi;
 pub mod host_path;
 pub mod layout;
 pub mod local_path;
@@ -28,5 +29,5 @@ mod testing;
 mod tokens;
 
 pub use act::{Usage, tear_down_all};
-pub use set::{VolumeError, Volumes};
+pub use set::{NodeDrivers, VolumeError, Volumes};
 pub use source::ImageLayers;

@@ -56,6 +56,17 @@ pub enum Wanted {
         /// A directory that the node makes when it is needed.
         is_made_here: bool,
     },
+    /// What a driver has put there.
+    Published {
+        /// Where.
+        path: PathBuf,
+        /// Nobody may write.
+        read_only: bool,
+        /// A device, used as one.
+        is_device: bool,
+        /// It is given to the pod's group.
+        to_group: bool,
+    },
     /// The layers of an image, the lowest first.
     Image(Vec<PathBuf>),
 }
@@ -267,6 +278,11 @@ pub fn plan(
             let group = wish.group(false).filter(|_| !read_only);
             steps.extend(finish(layout, name, &to, mounts || !was_ready, group, !wish.on_mismatch));
             VolumePlan { steps, mounted: volume(to, read_only) }
+        }
+        Wanted::Published { path, read_only, is_device, to_group } => {
+            let group = wish.group(false).filter(|_| to_group);
+            let steps = finish(layout, name, &path, !was_ready, group, !wish.on_mismatch);
+            VolumePlan { steps, mounted: MountedVolume { path, read_only, is_device } }
         }
         Wanted::Image(layers) => {
             let to = layout.volume("image", name);

@@ -7,20 +7,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use barque_csi::Drivers;
+use k8s_openapi::api::core::v1::{Pod, Volume};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::act::{self, Usage};
+use super::csi::Csi;
 use super::layout::{Layout, PodLayout};
 use super::mount_table::MountTable;
 use super::plan::{GroupWish, Seen, Step, Wanted, memory_bound, plan, plan_shm};
-use super::source::{ImageLayers, Sources};
+use super::source::{Found, ImageLayers, Sources};
 use super::sub_path;
 use super::tokens::Tokens;
-use crate::clock::Clock;
+use crate::clock::{Clock, after, sooner};
 use crate::containers::NodeFacts;
 use crate::containers::mounts::{MountedVolume, SubPath};
 use crate::pods::spec;
@@ -28,6 +30,9 @@ use crate::references::References;
 
 /// How long anything may take that the kernel does, before others are told that it hangs.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How soon a driver is asked again that wants it.
+const REPUBLISH: Duration = Duration::from_secs(60);
 
 /// Why volumes are not as they should be, in the kubelet's words.
 #[derive(Debug, thiserror::Error)]
@@ -79,12 +84,24 @@ struct Known {
     changed: Mutex<Option<watch::Receiver<u64>>>,
     /// Volumes that were ready.
     mounted: Mutex<BTreeMap<String, MountedVolume>>,
+    /// When a driver wants to be asked again.
+    again: Mutex<Option<Timestamp>>,
+}
+
+/// The drivers of a node.
+#[derive(Clone, Debug)]
+pub struct NodeDrivers {
+    /// The node's name.
+    pub node: String,
+    /// Those that are there.
+    pub drivers: Drivers,
 }
 
 /// The volumes of the node's pods.
 pub struct Volumes {
     layout: Layout,
     sources: Sources,
+    csi: Csi,
     clock: Clock,
     known: Mutex<HashMap<String, Arc<Known>>>,
 }
@@ -97,10 +114,12 @@ impl Volumes {
         client: Client,
         references: References,
         images: Arc<dyn ImageLayers>,
+        drivers: NodeDrivers,
         clock: Clock,
     ) -> Self {
         let tokens = Tokens::new(client.clone(), clock.clone());
         Self {
+            csi: Csi::new(drivers, client.clone(), root.clone()),
             layout: Layout::new(root),
             sources: Sources { client, references, tokens, images },
             clock,
@@ -120,6 +139,13 @@ impl Volumes {
         self.known.lock().entry(uid.to_owned()).or_default().clone()
     }
 
+    /// Nobody else does anything to the directory of the pod until this is dropped.
+    async fn hold(&self, uid: &str) -> Result<OwnedMutexGuard<()>, VolumeError> {
+        let busy = self.known(uid).busy.clone();
+        let guard = tokio::time::timeout(PATIENCE, busy.lock_owned()).await;
+        guard.map_err(|_| VolumeError::Hangs(uid.to_owned()))
+    }
+
     /// Does something to the directory of a pod on a thread that may block, alone. A thread that hangs keeps the pod, and only it.
     pub(super) async fn alone<T: Send + 'static>(
         &self,
@@ -127,8 +153,7 @@ impl Volumes {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, VolumeError> {
         let hangs = || VolumeError::Hangs(uid.to_owned());
-        let busy = self.known(uid).busy.clone();
-        let guard = tokio::time::timeout(PATIENCE, busy.lock_owned()).await.map_err(|_| hangs())?;
+        let guard = self.hold(uid).await?;
         let work = tokio::task::spawn_blocking(move || {
             let done = work();
             drop(guard);
@@ -162,8 +187,12 @@ impl Volumes {
         let (mut wanted, mut kept, mut failed) = (Vec::new(), BTreeMap::new(), None);
         let volumes = spec::spec(pod).and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
         // At once: each may have to wait for a server.
-        let asked = volumes.iter().map(|volume| self.sources.wanted(pod, volume, node));
-        for (volume, found) in volumes.iter().zip(futures::future::join_all(asked).await) {
+        *known.again.lock() = None;
+        let held = self.hold(uid).await?;
+        let asked = volumes.iter().map(|volume| self.wanted(pod, volume, node, &known));
+        let found = futures::future::join_all(asked).await;
+        drop(held);
+        for (volume, found) in volumes.iter().zip(found) {
             match found {
                 Ok(found) => wanted.push((volume.name.clone(), found)),
                 Err(why) => match before.get(&volume.name) {
@@ -194,10 +223,31 @@ impl Volumes {
         }
     }
 
+    /// What a volume of the pod shall be; a driver's is asked for.
+    async fn wanted(
+        &self,
+        pod: &Pod,
+        volume: &Volume,
+        node: &NodeFacts,
+        known: &Known,
+    ) -> Result<Wanted, String> {
+        let volume = match self.sources.found(pod, volume, node).await? {
+            Found::Here(wanted) => return Ok(wanted),
+            Found::Driver(volume) => volume,
+        };
+        let layout = self.layout(spec::uid(pod)).map_err(|error| error.to_string())?;
+        let held = self.csi.give(pod, &layout, &volume, &self.sources.tokens).await?;
+        if held.again {
+            *known.again.lock() = Some(after(self.clock.now(), REPUBLISH));
+        }
+        Ok(held.wanted)
+    }
+
     /// Waits until [`Volumes::ready`] has something to do for a pod that was ready: an object that it names has changed, or a
     /// token is due. For ever for a pod that was never made ready.
     pub async fn changed(&self, uid: &str) {
         let known = self.known.lock().get(uid).cloned();
+        let again = known.as_ref().and_then(|known| *known.again.lock());
         let changed = known.and_then(|known| known.changed.lock().clone());
         let objects = async {
             let told = match changed {
@@ -210,7 +260,7 @@ impl Volumes {
         };
         tokio::select! {
             () = objects => {}
-            () = self.clock.sleep_until(self.sources.tokens.next(uid)) => {}
+            () = self.clock.sleep_until(sooner(again, self.sources.tokens.next(uid))) => {}
         }
     }
 
@@ -256,7 +306,13 @@ impl Volumes {
     pub async fn tear_down(&self, uid: &str) -> Result<(), VolumeError> {
         self.sources.references.release(uid);
         self.sources.tokens.forget(uid);
-        let root = self.layout(uid)?.root().to_owned();
+        let layout = self.layout(uid)?;
+        let held = self.hold(uid).await?;
+        let given_back = self.csi.take_back(&layout, &self.layout.pods()).await;
+        drop(held);
+        given_back
+            .map_err(|why| VolumeError::TearDown { uid: uid.to_owned(), source: io::Error::other(why) })?;
+        let root = layout.root().to_owned();
         let done = self.alone(uid, move || act::tear_down(&root)).await?;
         done.map_err(|source| VolumeError::TearDown { uid: uid.to_owned(), source })?;
         let mut known = self.known.lock();

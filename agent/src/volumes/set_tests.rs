@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 
+use barque_csi::Drivers;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::mount_table::MountTable;
 use super::testing::{Root, is_root};
-use super::{ImageLayers, Volumes};
+use super::{ImageLayers, NodeDrivers, Volumes};
 use crate::clock::Clock;
 use crate::containers::NodeFacts;
 use crate::containers::mounts::SubPath;
@@ -51,11 +52,13 @@ impl World {
         let client = server.client();
         let stop = CancellationToken::new();
         let references = References::new(client.clone(), stop.clone());
+        let drivers = Drivers::default();
         let volumes = Volumes::new(
             root.path().to_owned(),
             client,
             references.clone(),
             Arc::new(Images(["low", "high"].map(|layer| root.path().join(layer)).into())),
+            NodeDrivers { node: "n".into(), drivers },
             Clock::system(),
         );
         Self { root, server, volumes, references, stop }

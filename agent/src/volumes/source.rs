@@ -12,7 +12,9 @@ use k8s_openapi::api::core::v1::{
 };
 use kube::{Api, Client};
 
-use super::claims::{self, Claim};
+use super::claims::{self, Bound, Claim};
+use super::csi;
+use super::csi::volume::CsiVolume;
 use super::payload::{self, Choice, Parts};
 use super::plan::{GroupWish, Wanted};
 use super::tokens::Tokens;
@@ -29,6 +31,14 @@ pub trait ImageLayers: Send + Sync {
         reference: &'a str,
         policy: Option<&'a str>,
     ) -> Pin<Box<dyn Future<Output = Result<Vec<PathBuf>, String>> + Send + 'a>>;
+}
+
+/// What a volume is.
+pub(super) enum Found {
+    /// It is made by the agent.
+    Here(Wanted),
+    /// A driver is asked for it.
+    Driver(Box<CsiVolume>),
 }
 
 /// Where what volumes are made of is known.
@@ -48,13 +58,18 @@ impl Sources {
         self.references.config_map(namespace(pod), name).await.map_err(|error| error.to_string())
     }
 
-    /// What a volume of the pod shall be.
-    pub(super) async fn wanted(
-        &self,
-        pod: &Pod,
-        volume: &Volume,
-        node: &NodeFacts,
-    ) -> Result<Wanted, String> {
+    /// What a volume of the pod shall be, or which driver's it is.
+    pub(super) async fn found(&self, pod: &Pod, volume: &Volume, node: &NodeFacts) -> Result<Found, String> {
+        if let Some(source) = &volume.csi {
+            return Ok(Found::Driver(Box::new(csi::volume::of_pod(pod, &volume.name, source))));
+        }
+        match claims::claim(pod, volume) {
+            Some(claim) => self.claimed(pod, &claim, node).await,
+            None => self.wanted(pod, volume, node).await.map(Found::Here),
+        }
+    }
+
+    async fn wanted(&self, pod: &Pod, volume: &Volume, node: &NodeFacts) -> Result<Wanted, String> {
         if let Some(source) = &volume.empty_dir {
             return Ok(Wanted::Empty(source.clone()));
         }
@@ -94,9 +109,6 @@ impl Sources {
             let payload = self.projected(pod, source, node).await?;
             return Ok(Wanted::Files { kind: "projected", in_memory: true, payload });
         }
-        if let Some(claim) = claims::claim(pod, volume) {
-            return self.claimed(pod, &claim, node).await;
-        }
         if let Some(source) = &volume.image {
             let reference = source.reference.as_deref().unwrap_or_default();
             let layers = self.images.layers(pod, reference, source.pull_policy.as_deref()).await?;
@@ -133,7 +145,7 @@ impl Sources {
         payload::projected(pod, source, node, &parts)
     }
 
-    async fn claimed(&self, pod: &Pod, claim: &Claim, node: &NodeFacts) -> Result<Wanted, String> {
+    async fn claimed(&self, pod: &Pod, claim: &Claim, node: &NodeFacts) -> Result<Found, String> {
         let place = format!("{}/{}", namespace(pod), claim.name);
         let wrong = |why: String| format!("error processing PVC {place}: {why}");
         let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), namespace(pod));
@@ -147,9 +159,13 @@ impl Sources {
             .get(&name)
             .await
             .map_err(|error| wrong(format!("failed to fetch PV {name} from API server: {}", told(&error))))?;
-        let backing = claims::backing(&object, &volume, node)?;
         let is_made_here = claims::is_made_here(&volume);
-        Ok(Wanted::Claim { backing, volume: name, read_only: claim.read_only, is_made_here })
+        Ok(match claims::backing(&object, &volume, claim.read_only, node)? {
+            Bound::Driver(volume) => Found::Driver(volume),
+            Bound::Here(backing) => {
+                Found::Here(Wanted::Claim { backing, volume: name, read_only: claim.read_only, is_made_here })
+            }
+        })
     }
 }
 

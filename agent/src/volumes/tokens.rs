@@ -68,7 +68,7 @@ impl Tokens {
         }
     }
 
-    /// The token for a projection. One that is due is kept when there is no newer one, as long as it is good.
+    /// The token for a projection.
     ///
     /// # Errors
     /// When there is none.
@@ -77,25 +77,46 @@ impl Tokens {
         pod: &Pod,
         projection: &ServiceAccountTokenProjection,
     ) -> Result<String, String> {
-        let key = Self::key(pod, projection);
+        Ok(self.find(pod, Self::key(pod, projection)).await?.value)
+    }
+
+    /// The token for an audience, with its end.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) async fn of_audience(
+        &self,
+        pod: &Pod,
+        audience: &str,
+        seconds: Option<i64>,
+    ) -> Result<(String, Timestamp), String> {
+        let key = Key {
+            pod: spec::uid(pod).to_owned(),
+            audience: audience.to_owned(),
+            seconds: seconds.unwrap_or(LIFE),
+        };
+        let token = self.find(pod, key).await?;
+        Ok((token.value, token.expires))
+    }
+
+    /// One that is due is kept when there is no newer one, as long as it is good.
+    async fn find(&self, pod: &Pod, key: Key) -> Result<Token, String> {
         let now = self.clock.now();
         let known = self.known.lock().get(&key).cloned();
         if let Some(token) = known.as_ref().filter(|token| now < token.due) {
-            return Ok(token.value.clone());
+            return Ok(token.clone());
         }
         match self.request(pod, &key).await {
             Ok(token) => {
-                let value = token.value.clone();
-                self.known.lock().insert(key, token);
-                Ok(value)
+                self.known.lock().insert(key, token.clone());
+                Ok(token)
             }
             Err(why) => match known.filter(|token| now < token.expires) {
                 Some(mut token) => {
                     tracing::warn!(pod = spec::title(pod), why, "a token could not be renewed");
                     token.due = after(now, RETRY);
-                    let value = token.value.clone();
-                    self.known.lock().insert(key, token);
-                    Ok(value)
+                    self.known.lock().insert(key, token.clone());
+                    Ok(token)
                 }
                 None => Err(format!("failed to fetch token: {why}")),
             },

@@ -2,14 +2,12 @@
 //! look by itself.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use barque_inotify::{Changes, WatchFlags};
 use bytes::Bytes;
 use futures::Stream;
 use futures::future::BoxFuture;
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use tokio::io::unix::AsyncFd;
 use tokio::task::spawn_blocking;
 
 use super::print::Printing;
@@ -36,7 +34,7 @@ pub(crate) async fn open(
 ) -> io::Result<impl Stream<Item = io::Result<Bytes>> + Send + 'static> {
     // The watch comes first, so that nothing slips in between.
     let watch = match (reading.follow, path.parent()) {
-        (true, Some(directory)) => Some(Watch::new(directory)?),
+        (true, Some(directory)) => Some(watch(directory)?),
         _ => None,
     };
     let reader = blocking(move || LogReader::open(path, reading.tail, reading.printing)).await?;
@@ -48,7 +46,7 @@ enum State {
     /// What comes from now on is not wanted, or does not come.
     Rest,
     Following {
-        watch: Watch,
+        watch: Changes,
         ended: BoxFuture<'static, ()>,
     },
 }
@@ -68,7 +66,7 @@ async fn next(mut reader: LogReader, mut state: State) -> io::Result<Next> {
             (Step::Done, _) | (Step::End, State::Rest) => return Ok(None),
             (Step::End, State::Following { watch, ended }) => {
                 tokio::select! {
-                    changed = watch.changed() => changed?,
+                    changed = watch.next() => changed?,
                     // What was written last is read before the end.
                     () = ended => state = State::Rest,
                 }
@@ -82,42 +80,11 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 }
 
 /// Tells when something happens to the files of a directory.
-struct Watch(AsyncFd<OwnedFd>);
-
-impl Watch {
-    fn new(directory: &Path) -> io::Result<Self> {
-        let events = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        let wanted = WatchFlags::MODIFY
-            | WatchFlags::CREATE
-            | WatchFlags::MOVED_TO
-            | WatchFlags::MOVED_FROM
-            | WatchFlags::DELETE_SELF
-            | WatchFlags::ONLYDIR;
-        inotify::add_watch(&events, directory, wanted)?;
-        Ok(Self(registered(events)?))
-    }
-
-    /// Waits until something has happened since the last call. What it was, the files tell.
-    async fn changed(&self) -> io::Result<()> {
-        let mut events = [0; 4 << 10];
-        let mut any = false;
-        loop {
-            let mut ready = self.0.readable().await?;
-            // Until the kernel says that no event is left.
-            while let Ok(read) = ready.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut events[..])?)) {
-                read?;
-                any = true;
-            }
-            if any {
-                return Ok(());
-            }
-        }
-    }
-}
-
-#[allow(unsafe_code, reason = "there is no safe way to wait for a descriptor of one's own")]
-fn registered(events: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: The descriptor is open, as it is owned, and it is given away with its owner: nobody here takes it out again,
-    // closes or replaces it while it is registered.
-    Ok(unsafe { AsyncFd::register(events) }?)
+fn watch(directory: &Path) -> io::Result<Changes> {
+    let wanted = WatchFlags::MODIFY
+        | WatchFlags::CREATE
+        | WatchFlags::MOVED_TO
+        | WatchFlags::MOVED_FROM
+        | WatchFlags::DELETE_SELF;
+    Changes::of(directory, wanted)
 }
