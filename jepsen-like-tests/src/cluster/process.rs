@@ -8,7 +8,8 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, waitid};
 use tokio::task::spawn_blocking;
 
 use crate::spawn::command;
@@ -53,6 +54,22 @@ impl Process {
             kill_process(Pid::from_child(&self.child), signal)?;
         }
         Ok(())
+    }
+
+    /// Stops it from running, and waits until no thread of it runs any more: on a busy machine, those that the signal was not
+    /// given to go on for a while.
+    pub(super) fn pause(&mut self) -> io::Result<()> {
+        if self.exit_status()?.is_some() {
+            return Ok(());
+        }
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::STOP)?;
+        // It may be looked at again: pausing it twice must not wait for a second stop.
+        match waitid(WaitId::Pid(pid), WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT) {
+            // It has ended meanwhile.
+            Ok(_) | Err(Errno::CHILD) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Ends it at once, as a power cut of the process would, and waits until it is gone.

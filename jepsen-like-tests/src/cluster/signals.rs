@@ -44,9 +44,9 @@ impl Cluster {
         self.process(index).ended(patience).await.map_err(io_error("the end of a member"))
     }
 
-    /// Stops member `index` from running (SIGSTOP); its connections stay open.
+    /// Stops member `index` from running (SIGSTOP); its connections stay open. It does nothing any more when this returns.
     pub fn pause(&mut self, index: usize) -> Result<(), ClusterError> {
-        self.signal(index, Signal::STOP)
+        self.process(index).pause().map_err(io_error("SIGSTOP"))
     }
 
     /// Lets a paused member run again.
