@@ -49,6 +49,7 @@ use crate::references::References;
 use crate::runtime::RuntimeError;
 use crate::runtime::embedded::images::{Images, VolumeImages};
 use crate::runtime::embedded::{EmbeddedRuntime, Parts, version};
+use crate::runtime::provisions::Supplies;
 use crate::volumes::Volumes;
 use crate::volumes::local_path::LocalPathTask;
 
@@ -170,14 +171,16 @@ pub(crate) async fn begin(
         containers: of_containers,
         network: network.clone(),
         images,
-        volumes: Arc::new(volumes),
-        references,
-        services: kept(&mut services, process),
-        node: node.clone(),
-        cluster_dns: containers.cluster_dns.clone(),
-        resolv_conf: containers.resolv_conf.clone(),
-        clock: clock.clone(),
-        teller: teller.clone(),
+        supplies: Supplies {
+            volumes: Arc::new(volumes),
+            references,
+            services: kept(&mut services, process),
+            node: node.clone(),
+            cluster_dns: containers.cluster_dns.clone(),
+            resolv_conf: containers.resolv_conf.clone(),
+            clock: clock.clone(),
+            teller: teller.clone(),
+        },
         network_changed: seen_network,
         networks,
     });

@@ -3,6 +3,7 @@
 
 pub mod embedded;
 pub mod hollow;
+pub mod provisions;
 
 use std::future::Future;
 use std::time::Duration;
