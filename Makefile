@@ -7,7 +7,7 @@ CARGO ?= cargo
 # and etcdctl are the references that the tests compare with; with the next ones, root tries bad networks; then a
 # client of the API; images are pulled from a real registry, and a static program runs in containers of tests.
 PACKAGES := build-essential etcd-server etcd-client protobuf-compiler libprotobuf-dev \
-	iproute2 nftables util-linux python3-kubernetes containernetworking-plugins docker-registry busybox-static
+	iproute2 nftables util-linux python3-kubernetes containernetworking-plugins docker-registry busybox-static containerd runc
 
 .PHONY: fuzz kubectl up test bench chaos fmt verify packages lint binary programs
 

@@ -14,12 +14,20 @@
 //! | local paths | directories of volumes of this node | at the stop |
 //! | node API | its port; owns its connections | at the stop, with its streams |
 //! | containers | the shims' connections | at the stop; containers run on |
+//!
+//! With `--runtime=cri` links, images and containers are another's; instead there is
+//!
+//! | task | works on | ends |
+//! |---|---|---|
+//! | watch of the runtime | what it has, and whether it is ready | at the stop |
+//! | stops, forwarded ports | one each, at the runtime | at the stop, when they are asked for again |
 
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use barque_api::ip::Cidr;
 use barque_containers::Containers;
 use barque_csi::Drivers;
 use barque_images::{ImageStore, Options, Registries};
@@ -35,7 +43,7 @@ use tokio::sync::watch;
 
 use crate::agent::{AgentError, Process};
 use crate::clock::Clock;
-use crate::config::{ContainerConfig, ValidConfig};
+use crate::config::{ContainerConfig, ContainerRuntime, ValidConfig};
 use crate::containers::NodeFacts;
 use crate::fan_out::{Events, FanOut};
 use crate::image_collection;
@@ -45,16 +53,21 @@ use crate::names_and_services::{Names, start_names, start_proxy};
 use crate::node::csi_node::CsiNodeTask;
 use crate::node::identity::Identity;
 use crate::node::watch::follow;
+use crate::node_api::containers::PodStreams;
 use crate::node_api::reviews::KubeReviews;
 use crate::node_api::server::{NodeApi, NodeApiError, Parts as NodeApiParts};
 use crate::pods::dispatch::Dispatcher;
 use crate::pods::index::Index;
 use crate::references::References;
-use crate::runtime::RuntimeError;
+use crate::runtime::cri::CriRuntime;
+use crate::runtime::cri::images::NoLayers;
+use crate::runtime::embedded::EmbeddedRuntime;
 use crate::runtime::embedded::images::{Images, VolumeImages};
-use crate::runtime::embedded::{EmbeddedRuntime, Parts, version};
+use crate::runtime::provisions::Supplies;
+use crate::runtime::{Runtime, RuntimeError, cri, embedded};
+use crate::tell::Teller;
 use crate::volumes::local_path::LocalPathTask;
-use crate::volumes::{NodeDrivers, Volumes};
+use crate::volumes::{ImageLayers, NodeDrivers, Volumes};
 
 /// Where registries are told of, unless a flag says it.
 const REGISTRIES: &str = "/etc/barque/registries.yaml";
@@ -66,7 +79,9 @@ const PLUGINS: &str = "plugins_registry";
 #[derive(Debug, thiserror::Error)]
 pub enum ContainerNodeError {
     /// It has to do what only root may.
-    #[error("--runtime=embedded needs root; --runtime=hollow runs no containers and needs nothing")]
+    #[error(
+        "--runtime=embedded and --runtime=cri need root; --runtime=hollow runs no containers and needs nothing"
+    )]
     NotRoot,
     /// A directory.
     #[error("{0} cannot be made")]
@@ -80,6 +95,9 @@ pub enum ContainerNodeError {
     /// Where drivers of volumes tell that they are there.
     #[error("drivers of volumes cannot be looked for")]
     Drivers(#[source] std::io::Error),
+    /// Another runtime.
+    #[error("--container-runtime-endpoint")]
+    Runtime(#[source] barque_cri::CriError),
     /// The store of images.
     #[error("images cannot be kept")]
     Images(#[source] barque_images::Error),
@@ -103,6 +121,30 @@ pub enum ContainerNodeError {
     NodeApi(#[source] NodeApiError),
 }
 
+/// What a node has that runs containers, whoever makes them.
+struct Ground {
+    config: ContainerConfig,
+    identity: Identity,
+    node: Arc<NodeFacts>,
+    clock: Clock,
+    teller: Arc<dyn Teller>,
+    references: References,
+    drivers: Drivers,
+    network: Arc<Network>,
+    /// The watches that all share.
+    watches: Watches,
+}
+
+/// The watches that all share.
+#[derive(Default)]
+struct Watches {
+    nodes: FanOut<Node>,
+    pods: FanOut<Pod>,
+    services: FanOut<Service>,
+    slices: FanOut<EndpointSlice>,
+    namespaces: FanOut<Namespace>,
+}
+
 /// Opens everything, and starts the tasks.
 pub(crate) async fn begin(
     config: &ValidConfig,
@@ -117,16 +159,22 @@ pub(crate) async fn begin(
             .await
             .map_err(|error| ContainerNodeError::Directory(directory.clone(), error))?;
     }
-    let mut machine = machine(version());
+    let other = match &containers.runtime {
+        ContainerRuntime::Embedded => None,
+        ContainerRuntime::Cri(endpoint) => {
+            Some(cri::find(endpoint.clone()).await.map_err(ContainerNodeError::Runtime)?)
+        }
+    };
+    let version = other.as_ref().map_or_else(embedded::version, cri::Found::version);
+    let mut machine = machine(version.clone());
     if let Some(bytes) = storage_bytes(&containers.root_dir) {
         machine.resources.insert("ephemeral-storage".to_owned(), bytes);
     }
     // A machine is one node.
     let Some(identity) = config.identities(&machine)?.pop() else { return Ok(()) };
-    let node = Arc::new(facts(&identity, &containers, machine.hostname, machine.resources.get("memory")));
+    let mut node = facts(&identity, &containers, machine.hostname, machine.resources.get("memory"));
+    node.recursive_read_only = other.as_ref().is_none_or(|other| other.recursive_read_only);
 
-    let clock = Clock::system();
-    let teller = process.teller(&identity.name);
     let references = References::new(process.client.clone(), process.stop.clone());
     process.spawn({
         let (stop, references) = (process.stop.clone(), references.clone());
@@ -135,29 +183,46 @@ pub(crate) async fn begin(
             references.drained().await;
         }
     });
-    let images = images(&containers).await?;
-    let images_to_collect = images.clone();
-    let of_volumes =
-        VolumeImages { images: Images::new(images.clone(), references.clone()), teller: teller.clone() };
     let drivers = Drivers::default();
     let registered = drivers.run(&containers.root_dir.join(PLUGINS), process.stop.clone());
     process.spawn(registered.map_err(ContainerNodeError::Drivers)?);
-    let volumes = Volumes::new(
-        containers.root_dir.clone(),
-        process.client.clone(),
-        references.clone(),
-        Arc::new(of_volumes),
-        NodeDrivers { node: identity.name.clone(), drivers: drivers.clone() },
-        clock.clone(),
-    );
     let network = Network::open(barque_network::Settings {
         state_dir: containers.run_dir.join("network"),
         addresses: identity.addresses.clone(),
         mtu: None,
         backend: barque_network::Backend::default(),
     });
-    let network = Arc::new(network.map_err(ContainerNodeError::Network)?);
-    let of_containers = Containers::open(container_settings(&containers)).await;
+    let ground = Ground {
+        teller: process.teller(&identity.name),
+        config: containers,
+        identity,
+        node: Arc::new(node),
+        clock: Clock::system(),
+        references,
+        drivers,
+        network: Arc::new(network.map_err(ContainerNodeError::Network)?),
+        watches: Watches::default(),
+    };
+    match other {
+        None => begin_embedded(config, ground, process).await?,
+        Some(other) => begin_cri(config, ground, other, process).await?,
+    }
+    tracing::info!(nodes = 1, runtime = version, "keeping nodes");
+    Ok(())
+}
+
+/// The agent makes containers itself, with their images and links.
+async fn begin_embedded(
+    config: &ValidConfig,
+    mut ground: Ground,
+    process: &Process,
+) -> Result<(), ContainerNodeError> {
+    let images = images(&ground.config).await?;
+    let of_volumes = VolumeImages {
+        images: Images::new(images.clone(), ground.references.clone()),
+        teller: ground.teller.clone(),
+    };
+    let of_containers = Containers::open(container_settings(&ground.config)).await;
     let of_containers = of_containers.map_err(ContainerNodeError::Containers)?;
     process.spawn({
         let (stop, containers) = (process.stop.clone(), of_containers.clone());
@@ -166,37 +231,90 @@ pub(crate) async fn begin(
             containers.close().await;
         }
     });
-
-    let (mut nodes, mut pods, mut services) = (FanOut::default(), FanOut::default(), FanOut::default());
-    let (mut slices, mut namespaces) = (FanOut::default(), FanOut::default());
     let (network_changed, seen_network) = watch::channel(0);
     let (networks, own_networks) = watch::channel(Vec::new());
     let links = Links {
-        network: network.clone(),
-        node: identity.name.clone(),
+        network: ground.network.clone(),
+        node: ground.identity.name.clone(),
         networks: own_networks.clone(),
-        nodes: nodes.follower(),
+        nodes: ground.watches.nodes.follower(),
         changed: network_changed,
     };
     process.spawn(links.run(process.stop.clone()));
-
-    let runtime = EmbeddedRuntime::adopt(Parts {
+    let runtime = EmbeddedRuntime::adopt(embedded::Parts {
         containers: of_containers,
-        network: network.clone(),
-        images,
-        volumes: Arc::new(volumes),
-        references,
-        services: kept(&mut services, process),
-        node: node.clone(),
-        cluster_dns: containers.cluster_dns.clone(),
-        resolv_conf: containers.resolv_conf.clone(),
-        clock: clock.clone(),
-        teller: teller.clone(),
+        network: ground.network.clone(),
+        images: images.clone(),
+        supplies: ground.supplies(Arc::new(of_volumes), process),
         network_changed: seen_network,
         networks,
     });
     let runtime = Arc::new(runtime.await.map_err(ContainerNodeError::Adopt)?);
+    let (node, teller) = (ground.identity.node(), ground.teller.clone());
+    process.spawn(image_collection::run(images, node, teller, process.stop.clone()));
+    serve(config, ground, runtime, own_networks, process).await
+}
 
+/// Another runtime makes containers, with their network; it keeps its images.
+async fn begin_cri(
+    config: &ValidConfig,
+    mut ground: Ground,
+    other: cri::Found,
+    process: &Process,
+) -> Result<(), ContainerNodeError> {
+    let (networks, own_networks) = watch::channel(Vec::new());
+    let runtime = CriRuntime::adopt(cri::Parts {
+        runtime: other,
+        supplies: ground.supplies(Arc::new(NoLayers), process),
+        cgroup_root: ground.config.cgroup_root.clone(),
+        networks,
+        stop: process.stop.clone(),
+    });
+    let runtime = Arc::new(runtime.await.map_err(ContainerNodeError::Adopt)?);
+    process.spawn({
+        let (stop, runtime) = (process.stop.clone(), runtime.clone());
+        async move {
+            stop.cancelled().await;
+            runtime.drained().await;
+        }
+    });
+    serve(config, ground, runtime, own_networks, process).await
+}
+
+impl Ground {
+    /// What pods get beside their containers.
+    fn supplies(&mut self, images: Arc<dyn ImageLayers>, process: &Process) -> Supplies {
+        let volumes = Volumes::new(
+            self.config.root_dir.clone(),
+            process.client.clone(),
+            self.references.clone(),
+            images,
+            NodeDrivers { node: self.identity.name.clone(), drivers: self.drivers.clone() },
+            self.clock.clone(),
+        );
+        Supplies {
+            volumes: Arc::new(volumes),
+            references: self.references.clone(),
+            services: kept(&mut self.watches.services, process),
+            node: self.node.clone(),
+            cluster_dns: self.config.cluster_dns.clone(),
+            resolv_conf: self.config.resolv_conf.clone(),
+            clock: self.clock.clone(),
+            teller: self.teller.clone(),
+        }
+    }
+}
+
+/// Everything that is the same whoever makes containers.
+async fn serve<R: Runtime + PodStreams>(
+    config: &ValidConfig,
+    ground: Ground,
+    runtime: Arc<R>,
+    own_networks: watch::Receiver<Vec<Cidr>>,
+    process: &Process,
+) -> Result<(), ContainerNodeError> {
+    let Ground { config: containers, identity, node, clock, teller, drivers, network, watches, .. } = ground;
+    let Watches { mut nodes, mut pods, mut services, mut slices, mut namespaces } = watches;
     let follow_names =
         Names { services: services.follower(), slices: slices.follower(), namespaces: namespaces.follower() };
     start_names(&containers, &network, follow_names, process).await?;
@@ -243,9 +361,6 @@ pub(crate) async fn begin(
         }
     });
 
-    let collection =
-        image_collection::run(images_to_collect, identity.node(), teller.clone(), process.stop.clone());
-    process.spawn(collection);
     let name = identity.name.clone();
     let (sender, host) = process.node(config, identity, runtime, teller, clock);
     let dispatcher = Dispatcher::new([(name.clone(), host)].into(), index, process.stop.clone());
@@ -259,7 +374,6 @@ pub(crate) async fn begin(
     process.spawn(services.run(watched::<Service>(&process.client), process.stop.clone()));
     process.spawn(slices.run(watched::<EndpointSlice>(&process.client), process.stop.clone()));
     process.spawn(namespaces.run(watched::<Namespace>(&process.client), process.stop.clone()));
-    tracing::info!(nodes = 1, runtime = version(), "keeping nodes");
     Ok(())
 }
 

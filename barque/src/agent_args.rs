@@ -101,8 +101,8 @@ struct RunArgs {
     /// node's spec.podCIDR says, which something in the cluster must set].
     #[arg(long, env = "BARQUE_AGENT_POD_CIDR", value_name = "NETWORK")]
     pod_cidr: Option<String>,
-    /// What runs containers: `embedded`, the agent itself, or `hollow`, which runs none: pods have addresses, states and
-    /// times, as annotations say, but no processes.
+    /// What runs containers: `embedded`, the agent itself; `cri`, another runtime such as containerd, with its own network; or
+    /// `hollow`, which runs none: pods have addresses, states and times, as annotations say, but no processes.
     #[arg(long, env = "BARQUE_AGENT_RUNTIME", default_value = "embedded", value_name = "RUNTIME")]
     runtime: String,
     /// Keeps so many nodes, named NAME-0 and so on, instead of one.
@@ -139,6 +139,14 @@ struct RunArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Containers")]
 struct ContainerArgs {
+    /// With --runtime=cri, the socket of the runtime.
+    #[arg(
+        long,
+        env = "BARQUE_AGENT_CONTAINER_RUNTIME_ENDPOINT",
+        default_value = "unix:///run/containerd/containerd.sock",
+        value_name = "SOCKET"
+    )]
+    container_runtime_endpoint: String,
     /// Where images, volumes and what is known of pods are kept.
     #[arg(
         long,
@@ -256,6 +264,7 @@ impl NodeApiArgs {
 impl ContainerArgs {
     fn into_flags(self) -> ContainerFlags {
         ContainerFlags {
+            container_runtime_endpoint: self.container_runtime_endpoint,
             root_dir: self.root_dir,
             run_dir: self.run_dir,
             pod_logs_dir: self.pod_logs_dir,

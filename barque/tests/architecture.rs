@@ -42,6 +42,8 @@ const CRATES: &[(&str, &str, &[&str])] = &[
     // Containers and links on one machine; they know no pod and no server.
     ("agent/containers", "barque-containers", &[]),
     ("agent/network", "barque-network", &["barque-api"]),
+    // Another's containers, over its socket; knows no pod.
+    ("agent/cri", "barque-cri", &[]),
     // Names and services from objects that are handed in.
     ("agent/dns", "barque-dns", &["barque-api"]),
     ("agent/proxy", "barque-proxy", &["barque-api"]),
@@ -53,6 +55,7 @@ const CRATES: &[(&str, &str, &[&str])] = &[
             "barque-api",
             "barque-client",
             "barque-containers",
+            "barque-cri",
             "barque-dns",
             "barque-images",
             "barque-network",

@@ -8,12 +8,16 @@ use barque_api::ip::{Cidr, parse_cidr};
 use barque_api::names;
 use barque_api::quantity::Quantity;
 
+use barque_cri::{Endpoint, EndpointError};
+
 use super::{ConfigError, value};
 use crate::node_api::config::{NodeApiConfig, ValidNodeApi};
 
 /// What was said, as the kubelet's flags say it.
 #[derive(Debug, Clone, Default)]
 pub struct ContainerFlags {
+    /// Where another runtime listens, when one runs the containers.
+    pub container_runtime_endpoint: String,
     /// Where images, volumes and what is known of pods are kept.
     pub root_dir: PathBuf,
     /// Where sockets, namespaces and what else ends with the machine's run are.
@@ -48,9 +52,20 @@ pub struct ContainerFlags {
     pub node_api: NodeApiConfig,
 }
 
+/// Who runs a node's containers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContainerRuntime {
+    /// The agent itself.
+    Embedded,
+    /// Whoever listens there.
+    Cri(Endpoint),
+}
+
 /// What an agent that runs containers is told.
 #[derive(Debug, Clone)]
 pub struct ContainerConfig {
+    /// Who runs them.
+    pub runtime: ContainerRuntime,
     /// Where images, volumes and what is known of pods are kept.
     pub root_dir: PathBuf,
     /// Where sockets, namespaces and what else ends with the machine's run are.
@@ -84,7 +99,18 @@ pub struct ContainerConfig {
 }
 
 impl ContainerFlags {
-    /// Checked.
+    /// Checked, for an agent whose containers another runtime runs.
+    ///
+    /// # Errors
+    /// With a sentence about the flag that is wrong.
+    pub fn validate_for_cri(self) -> Result<ContainerConfig, ConfigError> {
+        const FLAG: &str = "--container-runtime-endpoint";
+        let text = &self.container_runtime_endpoint;
+        let endpoint = text.parse().map_err(|error: EndpointError| value(FLAG, text, error.to_string()))?;
+        Ok(ContainerConfig { runtime: ContainerRuntime::Cri(endpoint), ..self.validate()? })
+    }
+
+    /// Checked, for an agent that runs containers itself.
     ///
     /// # Errors
     /// With a sentence about the flag that is wrong.
@@ -135,6 +161,7 @@ impl ContainerFlags {
             }
         }
         Ok(ContainerConfig {
+            runtime: ContainerRuntime::Embedded,
             root_dir: self.root_dir,
             run_dir: self.run_dir,
             pod_logs_dir: self.pod_logs_dir,
@@ -204,6 +231,23 @@ mod tests {
         check(|flags| flags.container_log_max_files = 1, "must be 2 or more");
         check(|flags| flags.system_reserved = vec!["gpu=1".into()], "names none of cpu");
         check(|flags| flags.kube_reserved = vec!["cpu=-1".into()], "must not be negative");
+    }
+
+    #[test]
+    fn another_runtime_is_named_by_its_socket() {
+        let named = |endpoint: &str| {
+            let flags = ContainerFlags { container_runtime_endpoint: endpoint.into(), ..flags() };
+            flags.validate_for_cri().map(|config| config.runtime).map_err(|error| error.to_string())
+        };
+        let endpoint = "unix:///run/c.sock".parse().unwrap();
+        assert_eq!(named("unix:///run/c.sock"), Ok(ContainerRuntime::Cri(endpoint)));
+        assert_eq!(
+            named("tcp://c"),
+            Err("--container-runtime-endpoint: \"tcp://c\" is not a socket such as \
+                 unix:///run/containerd/containerd.sock"
+                .to_owned())
+        );
+        assert_eq!(flags().validate().unwrap().runtime, ContainerRuntime::Embedded);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::node::identity::Identity;
 use crate::node::plan::Rhythm;
 use crate::node_api::config::NodeApiConfigError;
 
-pub use self::containers::{ContainerConfig, ContainerFlags};
+pub use self::containers::{ContainerConfig, ContainerFlags, ContainerRuntime};
 
 /// Pods of a node, unless it is told otherwise.
 const PODS: u32 = 110;
@@ -49,7 +49,7 @@ pub struct Config {
     pub max_pods: Option<u32>,
     /// Where pods get their addresses; nothing is what the cluster says.
     pub pod_cidr: Option<String>,
-    /// What runs containers: `embedded` or `hollow`.
+    /// What runs containers: `embedded`, `cri` or `hollow`.
     pub runtime: String,
     /// What only matters where containers are run.
     pub containers: ContainerFlags,
@@ -67,7 +67,7 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// Containers cannot be run that way.
-    #[error("--runtime: {0:?} is neither \"embedded\" nor \"hollow\"")]
+    #[error("--runtime: {0:?} is none of \"embedded\", \"cri\" and \"hollow\"")]
     Runtime(String),
     /// The node API cannot be served that way.
     #[error(transparent)]
@@ -151,12 +151,11 @@ impl Config {
     pub fn validate(self) -> Result<ValidConfig, ConfigError> {
         let containers = match self.runtime.as_str() {
             "hollow" => None,
-            "embedded" => {
-                if self.hollow_nodes.is_some() {
-                    return Err(ConfigError::Hollow("--hollow-nodes"));
-                }
-                Some(self.containers.clone().validate()?)
+            "embedded" | "cri" if self.hollow_nodes.is_some() => {
+                return Err(ConfigError::Hollow("--hollow-nodes"));
             }
+            "embedded" => Some(self.containers.clone().validate()?),
+            "cri" => Some(self.containers.clone().validate_for_cri()?),
             _ => return Err(ConfigError::Runtime(self.runtime)),
         };
         let urls = self.master.iter().map(|text| {

@@ -101,10 +101,7 @@ fn command(
     image: &ImageFacts,
     environment: &Environment,
 ) -> Result<Vec<String>, ContainerError> {
-    let own = |list: &Option<Vec<String>>| -> Vec<String> {
-        list.iter().flatten().map(|word| expand(word, |name| environment.get(name))).collect()
-    };
-    let (mut command, mut words) = (own(&container.command), own(&container.args));
+    let (mut command, mut words) = own_command(container, environment);
     if command.is_empty() {
         command = image.entrypoint.clone();
         if words.is_empty() {
@@ -116,6 +113,15 @@ fn command(
         return Err(ContainerError::Create("no command specified".to_owned()));
     }
     Ok(command)
+}
+
+/// The program and the words that the pod says itself.
+#[must_use]
+pub fn own_command(container: &Container, environment: &Environment) -> (Vec<String>, Vec<String>) {
+    let own = |list: &Option<Vec<String>>| -> Vec<String> {
+        list.iter().flatten().map(|word| expand(word, |name| environment.get(name))).collect()
+    };
+    (own(&container.command), own(&container.args))
 }
 
 /// What the image says, then what the pod says; a later one replaces an earlier one.

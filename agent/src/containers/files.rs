@@ -64,11 +64,15 @@ pub struct Resolver {
     pub of_machine: String,
 }
 
-#[derive(Default)]
-struct Config {
-    servers: Vec<String>,
-    domains: Vec<String>,
-    options: Vec<String>,
+/// Whom a pod asks about names, and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Config {
+    /// The servers, in the order in which they are asked.
+    pub servers: Vec<String>,
+    /// What is tried behind a name that is not whole.
+    pub domains: Vec<String>,
+    /// As `ndots:5`.
+    pub options: Vec<String>,
 }
 
 fn parse(text: &str) -> Config {
@@ -92,6 +96,23 @@ fn parse(text: &str) -> Config {
 /// The text of `/etc/resolv.conf`, as the pod's policy wants it.
 #[must_use]
 pub fn resolv_conf(pod: &Pod, resolver: &Resolver) -> String {
+    let config = resolver_config(pod, resolver);
+    let mut text = String::new();
+    if !config.domains.is_empty() {
+        text.push_str(&format!("search {}\n", config.domains.join(" ")));
+    }
+    for server in config.servers {
+        text.push_str(&format!("nameserver {server}\n"));
+    }
+    if !config.options.is_empty() {
+        text.push_str(&format!("options {}\n", config.options.join(" ")));
+    }
+    text
+}
+
+/// Whom the pod asks about names, as its policy wants it.
+#[must_use]
+pub fn resolver_config(pod: &Pod, resolver: &Resolver) -> Config {
     let spec = spec::spec(pod);
     let policy = spec.and_then(|spec| spec.dns_policy.as_deref()).unwrap_or("ClusterFirst");
     let in_host = spec::uses_host_network(pod);
@@ -139,17 +160,7 @@ pub fn resolv_conf(pod: &Pod, resolver: &Resolver) -> String {
     while config.domains.join(" ").len() > DOMAINS_LENGTH {
         config.domains.pop();
     }
-    let mut text = String::new();
-    if !config.domains.is_empty() {
-        text.push_str(&format!("search {}\n", config.domains.join(" ")));
-    }
-    for server in config.servers {
-        text.push_str(&format!("nameserver {server}\n"));
-    }
-    if !config.options.is_empty() {
-        text.push_str(&format!("options {}\n", config.options.join(" ")));
-    }
-    text
+    config
 }
 
 /// An option replaces one of its name.

@@ -84,9 +84,24 @@ pub fn run_as_user(pod: &Pod, container: &Container) -> Option<i64> {
     effective(own, pod_context(pod).and_then(|context| context.run_as_user))
 }
 
-fn run_as_group(pod: &Pod, container: &Container) -> Option<i64> {
+/// The group id that the pod wants for a container; nothing leaves it to the image.
+#[must_use]
+pub fn run_as_group(pod: &Pod, container: &Container) -> Option<i64> {
     let own = container.security_context.as_ref().and_then(|context| context.run_as_group);
     effective(own, pod_context(pod).and_then(|context| context.run_as_group))
+}
+
+/// The groups that all containers of a pod are in.
+pub fn pod_groups(pod: &Pod) -> impl Iterator<Item = i64> {
+    pod_context(pod).into_iter().flat_map(|context| {
+        context.fs_group.iter().chain(context.supplemental_groups.iter().flatten()).copied()
+    })
+}
+
+/// Whether they are in no group that only the image names.
+#[must_use]
+pub fn groups_are_strict(pod: &Pod) -> bool {
+    pod_context(pod).and_then(|context| context.supplemental_groups_policy.as_deref()) == Some("Strict")
 }
 
 /// Whether a container that must not be root is not, as far as that can be told from numbers.
@@ -157,13 +172,9 @@ pub fn identity(
         })?,
         None => account.map_or(0, |account| account.gid),
     };
-    let context = pod_context(pod);
-    let strict = context.and_then(|context| context.supplemental_groups_policy.as_deref()) == Some("Strict");
+    let strict = groups_are_strict(pod);
     let mut groups = vec![gid];
-    let of_pod = context.into_iter().flat_map(|context| {
-        context.fs_group.iter().chain(context.supplemental_groups.iter().flatten()).copied()
-    });
-    groups.extend(of_pod.filter_map(|gid| number(&gid.to_string())));
+    groups.extend(pod_groups(pod).filter_map(|gid| number(&gid.to_string())));
     if let Some(account) = account.filter(|_| !strict) {
         groups.extend(accounts.memberships(&account.name));
     }

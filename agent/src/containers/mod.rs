@@ -25,8 +25,8 @@ use std::path::PathBuf;
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-pub use container::{Inputs, container_spec};
-pub use sandbox::sandbox_spec;
+pub use container::{Inputs, container_spec, own_command};
+pub use sandbox::{labels, sandbox_spec};
 
 use crate::pods::spec;
 

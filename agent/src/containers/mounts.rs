@@ -116,6 +116,32 @@ pub fn mounts(
     node: &NodeFacts,
     paths: Paths<'_>,
 ) -> Result<Vec<Mount>, ContainerError> {
+    let own = own_mounts(container, node, paths)?;
+    let is_taken = |path: &Path| own.iter().any(|mount| mount.destination == path);
+    let mut all = system(is_privileged(container));
+    all.push(match &paths.files.shm {
+        Some(shm) => bind(shm, Path::new("/dev/shm"), &["rbind", "rprivate", "rw"]),
+        None => bind(Path::new("/dev/shm"), Path::new("/dev/shm"), &["rbind", "rprivate", "rw"]),
+    });
+    // What the pod puts there itself goes before what is there anyway, and a `/dev` of its own has all that is in it.
+    let own_dev = is_taken(Path::new("/dev"));
+    all.retain(|mount| {
+        let in_dev = mount.destination != Path::new("/dev") && mount.destination.starts_with("/dev");
+        !(is_taken(&mount.destination) || own_dev && in_dev)
+    });
+    all.extend(own);
+    Ok(all)
+}
+
+/// What is mounted into a container beside what every container has: its volumes, its last word, the files of its pod.
+///
+/// # Errors
+/// When a volume is not there, in the kubelet's words.
+pub fn own_mounts(
+    container: &Container,
+    node: &NodeFacts,
+    paths: Paths<'_>,
+) -> Result<Vec<Mount>, ContainerError> {
     let mut own = Vec::new();
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
         own.push(of_volume(index, mount, container, node, paths)?);
@@ -124,18 +150,6 @@ pub fn mounts(
     own.push(bind(paths.last_word, &absolute(last_word.unwrap_or(LAST_WORD)), &["rbind", "rprivate", "rw"]));
     let taken: Vec<PathBuf> = own.iter().map(|mount| mount.destination.clone()).collect();
     let is_free = |path: &str| !taken.iter().any(|it| it == Path::new(path));
-
-    let mut all = system(is_privileged(container));
-    all.push(match &paths.files.shm {
-        Some(shm) => bind(shm, Path::new("/dev/shm"), &["rbind", "rprivate", "rw"]),
-        None => bind(Path::new("/dev/shm"), Path::new("/dev/shm"), &["rbind", "rprivate", "rw"]),
-    });
-    // What the pod puts there itself goes before what is there anyway, and a `/dev` of its own has all that is in it.
-    let own_dev = !is_free("/dev");
-    all.retain(|mount| {
-        let in_dev = mount.destination != Path::new("/dev") && mount.destination.starts_with("/dev");
-        !(taken.contains(&mount.destination) || own_dev && in_dev)
-    });
     let read_only_root =
         container.security_context.as_ref().and_then(|context| context.read_only_root_filesystem)
             == Some(true);
@@ -152,8 +166,7 @@ pub fn mounts(
     }
     // What is mounted within another mount comes after it.
     own.sort_by_key(|mount| mount.destination.components().count());
-    all.extend(own);
-    Ok(all)
+    Ok(own)
 }
 
 fn absolute(path: &str) -> PathBuf {

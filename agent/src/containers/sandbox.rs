@@ -9,8 +9,9 @@ use super::hostname::names;
 use super::{ContainerError, NodeFacts, bounds, name, namespace, qos, sysctls};
 use crate::pods::spec;
 
-/// What those who look at containers find their pods by.
-pub(super) fn labels(pod: &Pod) -> BTreeMap<String, String> {
+/// What those who look at containers find their pods by: the kubelet's labels.
+#[must_use]
+pub fn labels(pod: &Pod) -> BTreeMap<String, String> {
     let label = |name: &str, value: &str| (format!("io.kubernetes.pod.{name}"), value.to_owned());
     [label("name", name(pod)), label("namespace", namespace(pod)), label("uid", spec::uid(pod))].into()
 }

@@ -1,8 +1,10 @@
 //! What runs containers, as the pods' workers see it: told what to do, asked what is, waited for. Must never decide what
 //! should run.
 
+pub mod cri;
 pub mod embedded;
 pub mod hollow;
+pub mod provisions;
 
 use std::future::Future;
 use std::time::Duration;

@@ -12,6 +12,7 @@ pub(super) const CONFINED: &[(&str, &[&str])] = &[
         "tonic::",
         &[
             "proto/",
+            "agent/cri/",
             "store/src/error.rs",
             "store/src/metrics/grpc.rs",
             "store/src/serve/",

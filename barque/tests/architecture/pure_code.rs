@@ -67,6 +67,7 @@ pub(super) const PURE: &[(&str, &str)] = &[
     ("api/client/src/leader_election/plan.rs", "a decision; time is handed in"),
     ("api/client/src/events/correlate.rs", "a decision; time is handed in"),
     ("api/client/src/events/recent.rs", "a data structure"),
+    ("agent/cri/src/endpoint.rs", "text only"),
     ("agent/images/src/collect.rs", "a decision; time is handed in"),
     ("agent/images/src/credentials.rs", "a decision"),
     ("agent/images/src/digest.rs", "vocabulary"),

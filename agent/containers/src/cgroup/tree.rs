@@ -11,7 +11,10 @@ use crate::spec::Resources;
 impl Hierarchies {
     /// Makes a group with its parents, bounded. Returns the directories above it that were not there before, the topmost
     /// first: who removes the group may remove those as well.
-    pub(crate) fn create(&self, group: &Path, resources: &Resources) -> Result<Vec<PathBuf>, CgroupError> {
+    ///
+    /// # Errors
+    /// When the kernel refuses a directory or a bound.
+    pub fn create(&self, group: &Path, resources: &Resources) -> Result<Vec<PathBuf>, CgroupError> {
         let mut made = Vec::new();
         for root in self.roots() {
             let mut directory = root.to_owned();
@@ -85,7 +88,10 @@ impl Hierarchies {
     }
 
     /// Removes a group and those below it, in every hierarchy. It must be empty; one that is not there is removed.
-    pub(crate) fn remove(&self, group: &Path) -> Result<(), CgroupError> {
+    ///
+    /// # Errors
+    /// When something is still in it.
+    pub fn remove(&self, group: &Path) -> Result<(), CgroupError> {
         if group.as_os_str().is_empty()
             || group.components().any(|part| !matches!(part, std::path::Component::Normal(_)))
         {

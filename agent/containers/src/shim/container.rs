@@ -9,23 +9,17 @@ use rustix::process::{Pid, Signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::cri_log::tail;
 use super::log_file::LogFile;
 use super::now_ns;
 use super::output::Client;
 use super::reaper::Ended;
 use super::serve::Shim;
 use crate::handle::Handle;
+use crate::last_word::last_word;
 use crate::seccomp::Program;
-use crate::spec::{ContainerState, Exit, Phase, TerminationMessage};
+use crate::spec::{ContainerState, Exit, Phase};
 use crate::store::ContainerDirectory;
 use crate::wire::Failure;
-
-/// What a file may say at the end, in bytes; the kubelet's limit.
-const MESSAGE_BYTES: u64 = 4096;
-/// What the end of a log may say instead.
-const FALLBACK_BYTES: usize = 2048;
-const FALLBACK_LINES: usize = 80;
 
 /// How long a process may take to end after it was killed: longer only if the kernel cannot end it.
 const DYING: Duration = Duration::from_secs(30);
@@ -151,28 +145,4 @@ impl Container {
         self.clients.borrow_mut().clear();
         self.ended.send_replace(true);
     }
-}
-
-/// The last word: the file's, or the end of the log of one that failed.
-fn last_word(message: Option<&TerminationMessage>, log: &std::path::Path, failed: bool) -> String {
-    use std::io::{Read, Seek, SeekFrom};
-    let Some(message) = message else { return String::new() };
-    let mut text = Vec::new();
-    if let Ok(file) = std::fs::File::open(&message.path)
-        && file.take(MESSAGE_BYTES).read_to_end(&mut text).is_ok()
-        && !text.is_empty()
-    {
-        return String::from_utf8_lossy(&text).into_owned();
-    }
-    if !(message.fall_back_to_logs && failed) {
-        return String::new();
-    }
-    let Ok(mut file) = std::fs::File::open(log) else { return String::new() };
-    // The entries of so many lines, each with its time and stream, and more only if lines are long.
-    let from = file.metadata().map_or(0, |data| data.len().saturating_sub(64 * 1024));
-    let mut entries = Vec::new();
-    if file.seek(SeekFrom::Start(from)).is_err() || file.read_to_end(&mut entries).is_err() {
-        return String::new();
-    }
-    tail(&entries, FALLBACK_LINES, FALLBACK_BYTES)
 }

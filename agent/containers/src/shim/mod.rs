@@ -20,6 +20,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+pub(crate) use cri_log::tail;
 pub(crate) use pause::WORD as PAUSE;
 pub(crate) use serve::WORD as SERVE;
 

@@ -4,15 +4,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use barque_images::{Error, Image, ImageStore, Keyring, LogProgress, PullOptions, Reference};
+use barque_images::{Error, Image, ImageStore, LogProgress, PullOptions, Reference};
 use futures::future::BoxFuture;
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::Pod;
 
 use super::super::PullError;
-use crate::containers::{ImageFacts, find, namespace};
-use crate::pods::spec;
+use super::super::provisions::pulling::{invalid, keyring, need_not_be_pulled, never, wanted};
+use crate::containers::ImageFacts;
 use crate::references::References;
-use crate::tell::{Teller, about_pod, warning};
+use crate::tell::Teller;
 use crate::volumes::ImageLayers;
 
 /// The images of the node, for its pods.
@@ -22,31 +22,8 @@ pub(crate) struct Images {
     references: References,
 }
 
-fn never(image: &str) -> PullError {
-    PullError {
-        reason: "ErrImageNeverPull",
-        message: format!("Container image {image:?} is not present with pull policy of Never"),
-    }
-}
-
-fn invalid(image: &str, error: &dyn std::fmt::Display) -> PullError {
-    PullError {
-        reason: "InvalidImageName",
-        message: format!(
-            "Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: {error}"
-        ),
-    }
-}
-
 fn not_pulled(error: &Error) -> PullError {
     PullError { reason: "ErrImagePull", message: error.message() }
-}
-
-/// The image that a container wants, and when it is pulled.
-fn wanted(pod: &Pod, container: &str) -> (String, String) {
-    let container = find(pod, container).unwrap_or_default();
-    let policy = container.image_pull_policy.unwrap_or_else(|| "IfNotPresent".to_owned());
-    (container.image.unwrap_or_default(), policy)
 }
 
 /// Looks at the disk on a thread that may.
@@ -108,12 +85,7 @@ impl Images {
         image.parse::<Reference>().map_err(|error| invalid(&image, &error))?;
         let found = self.find(&image).await;
         let found = found.map_err(|message| PullError { reason: "ErrImagePull", message })?;
-        match (policy.as_str(), found) {
-            ("Always", _) => Ok(false),
-            (_, Some(_)) => Ok(true),
-            ("Never", None) => Err(never(&image)),
-            (_, None) => Ok(false),
-        }
+        need_not_be_pulled(&image, &policy, found.is_some())
     }
 
     /// Pulls the image of a container.
@@ -135,41 +107,12 @@ impl Images {
 
     async fn pull_as(&self, pod: &Pod, image: &str, teller: &dyn Teller) -> Result<Image, PullError> {
         let reference: Reference = image.parse().map_err(|error| invalid(image, &error))?;
-        let keyring = self.keyring(pod, teller).await;
+        let keyring = keyring(&self.references, pod, teller).await;
         let credentials = keyring.lookup(&reference);
         let progress = Arc::new(LogProgress { image: image.to_owned() });
         let pulled = self.store.pull(&reference, &credentials, &PullOptions::default(), progress).await;
         pulled.map_err(|error| not_pulled(&error))
     }
-
-    /// The credentials that the pod brings. What cannot be had is told; the pull is tried without it.
-    async fn keyring(&self, pod: &Pod, teller: &dyn Teller) -> Keyring {
-        let mut keyring = Keyring::default();
-        let names = spec::spec(pod).and_then(|spec| spec.image_pull_secrets.as_deref()).unwrap_or_default();
-        let mut missing = Vec::new();
-        for name in names {
-            let secret = self.references.secret(namespace(pod), &name.name).await.ok().flatten();
-            if !secret.is_some_and(|secret| add(&mut keyring, &secret)) {
-                missing.push(name.name.as_str());
-            }
-        }
-        if !missing.is_empty() {
-            let text = format!(
-                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
-                missing.join(", ")
-            );
-            teller.tell(about_pod(pod), warning("FailedToRetrieveImagePullSecret", text));
-        }
-        keyring
-    }
-}
-
-fn add(keyring: &mut Keyring, secret: &Secret) -> bool {
-    let data = |key: &str| secret.data.as_ref().and_then(|data| data.get(key));
-    if let Some(config) = data(".dockerconfigjson") {
-        return keyring.add_docker_config(&config.0).is_ok();
-    }
-    data(".dockercfg").is_some_and(|config| keyring.add_legacy_docker_config(&config.0).is_ok())
 }
 
 /// Images as volumes.

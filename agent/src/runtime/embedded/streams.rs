@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
+use super::super::provisions::story;
 use super::EmbeddedRuntime;
 use crate::node_api::containers::{
     BoxConnection, BoxRead, BoxWrite, ContainerLog, ExecRequest, PodStreams, Process, RunError,
@@ -20,7 +21,7 @@ use crate::pods::spec;
 const SIZES: usize = 8;
 
 fn failed(error: &Error) -> RunError {
-    RunError(super::story(error))
+    RunError(story(error))
 }
 
 /// As the node API wants them.
@@ -64,17 +65,17 @@ impl PodStreams for EmbeddedRuntime {
         let id = self.running(pod, container)?;
         let spec =
             ExecSpec { args: request.command, terminal: request.wanted.tty, stdin: request.wanted.stdin };
-        self.parts.containers.exec(&id, spec).await.map(process).map_err(|error| failed(&error))
+        self.containers.exec(&id, spec).await.map(process).map_err(|error| failed(&error))
     }
 
     async fn attach(&self, pod: &Pod, container: &str, wanted: Wanted) -> Result<Process, RunError> {
         let id = self.running(pod, container)?;
-        let streams = self.parts.containers.attach(&id, wanted.stdin, wanted.stdout, wanted.stderr).await;
+        let streams = self.containers.attach(&id, wanted.stdin, wanted.stdout, wanted.stderr).await;
         streams.map(process).map_err(|error| failed(&error))
     }
 
     async fn connect(&self, pod: &Pod, port: u16) -> Result<BoxConnection, RunError> {
-        let state = self.parts.containers.sandbox(spec::uid(pod)).map_err(|error| failed(&error))?;
+        let state = self.containers.sandbox(spec::uid(pod)).map_err(|error| failed(&error))?;
         let places =
             [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))];
         let mut first = None;
@@ -103,7 +104,7 @@ impl PodStreams for EmbeddedRuntime {
         all.sort_by_key(|state| state.spec.attempt);
         let mut newest_first = all.into_iter().rev();
         let state = if previous { newest_first.nth(1) } else { newest_first.next() }?;
-        let (containers, id) = (self.parts.containers.clone(), state.spec.id);
+        let (containers, id) = (self.containers.clone(), state.spec.id);
         let changes = containers.changes(spec::uid(pod)).ok();
         let ended = async move {
             let Some(mut changes) = changes else { return };

@@ -28,11 +28,11 @@ fn memory(stats: &Stats, at_ns: i64, limit: Option<i64>) -> MemoryStats {
 
 impl EmbeddedRuntime {
     pub(super) fn usage(&self, pod: &Pod) -> Option<PodStats> {
-        let containers = &self.parts.containers;
+        let containers = &self.containers;
         let uid = spec::uid(pod);
         let sandbox = containers.sandbox(uid).ok()?;
         let whole = containers.sandbox_stats(uid).ok().flatten();
-        let now = i64::try_from(self.parts.clock.now().as_nanosecond()).unwrap_or(i64::MAX);
+        let now = i64::try_from(self.provisions.supplies.clock.now().as_nanosecond()).unwrap_or(i64::MAX);
         let of = |state: ContainerState| {
             let Phase::Running { started_ns } = state.phase else { return None };
             let stats = containers.stats(&state.spec.id).ok().flatten();

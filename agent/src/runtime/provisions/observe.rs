@@ -9,24 +9,24 @@ use k8s_openapi::jiff::Timestamp;
 use crate::clock::between;
 use crate::pods::observed::{Container, Exit, HEALTHY_RUN, Instance, Observed, Sandbox, State};
 
-/// What the ids of containers begin with.
-pub(super) const SCHEME: &str = "barque://";
 /// On a container: how often those of its name had ended when it was made, since one last ran for long.
-pub(super) const CRASHES: &str = "barque.io/crashes";
+pub(in super::super) const CRASHES: &str = "barque.io/crashes";
 
 /// What is known of a pod's sandbox.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Known {
+pub(in super::super) struct Known {
+    /// What the ids of containers begin with, as `barque://`.
+    pub(in super::super) scheme: String,
     /// As the runtime has it.
-    pub(super) state: Option<SandboxState>,
+    pub(in super::super) state: Option<SandboxState>,
     /// Something of it is there, or of what was to become one.
-    pub(super) is_left: bool,
+    pub(in super::super) is_left: bool,
     /// The pod's addresses.
-    pub(super) addresses: Vec<IpAddr>,
+    pub(in super::super) addresses: Vec<IpAddr>,
     /// It has its network, and its files are in place.
-    pub(super) is_whole: bool,
+    pub(in super::super) is_whole: bool,
     /// When containers are killed that were asked to stop, by their ids.
-    pub(super) killed_at: BTreeMap<String, Timestamp>,
+    pub(in super::super) killed_at: BTreeMap<String, Timestamp>,
 }
 
 fn moment(ns: i64) -> Timestamp {
@@ -34,7 +34,7 @@ fn moment(ns: i64) -> Timestamp {
 }
 
 /// The pod, as its plan sees it.
-pub(super) fn observed(known: &Known, containers: &[ContainerState]) -> Observed {
+pub(in super::super) fn observed(known: &Known, containers: &[ContainerState]) -> Observed {
     let created = known.state.as_ref().map(|state| moment(state.created_ns));
     let ready = known.is_whole && known.state.as_ref().is_some_and(|state| state.ready);
     let sandbox = (known.is_left || known.state.is_some()).then(|| Sandbox {
@@ -58,7 +58,7 @@ pub(super) fn observed(known: &Known, containers: &[ContainerState]) -> Observed
 }
 
 /// How often containers of this name have ended since one last ran for long, with this one.
-pub(super) fn crashes(state: &ContainerState) -> u32 {
+pub(in super::super) fn crashes(state: &ContainerState) -> u32 {
     let before = state.spec.annotations.get(CRASHES).and_then(|text| text.parse().ok()).unwrap_or_default();
     match &state.phase {
         Phase::Created | Phase::Running { .. } => before,
@@ -72,7 +72,7 @@ pub(super) fn crashes(state: &ContainerState) -> u32 {
 
 fn instance(state: &ContainerState, known: &Known) -> Instance {
     Instance {
-        id: format!("{SCHEME}{}", state.spec.id),
+        id: format!("{}{}", known.scheme, state.spec.id),
         image: state.spec.image.clone(),
         image_id: state.spec.image_id.clone(),
         attempt: state.spec.attempt,
@@ -155,7 +155,11 @@ mod tests {
             state("a", 1, 0, ended(3, 20, 30)),
             state("b", 0, 0, ended(0, 20, 30)),
         ];
-        let known = Known { killed_at: [("a2".to_owned(), moment(99))].into(), ..Known::default() };
+        let known = Known {
+            scheme: "barque://".to_owned(),
+            killed_at: [("a2".to_owned(), moment(99))].into(),
+            ..Known::default()
+        };
         let seen = observed(&known, &all);
         let a = &seen.containers["a"];
         assert_eq!(
