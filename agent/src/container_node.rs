@@ -42,7 +42,7 @@ use crate::names_and_services::{Names, start_names, start_proxy};
 use crate::node::identity::Identity;
 use crate::node::watch::follow;
 use crate::node_api::reviews::KubeReviews;
-use crate::node_api::server::{NodeApi, NodeApiError, Parts as NodeApiParts};
+use crate::node_api::server::{NodeApi, NodeApiError, NodeApiListener, Parts as NodeApiParts};
 use crate::pods::dispatch::Dispatcher;
 use crate::pods::index::Index;
 use crate::references::References;
@@ -61,9 +61,31 @@ pub enum ContainerNodeError {
     /// It has to do what only root may.
     #[error("--runtime=embedded needs root; --runtime=hollow runs no containers and needs nothing")]
     NotRoot,
+    /// Root without what root usually may.
+    #[error("--runtime=embedded needs root with all its rights; this process lacks {0}")]
+    Rights(String),
     /// A directory.
-    #[error("{0} cannot be made")]
-    Directory(PathBuf, #[source] std::io::Error),
+    #[error("{flag}: {path} cannot be made")]
+    Directory {
+        /// Who said it.
+        flag: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A disk that is full.
+    #[error("{flag}: nothing can be written into {path}")]
+    Full {
+        /// Who said it.
+        flag: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// `--registry-config`.
     #[error("--registry-config: {0} cannot be read")]
     RegistryConfig(PathBuf, #[source] std::io::Error),
@@ -93,20 +115,53 @@ pub enum ContainerNodeError {
     NodeApi(#[source] NodeApiError),
 }
 
+/// Whether this process may do what running containers needs.
+///
+/// # Errors
+/// With what it lacks.
+pub(crate) fn may_run_containers() -> Result<(), ContainerNodeError> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(ContainerNodeError::NotRoot);
+    }
+    match barque_containers::missing_rights() {
+        Ok(missing) if !missing.is_empty() => Err(ContainerNodeError::Rights(missing.join(", "))),
+        // Where the kernel does not tell, trying does.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Makes the node's directories, and finds out whether they can be written to.
+async fn directories(config: &ContainerConfig) -> Result<(), ContainerNodeError> {
+    for (flag, path) in [
+        ("--root-dir", &config.root_dir),
+        ("--run-dir", &config.run_dir),
+        ("--pod-logs-dir", &config.pod_logs_dir),
+    ] {
+        let made = tokio::fs::create_dir_all(path).await;
+        made.map_err(|source| ContainerNodeError::Directory { flag, path: path.clone(), source })?;
+        let written = write_something(path).await;
+        written.map_err(|source| ContainerNodeError::Full { flag, path: path.clone(), source })?;
+    }
+    Ok(())
+}
+
+/// Writes a file and removes it.
+pub(crate) async fn write_something(directory: &Path) -> std::io::Result<()> {
+    let path = directory.join(format!(".barque-{}", std::process::id()));
+    let written = tokio::fs::write(&path, [0; 4096]).await;
+    let removed = tokio::fs::remove_file(&path).await;
+    written.and(removed)
+}
+
 /// Opens everything, and starts the tasks.
 pub(crate) async fn begin(
     config: &ValidConfig,
     containers: ContainerConfig,
     process: &Process,
 ) -> Result<(), AgentError> {
-    if !rustix::process::geteuid().is_root() {
-        return Err(ContainerNodeError::NotRoot.into());
-    }
-    for directory in [&containers.root_dir, &containers.run_dir, &containers.pod_logs_dir] {
-        tokio::fs::create_dir_all(directory)
-            .await
-            .map_err(|error| ContainerNodeError::Directory(directory.clone(), error))?;
-    }
+    // Before anything is changed: somebody who has the port may be another agent of this machine.
+    let listener = NodeApiListener::bind(&containers.node_api).await.map_err(ContainerNodeError::NodeApi)?;
+    directories(&containers).await?;
     let mut machine = machine(version());
     if let Some(bytes) = storage_bytes(&containers.root_dir) {
         machine.resources.insert("ephemeral-storage".to_owned(), bytes);
@@ -212,7 +267,7 @@ pub(crate) async fn begin(
         reviews: Arc::new(KubeReviews::new(process.client.clone())),
         metrics: process.metrics.clone(),
     };
-    let api = NodeApi::bind(containers.node_api, parts).await.map_err(ContainerNodeError::NodeApi)?;
+    let api = NodeApi::on(listener, containers.node_api, parts).map_err(ContainerNodeError::NodeApi)?;
     tracing::info!(address = %api.address(), "serving the node API");
     process.spawn({
         let (stop, index) = (process.stop.clone(), index.clone());

@@ -28,7 +28,7 @@ pub(crate) enum AgentCommand {
     /// Tries what a node that runs containers needs of this machine, and says what is missing; leaves nothing behind.
     ///
     /// Exit codes: 0 when everything is there, 1 when something is missing.
-    Check(CheckArgs),
+    Check(Box<CheckArgs>),
     /// Takes away what a node has left behind that no agent keeps any more: containers, links, rules, volumes.
     ///
     /// Images and logs stay. Refuses while an agent runs. Exit codes: 0 when nothing is left, 1 when something is.
@@ -41,6 +41,15 @@ pub(crate) struct CheckArgs {
     /// A table for people, or JSON for programs.
     #[arg(short, long, default_value = "table", value_name = "FORMAT")]
     pub(crate) output: Output,
+    #[command(flatten)]
+    containers: ContainerArgs,
+}
+
+impl CheckArgs {
+    /// What the node will be, checked.
+    pub(crate) fn into_config(self) -> Result<ContainerConfig, ConfigError> {
+        self.containers.into_flags().validate()
+    }
 }
 
 /// What is taken away.
