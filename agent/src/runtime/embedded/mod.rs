@@ -89,6 +89,8 @@ struct Memory {
     killed_at: BTreeMap<String, Timestamp>,
     /// What its volumes hold is not the newest.
     stale: bool,
+    /// How often the node's network had changed when the pod was to get its own last.
+    network_tried: Option<u64>,
 }
 
 /// The runtime of one node.
@@ -261,9 +263,12 @@ impl Runtime for EmbeddedRuntime {
             }
         };
         let mut network = self.parts.network_changed.clone();
-        let waits = !self.recall(pod).is_whole && !spec::uses_host_network(pod);
+        let memory = self.recall(pod);
+        let waits = !memory.is_whole && !spec::uses_host_network(pod);
+        // What has changed since it was tried, not since the agent began: that would be told at once, again and again.
+        let tried = memory.network_tried.unwrap_or_else(|| *network.borrow());
         let network = async {
-            if !waits || network.changed().await.is_err() {
+            if !waits || network.wait_for(|count| *count != tried).await.is_err() {
                 std::future::pending::<()>().await;
             }
         };

@@ -29,6 +29,9 @@ impl EmbeddedRuntime {
             return Ok(());
         }
         let in_host = spec::uses_host_network(pod);
+        // Before it is asked how the network is, so that no change is missed.
+        let changes = *self.parts.network_changed.borrow();
+        self.remember(pod, |memory| memory.network_tried = Some(changes));
         if let Some(problem) = self.parts.network.problem().filter(|_| !in_host) {
             return Err(SandboxError::NetworkNotReady(problem));
         }
