@@ -41,6 +41,10 @@ pub async fn check(config: &ContainerConfig) -> Result<Vec<Finding>, tokio::task
     for found in barque_network::check().await {
         all.push(Finding { part: "network", name: found.name.to_owned(), ok: found.ok, story: found.story });
     }
+    let plugins = crate::pod_network::look(config).await;
+    let ok = plugins.is_ok();
+    let story = plugins.unwrap_or_else(|story| story);
+    all.push(Finding { part: "network", name: "CNI".to_owned(), ok, story });
     for found in services {
         all.push(Finding { part: "services", name: found.name, ok: found.ok, story: found.story });
     }

@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | watches of nodes, pods, services, slices, namespaces | one each, for all who follow them | at the stop |
 //! | links | the node's network, from the watch of nodes | at the stop; links stay |
+//! | plugins | instead of it, where CNI plugins are configured: their configuration | at the stop; networks stay |
 //! | proxy | services, policies and ports of hosts in the packet filter | at the stop; its tables stay |
 //! | names | the cluster's names, from the watches; its sockets | at the stop |
 //! | images | what nobody uses, when the disk fills | at the stop |
@@ -43,6 +44,7 @@ use crate::node::identity::Identity;
 use crate::node::watch::follow;
 use crate::node_api::reviews::KubeReviews;
 use crate::node_api::server::{NodeApi, NodeApiError, NodeApiListener, Parts as NodeApiParts};
+use crate::pod_network::{PluginsTask, PodNetwork};
 use crate::pods::dispatch::Dispatcher;
 use crate::pods::index::Index;
 use crate::references::References;
@@ -101,6 +103,9 @@ pub enum ContainerNodeError {
     /// Links.
     #[error("pods can have no network")]
     Network(#[source] barque_network::NetworkError),
+    /// What CNI plugins have made.
+    #[error("networks of CNI plugins cannot be kept")]
+    Plugins(#[source] barque_network::cni::CniError),
     /// The packet filter.
     #[error("services cannot be served")]
     Proxy(#[source] barque_proxy::ProxyError),
@@ -212,18 +217,28 @@ pub(crate) async fn begin(
     let (mut slices, mut namespaces) = (FanOut::default(), FanOut::default());
     let (network_changed, seen_network) = watch::channel(0);
     let (networks, own_networks) = watch::channel(Vec::new());
-    let links = Links {
-        network: network.clone(),
-        node: identity.name.clone(),
-        networks: own_networks.clone(),
-        nodes: nodes.follower(),
-        changed: network_changed,
-    };
-    process.spawn(links.run(process.stop.clone()));
+    let pod_network = PodNetwork::open(&containers, network.clone()).await;
+    let pod_network = Arc::new(pod_network.map_err(ContainerNodeError::Plugins)?);
+    match pod_network.plugins() {
+        Some(plugins) => {
+            let task = PluginsTask { plugins, changed: network_changed };
+            process.spawn(task.run(process.stop.clone()));
+        }
+        None => {
+            let links = Links {
+                network: network.clone(),
+                node: identity.name.clone(),
+                networks: own_networks.clone(),
+                nodes: nodes.follower(),
+                changed: network_changed,
+            };
+            process.spawn(links.run(process.stop.clone()));
+        }
+    }
 
     let runtime = EmbeddedRuntime::adopt(Parts {
         containers: of_containers,
-        network: network.clone(),
+        network: pod_network,
         images,
         volumes: Arc::new(volumes),
         references,

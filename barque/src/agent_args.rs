@@ -205,6 +205,24 @@ struct ContainerArgs {
     /// [default: /etc/barque/registries.yaml, if it is there].
     #[arg(long, alias = "private-registry", env = "BARQUE_AGENT_REGISTRY_CONFIG", value_name = "FILE")]
     registry_config: Option<PathBuf>,
+    /// Where CNI plugins are configured. With a configuration there when the agent starts, its first one gives pods their networks
+    /// instead of the built-in network.
+    #[arg(
+        long,
+        env = "BARQUE_AGENT_CNI_CONF_DIR",
+        default_value = "/etc/cni/net.d",
+        value_name = "DIRECTORY"
+    )]
+    cni_conf_dir: PathBuf,
+    /// Where CNI plugins are, comma separated.
+    #[arg(
+        long,
+        env = "BARQUE_AGENT_CNI_BIN_DIR",
+        default_value = "/opt/cni/bin,/usr/lib/cni",
+        value_name = "DIRECTORIES",
+        value_delimiter = ','
+    )]
+    cni_bin_dir: Vec<PathBuf>,
     /// What is kept from pods for the system, resource=quantity, comma separated.
     #[arg(long, env = "BARQUE_AGENT_SYSTEM_RESERVED", value_name = "RESOURCES", value_delimiter = ',')]
     system_reserved: Vec<String>,
@@ -278,6 +296,8 @@ impl ContainerArgs {
             container_log_max_files: self.container_log_max_files,
             pod_max_pids: self.pod_max_pids,
             registry_config: self.registry_config,
+            cni_conf_dir: self.cni_conf_dir,
+            cni_bin_dir: self.cni_bin_dir,
             system_reserved: self.system_reserved,
             kube_reserved: self.kube_reserved,
             node_api: self.node_api.into_config(),

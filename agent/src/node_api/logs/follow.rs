@@ -14,6 +14,7 @@ use tokio::task::spawn_blocking;
 
 use super::print::Printing;
 use super::read::{LogReader, Step};
+use crate::descriptor::registered;
 
 /// What of a log is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -113,11 +114,4 @@ impl Watch {
             }
         }
     }
-}
-
-#[allow(unsafe_code, reason = "there is no safe way to wait for a descriptor of one's own")]
-fn registered(events: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: The descriptor is open, as it is owned, and it is given away with its owner: nobody here takes it out again,
-    // closes or replaces it while it is registered.
-    Ok(unsafe { AsyncFd::register(events) }?)
 }

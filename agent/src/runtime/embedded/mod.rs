@@ -21,7 +21,6 @@ use barque_api::ip::Cidr;
 use barque_containers::Containers;
 use barque_containers::spec::ContainerState;
 use barque_images::ImageStore;
-use barque_network::Network;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ObjectMeta;
@@ -35,6 +34,7 @@ use self::observe::{Known, observed};
 use super::{PullError, Runtime, RuntimeError, SandboxError, StartError};
 use crate::clock::{Clock, after};
 use crate::containers::NodeFacts;
+use crate::pod_network::PodNetwork;
 use crate::pods::observed::Observed;
 use crate::pods::probes::ProbeKind;
 use crate::pods::spec;
@@ -52,8 +52,8 @@ pub fn version() -> String {
 pub struct Parts {
     /// Sandboxes and containers.
     pub containers: Containers,
-    /// The pods' links.
-    pub network: Arc<Network>,
+    /// The pods' networks.
+    pub network: Arc<PodNetwork>,
     /// What they run.
     pub images: ImageStore,
     /// Their directories.
@@ -72,7 +72,7 @@ pub struct Parts {
     pub clock: Clock,
     /// Who takes events.
     pub teller: Arc<dyn Teller>,
-    /// Changes when [`Network::problem`] may say something else.
+    /// Changes when [`PodNetwork::problem`] may say something else.
     pub network_changed: watch::Receiver<u64>,
     /// Who is told of the pods' networks.
     pub networks: watch::Sender<Vec<Cidr>>,

@@ -52,11 +52,7 @@ impl EmbeddedRuntime {
 
         // 4. Its network.
         let addresses = match &state.network_namespace {
-            Some(path) => {
-                let owner = format!("{}/{}", namespace(pod), name(pod));
-                let attached = self.parts.network.attach(spec::uid(pod), path, &owner).await;
-                attached.map_err(|error| not_made(&error))?.addresses
-            }
+            Some(path) => self.parts.network.attach(pod, path).await.map_err(|error| not_made(&error))?,
             None => Vec::new(),
         };
 
