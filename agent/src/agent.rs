@@ -70,6 +70,9 @@ pub enum AgentError {
 /// # Errors
 /// When it cannot begin.
 pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), AgentError> {
+    if config.containers.is_some() {
+        container_node::may_run_containers()?;
+    }
     let metrics = Metrics::new();
     let client = connect_counted(config.servers.clone(), metrics.requests()).await?;
     let client = limited(client, REQUESTS);

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use barque_network::{Backend, Network, Settings};
 
 use crate::config::ContainerConfig;
+use crate::pod_network::made_by_plugins;
 use crate::volumes::tear_down_all;
 
 /// What was done.
@@ -31,6 +32,9 @@ pub async fn cleanup(config: &ContainerConfig) -> Cleaned {
         Ok(Err(error)) => return Cleaned { pods: Vec::new(), left: vec![error.to_string()] },
         Err(error) => left.push(error.to_string()),
     }
+    if let Err(error) = plugins(config).await {
+        left.push(format!("of CNI plugins: {error}"));
+    }
     if let Err(error) = links(config).await {
         left.push(format!("of the network: {error}"));
     }
@@ -52,6 +56,14 @@ pub async fn cleanup(config: &ContainerConfig) -> Cleaned {
     let mut pods: Vec<String> = pods.into_iter().collect();
     pods.sort();
     Cleaned { pods, left }
+}
+
+async fn plugins(config: &ContainerConfig) -> Result<(), barque_network::cni::CniError> {
+    let networks = made_by_plugins(config)?;
+    for pod in networks.attached()? {
+        networks.detach(&pod.pod_id).await?;
+    }
+    Ok(())
 }
 
 async fn links(config: &ContainerConfig) -> Result<(), barque_network::NetworkError> {

@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | watches of nodes, pods, services, slices, namespaces | one each, for all who follow them | at the stop |
 //! | links | the node's network, from the watch of nodes | at the stop; links stay |
+//! | plugins | instead of it, where CNI plugins are configured: their configuration | at the stop; networks stay |
 //! | proxy | services, policies and ports of hosts in the packet filter | at the stop; its tables stay |
 //! | names | the cluster's names, from the watches; its sockets | at the stop |
 //! | images | what nobody uses, when the disk fills | at the stop |
@@ -55,7 +56,8 @@ use crate::node::identity::Identity;
 use crate::node::watch::follow;
 use crate::node_api::containers::PodStreams;
 use crate::node_api::reviews::KubeReviews;
-use crate::node_api::server::{NodeApi, NodeApiError, Parts as NodeApiParts};
+use crate::node_api::server::{NodeApi, NodeApiError, NodeApiListener, Parts as NodeApiParts};
+use crate::pod_network::{PluginsTask, PodNetwork};
 use crate::pods::dispatch::Dispatcher;
 use crate::pods::index::Index;
 use crate::references::References;
@@ -83,9 +85,31 @@ pub enum ContainerNodeError {
         "--runtime=embedded and --runtime=cri need root; --runtime=hollow runs no containers and needs nothing"
     )]
     NotRoot,
+    /// Root without what root usually may.
+    #[error("--runtime=embedded needs root with all its rights; this process lacks {0}")]
+    Rights(String),
     /// A directory.
-    #[error("{0} cannot be made")]
-    Directory(PathBuf, #[source] std::io::Error),
+    #[error("{flag}: {path} cannot be made")]
+    Directory {
+        /// Who said it.
+        flag: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A disk that is full.
+    #[error("{flag}: nothing can be written into {path}")]
+    Full {
+        /// Who said it.
+        flag: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// `--registry-config`.
     #[error("--registry-config: {0} cannot be read")]
     RegistryConfig(PathBuf, #[source] std::io::Error),
@@ -107,6 +131,9 @@ pub enum ContainerNodeError {
     /// Links.
     #[error("pods can have no network")]
     Network(#[source] barque_network::NetworkError),
+    /// What CNI plugins have made.
+    #[error("networks of CNI plugins cannot be kept")]
+    Plugins(#[source] barque_network::cni::CniError),
     /// The packet filter.
     #[error("services cannot be served")]
     Proxy(#[source] barque_proxy::ProxyError),
@@ -131,6 +158,7 @@ struct Ground {
     references: References,
     drivers: Drivers,
     network: Arc<Network>,
+    listener: NodeApiListener,
     /// The watches that all share.
     watches: Watches,
 }
@@ -145,20 +173,53 @@ struct Watches {
     namespaces: FanOut<Namespace>,
 }
 
+/// Whether this process may do what running containers needs.
+///
+/// # Errors
+/// With what it lacks.
+pub(crate) fn may_run_containers() -> Result<(), ContainerNodeError> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(ContainerNodeError::NotRoot);
+    }
+    match barque_containers::missing_rights() {
+        Ok(missing) if !missing.is_empty() => Err(ContainerNodeError::Rights(missing.join(", "))),
+        // Where the kernel does not tell, trying does.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Makes the node's directories, and finds out whether they can be written to.
+async fn directories(config: &ContainerConfig) -> Result<(), ContainerNodeError> {
+    for (flag, path) in [
+        ("--root-dir", &config.root_dir),
+        ("--run-dir", &config.run_dir),
+        ("--pod-logs-dir", &config.pod_logs_dir),
+    ] {
+        let made = tokio::fs::create_dir_all(path).await;
+        made.map_err(|source| ContainerNodeError::Directory { flag, path: path.clone(), source })?;
+        let written = write_something(path).await;
+        written.map_err(|source| ContainerNodeError::Full { flag, path: path.clone(), source })?;
+    }
+    Ok(())
+}
+
+/// Writes a file and removes it.
+pub(crate) async fn write_something(directory: &Path) -> std::io::Result<()> {
+    let path = directory.join(format!(".barque-{}", std::process::id()));
+    let written = tokio::fs::write(&path, [0; 4096]).await;
+    let removed = tokio::fs::remove_file(&path).await;
+    written.and(removed)
+}
+
 /// Opens everything, and starts the tasks.
 pub(crate) async fn begin(
     config: &ValidConfig,
     containers: ContainerConfig,
     process: &Process,
 ) -> Result<(), AgentError> {
-    if !rustix::process::geteuid().is_root() {
-        return Err(ContainerNodeError::NotRoot.into());
-    }
-    for directory in [&containers.root_dir, &containers.run_dir, &containers.pod_logs_dir] {
-        tokio::fs::create_dir_all(directory)
-            .await
-            .map_err(|error| ContainerNodeError::Directory(directory.clone(), error))?;
-    }
+    // Before anything is changed: somebody who has the port may be another agent of this machine.
+    let listener = NodeApiListener::bind(&containers.node_api).await.map_err(ContainerNodeError::NodeApi)?;
+    directories(&containers).await?;
     let other = match &containers.runtime {
         ContainerRuntime::Embedded => None,
         ContainerRuntime::Cri(endpoint) => {
@@ -200,6 +261,7 @@ pub(crate) async fn begin(
         clock: Clock::system(),
         references,
         drivers,
+        listener,
         network: Arc::new(network.map_err(ContainerNodeError::Network)?),
         watches: Watches::default(),
     };
@@ -233,17 +295,27 @@ async fn begin_embedded(
     });
     let (network_changed, seen_network) = watch::channel(0);
     let (networks, own_networks) = watch::channel(Vec::new());
-    let links = Links {
-        network: ground.network.clone(),
-        node: ground.identity.name.clone(),
-        networks: own_networks.clone(),
-        nodes: ground.watches.nodes.follower(),
-        changed: network_changed,
-    };
-    process.spawn(links.run(process.stop.clone()));
+    let pod_network = PodNetwork::open(&ground.config, ground.network.clone()).await;
+    let pod_network = Arc::new(pod_network.map_err(ContainerNodeError::Plugins)?);
+    match pod_network.plugins() {
+        Some(plugins) => {
+            let task = PluginsTask { plugins, changed: network_changed };
+            process.spawn(task.run(process.stop.clone()));
+        }
+        None => {
+            let links = Links {
+                network: ground.network.clone(),
+                node: ground.identity.name.clone(),
+                networks: own_networks.clone(),
+                nodes: ground.watches.nodes.follower(),
+                changed: network_changed,
+            };
+            process.spawn(links.run(process.stop.clone()));
+        }
+    }
     let runtime = EmbeddedRuntime::adopt(embedded::Parts {
         containers: of_containers,
-        network: ground.network.clone(),
+        network: pod_network,
         images: images.clone(),
         supplies: ground.supplies(Arc::new(of_volumes), process),
         network_changed: seen_network,
@@ -313,7 +385,9 @@ async fn serve<R: Runtime + PodStreams>(
     own_networks: watch::Receiver<Vec<Cidr>>,
     process: &Process,
 ) -> Result<(), ContainerNodeError> {
-    let Ground { config: containers, identity, node, clock, teller, drivers, network, watches, .. } = ground;
+    let Ground {
+        config: containers, identity, node, clock, teller, drivers, network, listener, watches, ..
+    } = ground;
     let Watches { mut nodes, mut pods, mut services, mut slices, mut namespaces } = watches;
     let follow_names =
         Names { services: services.follower(), slices: slices.follower(), namespaces: namespaces.follower() };
@@ -349,7 +423,7 @@ async fn serve<R: Runtime + PodStreams>(
         reviews: Arc::new(KubeReviews::new(process.client.clone())),
         metrics: process.metrics.clone(),
     };
-    let api = NodeApi::bind(containers.node_api, parts).await.map_err(ContainerNodeError::NodeApi)?;
+    let api = NodeApi::on(listener, containers.node_api, parts).map_err(ContainerNodeError::NodeApi)?;
     tracing::info!(address = %api.address(), "serving the node API");
     process.spawn({
         let (stop, index) = (process.stop.clone(), index.clone());

@@ -23,6 +23,7 @@ mod names_and_services;
 pub mod node;
 pub mod node_api;
 pub mod pod_api;
+pub mod pod_network;
 pub mod pods;
 pub mod references;
 pub mod runtime;

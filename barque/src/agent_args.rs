@@ -28,7 +28,7 @@ pub(crate) enum AgentCommand {
     /// Tries what a node that runs containers needs of this machine, and says what is missing; leaves nothing behind.
     ///
     /// Exit codes: 0 when everything is there, 1 when something is missing.
-    Check(CheckArgs),
+    Check(Box<CheckArgs>),
     /// Takes away what a node has left behind that no agent keeps any more: containers, links, rules, volumes.
     ///
     /// Images and logs stay. Refuses while an agent runs. Exit codes: 0 when nothing is left, 1 when something is.
@@ -41,6 +41,15 @@ pub(crate) struct CheckArgs {
     /// A table for people, or JSON for programs.
     #[arg(short, long, default_value = "table", value_name = "FORMAT")]
     pub(crate) output: Output,
+    #[command(flatten)]
+    containers: ContainerArgs,
+}
+
+impl CheckArgs {
+    /// What the node will be, checked.
+    pub(crate) fn into_config(self) -> Result<ContainerConfig, ConfigError> {
+        self.containers.into_flags().validate()
+    }
 }
 
 /// What is taken away.
@@ -204,6 +213,24 @@ struct ContainerArgs {
     /// [default: /etc/barque/registries.yaml, if it is there].
     #[arg(long, alias = "private-registry", env = "BARQUE_AGENT_REGISTRY_CONFIG", value_name = "FILE")]
     registry_config: Option<PathBuf>,
+    /// Where CNI plugins are configured. With a configuration there when the agent starts, its first one gives pods their networks
+    /// instead of the built-in network.
+    #[arg(
+        long,
+        env = "BARQUE_AGENT_CNI_CONF_DIR",
+        default_value = "/etc/cni/net.d",
+        value_name = "DIRECTORY"
+    )]
+    cni_conf_dir: PathBuf,
+    /// Where CNI plugins are, comma separated.
+    #[arg(
+        long,
+        env = "BARQUE_AGENT_CNI_BIN_DIR",
+        default_value = "/opt/cni/bin,/usr/lib/cni",
+        value_name = "DIRECTORIES",
+        value_delimiter = ','
+    )]
+    cni_bin_dir: Vec<PathBuf>,
     /// What is kept from pods for the system, resource=quantity, comma separated.
     #[arg(long, env = "BARQUE_AGENT_SYSTEM_RESERVED", value_name = "RESOURCES", value_delimiter = ',')]
     system_reserved: Vec<String>,
@@ -278,6 +305,8 @@ impl ContainerArgs {
             container_log_max_files: self.container_log_max_files,
             pod_max_pids: self.pod_max_pids,
             registry_config: self.registry_config,
+            cni_conf_dir: self.cni_conf_dir,
+            cni_bin_dir: self.cni_bin_dir,
             system_reserved: self.system_reserved,
             kube_reserved: self.kube_reserved,
             node_api: self.node_api.into_config(),

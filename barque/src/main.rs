@@ -105,7 +105,7 @@ fn main() -> ExitCode {
             }
         }
         Command::Agent(mut args) => match args.command.take() {
-            Some(AgentCommand::Check(args)) => check(&args),
+            Some(AgentCommand::Check(args)) => check(*args),
             Some(AgentCommand::Cleanup(args)) => match args.into_config() {
                 Ok(config) => cleanup(config),
                 Err(error) => usage(&error),
@@ -180,12 +180,17 @@ fn lint(args: LintArgs) -> ExitCode {
 }
 
 /// Tries what a node needs of this machine.
-fn check(args: &CheckArgs) -> ExitCode {
-    let findings = match process::run(|_| async { Ok(barque_agent::check::check().await?) }) {
+fn check(args: CheckArgs) -> ExitCode {
+    let output = args.output;
+    let config = match args.into_config() {
+        Ok(config) => config,
+        Err(error) => return usage(&error),
+    };
+    let findings = match process::run(|_| async move { Ok(barque_agent::check::check(&config).await?) }) {
         Ok(findings) => findings,
         Err(error) => return ended(Err(error)),
     };
-    match args.output {
+    match output {
         Output::Table => print!("{}", barque_agent::check::table(&findings)),
         Output::Json => match serde_json::to_string_pretty(&findings) {
             Ok(text) => println!("{text}"),

@@ -3,18 +3,36 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
+#[path = "containers/addresses.rs"]
+mod addresses;
 mod certificates;
+#[path = "containers/claims.rs"]
+mod claims;
 mod cluster;
+#[path = "containers/datagrams.rs"]
+mod datagrams;
+#[path = "containers/failover.rs"]
+mod failover;
 #[path = "containers/ground.rs"]
 mod ground;
 #[path = "containers/images.rs"]
 mod images;
+#[path = "containers/killed_agents.rs"]
+mod killed_agents;
 #[path = "containers/leftovers.rs"]
 mod leftovers;
 #[path = "containers/lifecycle.rs"]
 mod lifecycle;
+#[path = "containers/plugins.rs"]
+mod plugins;
 #[path = "containers/pods.rs"]
 mod pods;
+#[path = "containers/pulls.rs"]
+mod pulls;
+#[path = "containers/refusals.rs"]
+mod refusals;
+#[path = "containers/registry.rs"]
+mod registry;
 #[path = "containers/services.rs"]
 mod services;
 #[path = "containers/streams.rs"]
@@ -46,5 +64,29 @@ fn pods_run_on_nodes_and_reach_each_other() {
     services::readiness_decides_who_is_asked(&world);
     services::policies_block_and_allow(&world);
     services::a_rolling_update_under_load_loses_no_request(&world);
+    datagrams::who_keeps_asking_from_one_port_finds_the_next_pod(&world);
+    killed_agents::agents_killed_under_load_lose_no_request(&mut world);
     leftovers::nothing_is_left_after_a_kill_and_a_cleanup(&mut world);
+}
+
+/// Beside the other one, with a cluster of its own: of both families of addresses, with registries.
+#[test]
+fn nodes_pull_images_are_lost_and_come_back() {
+    if !ground::enter("nodes_pull_images_are_lost_and_come_back") {
+        return;
+    }
+    let mut registries = pulls::Registries::start();
+    let mut world = World::start_with(&["n1", "n2", "n3"], true, &[registries.flag()]);
+    refusals::what_a_machine_lacks_is_told(&world);
+    failover::pods_are_on_one_node(&world);
+    failover::a_node_is_lost(&mut world);
+    // Meanwhile the cluster finds out.
+    addresses::pods_and_services_have_addresses_of_both_families(&world);
+    addresses::ports_of_hosts_lead_to_their_pods(&world);
+    claims::what_a_pod_wrote_another_one_reads_on_the_same_node(&world);
+    plugins::plugins_give_pods_their_networks_where_somebody_configured_them(&mut world);
+    failover::its_pods_come_up_elsewhere(&world);
+    failover::it_comes_back_without_them(&mut world);
+    pulls::a_small_disk(&mut world, &registries);
+    pulls::what_registries_have_runs_and_what_they_refuse_is_told(&world, &mut registries);
 }

@@ -7,6 +7,7 @@ use rustix::thread::UnshareFlags;
 
 use crate::cgroup::Hierarchies;
 use crate::error::chain;
+use crate::rights::missing_rights;
 
 /// One thing that containers need.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub struct Finding {
 
 /// Looks at everything. Blocks for a moment.
 pub fn check() -> Vec<Finding> {
-    vec![root(), control_groups(), overlay(), namespaces(), seccomp(), process_handles()]
+    vec![root(), rights(), control_groups(), overlay(), namespaces(), seccomp(), process_handles()]
 }
 
 fn finding(name: &'static str, result: Result<String, String>) -> Finding {
@@ -39,6 +40,15 @@ fn root() -> Finding {
             Err("runs as another user; containers need root".to_owned())
         },
     )
+}
+
+fn rights() -> Finding {
+    let result = match missing_rights() {
+        Ok(missing) if missing.is_empty() => Ok("the capabilities that containers need are there".to_owned()),
+        Ok(missing) => Err(format!("the process lacks {}", missing.join(", "))),
+        Err(error) => Err(format!("the kernel does not tell which capabilities there are: {error}")),
+    };
+    finding("capabilities", result)
 }
 
 fn control_groups() -> Finding {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -329,17 +329,24 @@ fn prepare(settings: &Settings) -> Result<(Store, Hierarchies, File), Error> {
     Ok((store, hierarchies, lock))
 }
 
+/// Whether a process uses this state directory. One that is not there is used by nobody.
+#[must_use]
+pub fn is_used(state: &Path) -> bool {
+    // Opened without making it: who only asks leaves nothing.
+    File::open(state.join("lock")).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
 /// Makes sure that nobody else uses the directory; the lock holds while the file is open.
 pub(crate) fn lock(state: &Path) -> Result<File, Error> {
     let path = state.join("lock");
     let file = File::create(&path).map_err(io(format!("make {}", path.display())))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(Error::Refused(format!(
+        Err(TryLockError::WouldBlock) => Err(Error::Refused(format!(
             "another agent uses {}; give this one a state directory of its own",
             state.display()
         ))),
-        Err(std::fs::TryLockError::Error(source)) => {
+        Err(TryLockError::Error(source)) => {
             Err(Error::Io { action: format!("lock {}", path.display()), source })
         }
     }

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::inotify::{self, CreateFlags};
+use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
 pub use rustix::fs::inotify::WatchFlags;
@@ -22,6 +23,21 @@ impl Changes {
     pub fn of(directory: &Path, wanted: WatchFlags) -> io::Result<Self> {
         let events = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         inotify::add_watch(&events, directory, wanted | WatchFlags::ONLYDIR)?;
+        Ok(Self(registered(events)?))
+    }
+
+    /// Watches those of several directories that are there.
+    ///
+    /// # Errors
+    /// When the kernel watches no more.
+    pub fn of_any<'a>(directories: impl Iterator<Item = &'a Path>, wanted: WatchFlags) -> io::Result<Self> {
+        let events = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+        for directory in directories {
+            match inotify::add_watch(&events, directory, wanted | WatchFlags::ONLYDIR) {
+                Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         Ok(Self(registered(events)?))
     }
 
@@ -70,8 +86,13 @@ mod tests {
         assert!(waits_on(&mut next).await, "both were told");
         std::fs::write(directory.path().join("c"), "").unwrap();
         next.await.unwrap();
-        let nowhere = Changes::of(&directory.path().join("a"), WatchFlags::CREATE).unwrap_err();
+        let file = directory.path().join("a");
+        let nowhere = Changes::of(&file, WatchFlags::CREATE).unwrap_err();
         assert_eq!(nowhere.kind(), io::ErrorKind::NotADirectory);
+        let several = [directory.path(), &file, &file.join("none")];
+        let changes = Changes::of_any(several.into_iter(), WatchFlags::DELETE).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        changes.next().await.unwrap();
     }
 
     /// Whether a future is not ready yet.

@@ -44,6 +44,10 @@ pub struct ContainerFlags {
     pub pod_max_pids: i64,
     /// Mirrors and credentials of registries, in the form of k3s' `registries.yaml`.
     pub registry_config: Option<PathBuf>,
+    /// Where CNI plugins are configured; without a file there the built-in network is used.
+    pub cni_conf_dir: PathBuf,
+    /// Where CNI plugins are.
+    pub cni_bin_dir: Vec<PathBuf>,
     /// What is kept from pods, `resource=quantity`.
     pub system_reserved: Vec<String>,
     /// The same, for the agent itself.
@@ -92,6 +96,10 @@ pub struct ContainerConfig {
     pub pod_pids: Option<i64>,
     /// Mirrors and credentials of registries.
     pub registry_config: Option<PathBuf>,
+    /// Where CNI plugins are configured.
+    pub cni_conf_dir: PathBuf,
+    /// Where CNI plugins are.
+    pub cni_bin_dirs: Vec<PathBuf>,
     /// What is kept from pods, as nodes count it: thousandths of cores, and units of all else.
     pub reserved: BTreeMap<String, i64>,
     /// How the node API is served.
@@ -120,7 +128,11 @@ impl ContainerFlags {
             ("--run-dir", &self.run_dir),
             ("--pod-logs-dir", &self.pod_logs_dir),
             ("--resolv-conf", &self.resolv_conf),
-        ] {
+            ("--cni-conf-dir", &self.cni_conf_dir),
+        ]
+        .into_iter()
+        .chain(self.cni_bin_dir.iter().map(|path| ("--cni-bin-dir", path)))
+        {
             if !path.is_absolute() {
                 return Err(value(flag, &path.to_string_lossy(), "must be an absolute path"));
             }
@@ -175,6 +187,8 @@ impl ContainerFlags {
             log_files: self.container_log_max_files,
             pod_pids: Some(self.pod_max_pids).filter(|pids| *pids > 0),
             registry_config: self.registry_config,
+            cni_conf_dir: self.cni_conf_dir,
+            cni_bin_dirs: self.cni_bin_dir,
             reserved,
             node_api: self.node_api.validate()?,
         })
@@ -207,6 +221,7 @@ mod tests {
             pod_logs_dir: "/l".into(),
             cluster_domain: "cluster.local.".into(),
             resolv_conf: "/etc/resolv.conf".into(),
+            cni_conf_dir: "/n".into(),
             container_log_max_size: "10Mi".into(),
             container_log_max_files: 5,
             ..ContainerFlags::default()
@@ -223,6 +238,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         check(|flags| flags.root_dir = "r".into(), "--root-dir: \"r\" must be an absolute path");
+        check(|flags| flags.cni_bin_dir = vec!["/b".into(), "c".into()], "--cni-bin-dir: \"c\" must be");
         check(|flags| flags.cgroup_root = "/a/../b".into(), "--cgroup-root");
         check(|flags| flags.cluster_dns = vec!["dns".into()], "--cluster-dns: \"dns\" is not an IP address");
         check(|flags| flags.cluster_domain = "A_".into(), "--cluster-domain");

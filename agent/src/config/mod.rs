@@ -416,6 +416,7 @@ mod tests {
                 run_dir: "/s".into(),
                 pod_logs_dir: "/l".into(),
                 resolv_conf: "/c".into(),
+                cni_conf_dir: "/n".into(),
                 cluster_domain: "cluster.local".into(),
                 container_log_max_size: "10Mi".into(),
                 container_log_max_files: 5,

@@ -78,6 +78,27 @@ pub enum NodeApiError {
     Tls(#[from] TlsError),
 }
 
+/// The port of a node API, taken before there is anything to serve: whoever connects waits.
+pub struct NodeApiListener {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl NodeApiListener {
+    /// Takes it.
+    ///
+    /// # Errors
+    /// When it cannot be taken.
+    pub async fn bind(config: &ValidNodeApi) -> Result<Self, NodeApiError> {
+        let listen = async {
+            let listener = TcpListener::bind(config.address).await?;
+            let address = listener.local_addr()?;
+            Ok(Self { listener, address })
+        };
+        listen.await.map_err(|error| NodeApiError::Listen(config.address, error))
+    }
+}
+
 /// A node API that listens.
 pub struct NodeApi<P> {
     listener: TcpListener,
@@ -89,11 +110,16 @@ pub struct NodeApi<P> {
 }
 
 impl<P: PodStreams> NodeApi<P> {
-    /// Reads or makes the certificate, and listens.
+    /// Reads or makes the certificate, for a port that is taken.
     ///
     /// # Errors
     /// When it cannot begin.
-    pub async fn bind(config: ValidNodeApi, parts: Parts<P>) -> Result<Self, NodeApiError> {
+    pub fn on(
+        listener: NodeApiListener,
+        config: ValidNodeApi,
+        parts: Parts<P>,
+    ) -> Result<Self, NodeApiError> {
+        let NodeApiListener { listener, address } = listener;
         let now = SystemTime::now();
         let ((certificate, key), own) = match config.certificate {
             Some(files) => (files, None),
@@ -106,13 +132,6 @@ impl<P: PodStreams> NodeApi<P> {
             }
         };
         let tls = Tls::load(TlsFiles { certificate, key, client_ca: config.client_ca }, own, now)?;
-        let listen = async {
-            let listener = TcpListener::bind(config.address).await?;
-            let address = listener.local_addr()?;
-            Ok((listener, address))
-        };
-        let (listener, address) =
-            listen.await.map_err(|error| NodeApiError::Listen(config.address, error))?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let tokens = config.tokens.then(|| parts.reviews.clone());
         let rights = (!config.allow_all).then(|| parts.reviews.clone());

@@ -12,7 +12,7 @@ use barque_agent::node_api::containers::{
     BoxConnection, ContainerLog, ExecRequest, KnownPods, PodStreams, Process, RunError,
 };
 use barque_agent::node_api::reviews::KubeReviews;
-use barque_agent::node_api::server::{NodeApi, Parts};
+use barque_agent::node_api::server::{NodeApi, NodeApiListener, Parts};
 use barque_agent::node_api::stats::PodStats;
 use barque_client::servers::{Servers, Source, connect};
 use barque_streams::process::Wanted;
@@ -46,7 +46,9 @@ pub(super) async fn serve(directory: &Path, certificates: &Certificates, kubecon
         reviews: Arc::new(KubeReviews::new(client)),
         metrics: Metrics::new(),
     };
-    let api = NodeApi::bind(config.validate().unwrap(), parts).await.unwrap();
+    let config = config.validate().unwrap();
+    let listener = NodeApiListener::bind(&config).await.unwrap();
+    let api = NodeApi::on(listener, config, parts).unwrap();
     let address = api.address();
     tokio::spawn(api.run(CancellationToken::new()));
     address

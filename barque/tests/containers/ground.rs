@@ -9,9 +9,16 @@ use std::process::Command;
 const INSIDE: &str = "BARQUE_TEST_INSIDE";
 /// The address of the test, and of everything that it starts on no host.
 pub(crate) const ADDRESS: &str = "10.9.0.1";
+/// The same of IPv6.
+pub(crate) const ADDRESS_V6: &str = "fd09::1";
 
 /// Runs a test of this name inside; says whether this is inside already.
 pub(crate) fn enter(name: &str) -> bool {
+    enter_with(name, &["--exact", name, "--nocapture"])
+}
+
+/// Runs this program inside, with these words; says whether this is inside already.
+pub(crate) fn enter_with(name: &str, words: &[&str]) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         prepare();
         return true;
@@ -20,7 +27,8 @@ pub(crate) fn enter(name: &str) -> bool {
         eprintln!("skipped: {name} needs root, for namespaces and containers");
         return false;
     }
-    let group = format!("bqt{}", std::process::id());
+    // Tests of one program run beside each other.
+    let group = format!("bqt{}-{name}", std::process::id());
     let status = Command::new("unshare")
         // Whoever is inside ends when this one does.
         .args([
@@ -35,7 +43,7 @@ pub(crate) fn enter(name: &str) -> bool {
             "--",
         ])
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture"])
+        .args(words)
         .env(INSIDE, &group)
         .status();
     remove_groups(&group);
@@ -70,6 +78,7 @@ fn prepare() {
     run("ip link set lo up");
     run("ip link add fabric type bridge");
     run(&format!("ip addr add {ADDRESS}/24 dev fabric"));
+    run(&format!("ip addr add {ADDRESS_V6}/64 dev fabric nodad"));
     run("ip link set fabric up");
 }
 
@@ -79,16 +88,18 @@ pub(crate) fn run(line: &str) {
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Adds a host with this name and address.
-pub(crate) fn add_host(name: &str, address: &str) {
+/// Adds a host with this name and these addresses, of IPv4 and of IPv6.
+pub(crate) fn add_host(name: &str, address: &str, address_v6: &str) {
     run(&format!("ip netns add {name}"));
     run(&format!("ip link add to-{name} type veth peer name eth0 netns {name}"));
     run(&format!("ip link set to-{name} master fabric up"));
     run(&format!("ip -n {name} addr add {address}/24 dev eth0"));
+    run(&format!("ip -n {name} addr add {address_v6}/64 dev eth0 nodad"));
     run(&format!("ip -n {name} link set eth0 up"));
     run(&format!("ip -n {name} link set lo up"));
     // What goes to a service's address has to have a way before it is translated.
     run(&format!("ip -n {name} route add default via {ADDRESS}"));
+    run(&format!("ip -n {name} -6 route add default via {ADDRESS_V6}"));
 }
 
 /// A command that runs a program on a host, with the mounts of this process: those of pods must be seen by whoever comes later.

@@ -1,5 +1,6 @@
 //! The image that tests run: busybox in an OCI archive, made without any tool. Must never come from elsewhere.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -15,30 +16,47 @@ pub(crate) const ASK: &str = "#!/bin/bash\n\
     while read -r line <&3 && [ \"${line%$'\\r'}\" ]; do :; done\n\
     cat <&3\n";
 
+/// An image as registries keep it: one layer, its configuration and its manifest.
+pub(crate) struct Image {
+    pub(crate) layer: Vec<u8>,
+    pub(crate) config: Vec<u8>,
+    pub(crate) manifest: Vec<u8>,
+}
+
+fn descriptor(kind: &str, bytes: &[u8]) -> Value {
+    json!({"mediaType": kind, "digest": format!("sha256:{}", digest(bytes)), "size": bytes.len()})
+}
+
+/// The media type of its manifest.
+pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// Makes it; images with other text in their environment are others.
+pub(crate) fn make(told: &str) -> Image {
+    let layer = layer();
+    let config = json!({
+        "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, "os": "linux",
+        "config": {"Env": ["PATH=/bin", format!("FROM_IMAGE={told}")], "Cmd": ["sh"], "WorkingDir": "/"},
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", digest(&layer))]},
+    });
+    let config = json_bytes(&config);
+    let manifest = json_bytes(&json!({
+        "schemaVersion": 2, "mediaType": MANIFEST,
+        "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
+        "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
+    }));
+    Image { layer, config, manifest }
+}
+
 /// Writes the archive.
 pub(crate) fn write(directory: &Path) -> PathBuf {
     let path = directory.join("busybox.tar");
     let mut archive = Tar::new(std::fs::File::create(&path).unwrap());
-    let layer = layer();
-    let diff = digest(&layer);
-    let config = json!({
-        "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, "os": "linux",
-        "config": {"Env": ["PATH=/bin", "FROM_IMAGE=yes"], "Cmd": ["sh"], "WorkingDir": "/"},
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{diff}")]},
-    });
-    let config = config.to_string().into_bytes();
-    let descriptor = |kind: &str, bytes: &[u8]| json!({"mediaType": kind, "digest": format!("sha256:{}", digest(bytes)), "size": bytes.len()});
-    let manifest = json!({
-        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
-        "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
-    });
-    let manifest = manifest.to_string().into_bytes();
-    let mut of_manifest = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
+    let image = make("yes");
+    let mut of_manifest = descriptor(MANIFEST, &image.manifest);
     of_manifest["annotations"] =
         json!({"io.containerd.image.name": BUSYBOX, "org.opencontainers.image.ref.name": BUSYBOX});
     let index = json!({"schemaVersion": 2, "manifests": [of_manifest]});
-    for blob in [&layer, &config, &manifest] {
+    for blob in [&image.layer, &image.config, &image.manifest] {
         archive.file(&format!("blobs/sha256/{}", digest(blob)), blob, 0o644);
     }
     archive.file("index.json", &json_bytes(&index), 0o644);
@@ -51,7 +69,8 @@ fn json_bytes(value: &Value) -> Vec<u8> {
     value.to_string().into_bytes()
 }
 
-fn digest(bytes: &[u8]) -> String {
+/// The digest of bytes with SHA-256, in hexadecimal digits.
+pub(crate) fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -69,7 +88,10 @@ fn layer() -> Vec<u8> {
     }
     // The static busybox cannot look up names: who asks does it by the C library, as in most images.
     tar.file("bin/ask", ASK.as_bytes(), 0o755);
-    for path in with_libraries("/bin/bash") {
+    // And it listens to no datagrams; perl, which every Debian has, does.
+    let programs: BTreeSet<String> =
+        ["/bin/bash", "/usr/bin/perl"].into_iter().flat_map(with_libraries).collect();
+    for path in programs {
         let bytes = std::fs::read(&path).unwrap();
         let place = path.strip_prefix("/usr").unwrap_or(&path);
         tar.file(place.strip_prefix('/').unwrap(), &bytes, 0o755);

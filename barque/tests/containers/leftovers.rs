@@ -52,11 +52,12 @@ pub(crate) fn nothing_is_left_after_a_kill_and_a_cleanup(world: &mut World) {
 pub(crate) fn the_machine_is_found_fit(world: &World) {
     let output = ground::on_host("n1", env!("CARGO_BIN_EXE_barque").as_ref())
         .args(["agent", "check"])
+        .args(world.places("n1"))
         .output()
         .unwrap();
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{told}");
-    for name in ["overlay", "vxlan"] {
+    for name in ["overlay", "vxlan", "as it should be"] {
         assert!(told.contains(name), "{name}: {told}");
     }
     assert!(!left(world, "n1").iter().any(|it| it.contains("check")));

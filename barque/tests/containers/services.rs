@@ -10,7 +10,7 @@ use super::{ground, images};
 /// Serves the pod's name at port 8080.
 const SERVE: &str = "echo $HOSTNAME > /tmp/index.html; exec httpd -f -p 8080 -h /tmp";
 
-fn deployment(name: &str, replicas: usize, rest: &str) -> String {
+pub(crate) fn deployment(name: &str, replicas: usize, rest: &str) -> String {
     format!(
         "---\n{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: {name}}}, spec: {{replicas: {replicas}, \
            selector: {{matchLabels: {{app: {name}}}}}, template: {{metadata: {{labels: {{app: {name}}}}}, spec: {{\
@@ -20,7 +20,7 @@ fn deployment(name: &str, replicas: usize, rest: &str) -> String {
 }
 
 /// One pod on each node that can be told to ask.
-fn askers(world: &World) {
+pub(crate) fn askers(world: &World) {
     for node in ["n1", "n2"] {
         world.apply(&format!(
             "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: asks-{node}}}, spec: {{nodeName: {node}, \
@@ -31,34 +31,34 @@ fn askers(world: &World) {
 }
 
 /// In a shell of the image: asks once, and for a while at most.
-fn once(host: &str, port: u16) -> String {
+pub(crate) fn once(host: &str, port: u16) -> String {
     format!("timeout 10 ask {host} {port}")
 }
 
 /// What so many questions of a shell script were answered.
-fn answers(text: &str) -> BTreeSet<String> {
+pub(crate) fn answers(text: &str) -> BTreeSet<String> {
     text.lines().map(str::to_owned).collect()
 }
 
 /// Asks so often that every pod is asked.
-fn many(once: &str) -> String {
+pub(crate) fn many(once: &str) -> String {
     format!("for i in $(seq 30); do {once} || echo failed; done")
 }
 
 /// Asks from the network of a node.
-fn from_node(node: &str, script: &str) -> String {
+pub(crate) fn from_node(node: &str, script: &str) -> String {
     let output = ground::on_host(node, "bash".as_ref()).args(["-c", script]).output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Asks from the network of the test, which is no node's.
-fn from_outside(script: &str) -> String {
+pub(crate) fn from_outside(script: &str) -> String {
     let output = Command::new("bash").args(["-c", script]).output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// The same on the machine.
-fn from_machine(host: &str, port: &str) -> String {
+pub(crate) fn from_machine(host: &str, port: &str) -> String {
     format!("ask() (\n{}); {}", images::ASK, many(&format!("ask {host} {port}")))
 }
 

@@ -6,47 +6,59 @@ use std::net::TcpStream;
 use super::cluster::kubectls::kubectls;
 use super::world::World;
 
+/// Serves a page, and tells what it reads once.
+fn talks(name: &str) -> String {
+    format!(
+        "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{nodeName: n1, restartPolicy: Never, \
+           terminationGracePeriodSeconds: 0, containers: [{{name: c, image: 'busybox:test', command: [sh, -c, \
+             'echo served > /tmp/index.html; httpd -p 8080 -h /tmp; n=0; while read -r line; do n=$((n+1)); \
+              echo \"$n: $line\"; done; echo end'], stdin: true, stdinOnce: true}}]}}}}\n"
+    )
+}
+
 pub(crate) fn every_kubectl_reaches_into_containers(world: &World) {
-    world.apply(
-        "---\n{apiVersion: v1, kind: Pod, metadata: {name: talks}, spec: {nodeName: n1, restartPolicy: Never, terminationGracePeriodSeconds: 0, containers: [\
-           {name: c, image: 'busybox:test', command: [sh, -c, 'echo served > /tmp/index.html; httpd -p 8080 -h /tmp; \
-             n=0; while read -r line; do n=$((n+1)); echo \"$n: $line\"; done; echo end'], stdin: true, stdinOnce: true}]}}\n",
-    );
-    world.kubectl("kubectl wait --for=condition=Ready pod/talks --timeout=60s");
-    for kubectl in kubectls() {
-        let with = |script: &str| {
-            let own = format!("kubectl() {{ {} \"$@\"; }}; {script}", kubectl.program.display());
-            world.kubectl(&own)
-        };
-        let told = with("echo through | kubectl exec -i talks -- sh -c 'cat; echo wrong >&2; id -u'");
+    let kubectls = kubectls();
+    let pods: Vec<String> = kubectls.iter().map(|kubectl| format!("talks-{}", kubectl.minor)).collect();
+    world.apply(&pods.iter().map(|pod| talks(pod)).collect::<String>());
+    for (kubectl, pod) in kubectls.iter().zip(&pods) {
+        world.kubectl(&format!("kubectl wait --for=condition=Ready pod/{pod} --timeout=60s"));
+        let program = kubectl.program.display().to_string();
+        let of = format!("1.{}", kubectl.minor);
+        let own = format!("kubectl() {{ {program} \"$@\"; }}; ");
+        let with = |script: &str| world.kubectl(&format!("{own}{script}"));
+        let told =
+            with(&format!("echo through | kubectl exec -i {pod} -- sh -c 'cat; echo wrong >&2; id -u'"));
         let mut lines: Vec<_> = told.lines().collect();
         lines.sort_unstable();
-        assert_eq!(lines, ["0", "through", "wrong"], "1.{}", kubectl.minor);
-        let failed = with("kubectl exec talks -- sh -c 'exit 42' || echo code $?");
-        assert!(failed.ends_with("code 42\n"), "1.{}: {failed}", kubectl.minor);
+        assert_eq!(lines, ["0", "through", "wrong"], "{of}");
+        let failed = with(&format!("kubectl exec {pod} -- sh -c 'exit 42' || echo code $?"));
+        assert!(failed.ends_with("code 42\n"), "{of}: {failed}");
         // A terminal, as `script` makes one.
-        let told = with("TERM=xterm script -qec 'kubectl exec -it talks -- sh -c \"tty; stty size | wc -w\"' /dev/null < /dev/null".replace("kubectl exec", &format!("{} exec", kubectl.program.display())).as_str());
-        assert!(told.contains("/dev/pts/0"), "1.{}: {told}", kubectl.minor);
+        let told = with(&format!(
+            "TERM=xterm script -qec '{program} exec -it {pod} -- sh -c \"tty; stty size | wc -w\"' /dev/null < /dev/null"
+        ));
+        assert!(told.contains("/dev/pts/0"), "{of}: {told}");
         // A file there and back.
-        let told = with(
-            "cd $HOME; rm -rf there back; echo precious > there; kubectl cp there talks:/tmp/copied > /dev/null; \
-             kubectl cp talks:/tmp/copied back > /dev/null 2>&1; cat back",
-        );
-        assert_eq!(told, "precious\n", "1.{}", kubectl.minor);
-        forwards(world, &kubectl.program.display().to_string());
+        let told = with(&format!(
+            "cd $HOME; rm -rf there back; echo precious > there; kubectl cp there {pod}:/tmp/copied > /dev/null; \
+             kubectl cp {pod}:/tmp/copied back > /dev/null 2>&1; cat back"
+        ));
+        assert_eq!(told, "precious\n", "{of}");
+        forwards(world, &program, pod);
+        // What is written to it is read once, and then its input has ended, and so has it. Who follows its log sees all of
+        // that.
+        let following = world.begin(&format!("{own}kubectl logs -f {pod}"));
+        let told = with(&format!("printf 'one\\ntwo\\n' | kubectl attach -i {pod} -c c"));
+        assert!(told.contains("2: two"), "{of}: {told}");
+        let followed = following.wait();
+        assert!(followed.contains("1: one\n2: two\nend"), "{of}: {followed}");
     }
-    // What is written to it is read once, and then its input has ended, and so has it. Who follows its log sees all of that.
-    let following = world.begin("kubectl logs -f talks");
-    let told = world.kubectl("printf 'one\\ntwo\\n' | kubectl attach -i talks -c c");
-    assert!(told.contains("2: two"), "{told}");
-    let followed = following.wait();
-    assert!(followed.contains("1: one\n2: two\nend"), "{followed}");
-    world.kubectl("kubectl delete pod talks --timeout=60s");
+    world.kubectl(&format!("kubectl delete pod {} --timeout=60s", pods.join(" ")));
 }
 
 /// Several connections through one forwarded port.
-fn forwards(world: &World, kubectl: &str) {
-    let mut forwarding = world.forward(kubectl, "talks", 8080);
+fn forwards(world: &World, kubectl: &str, pod: &str) {
+    let mut forwarding = world.forward(kubectl, pod, 8080);
     let port = forwarding.port();
     for _ in 0..3 {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,10 @@ use super::images;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// The network of all pods.
 pub(crate) const PODS: &str = "10.244.0.0/16";
+/// The same of IPv6.
+pub(crate) const PODS_V6: &str = "fd10:244::/56";
+/// The addresses of services, of both families.
+const SERVICES: &str = "10.0.0.0/24,fd10:96::/112";
 /// Where the cluster's resolver is.
 pub(crate) const DNS: &str = "10.0.0.10";
 
@@ -28,22 +32,48 @@ pub(crate) struct World {
     agents: BTreeMap<String, Program>,
     kubectl: PathBuf,
     turn: Cell<usize>,
+    is_dual: bool,
 }
 
 /// The address of a node, whose name ends with its number.
 pub(crate) fn address(node: &str) -> String {
-    let number: u8 = node.trim_start_matches(|letter: char| !letter.is_ascii_digit()).parse().unwrap();
-    format!("10.9.0.{}", 10 + number)
+    format!("10.9.0.{}", 10 + number(node))
+}
+
+/// The same of IPv6.
+pub(crate) fn address_v6(node: &str) -> String {
+    format!("fd09::{}", 10 + number(node))
+}
+
+fn number(node: &str) -> u8 {
+    node.trim_start_matches(|letter: char| !letter.is_ascii_digit()).parse().unwrap()
+}
+
+fn networks(is_dual: bool) -> String {
+    if is_dual { format!("{PODS},{PODS_V6}") } else { PODS.to_owned() }
+}
+
+/// What an agent finds programs by.
+pub(crate) fn agent_environment() -> [(String, String); 1] {
+    [("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())]
 }
 
 impl World {
     /// With these nodes, ready.
     pub(crate) fn start(nodes: &[&str]) -> Self {
+        Self::start_with(nodes, false, &[])
+    }
+
+    /// The same with both families of addresses, or not, and with other values of the agents' flags.
+    pub(crate) fn start_with(nodes: &[&str], is_dual: bool, others: &[(&str, String)]) -> Self {
         let cluster = Cluster::at(ADDRESS, 2, |_| {
             // Nobody knows the nodes by their names here.
-            ["--default-unreachable-toleration-seconds=2", "--kubelet-preferred-address-types=InternalIP"]
-                .map(str::to_owned)
-                .into()
+            let usual = [
+                "--default-unreachable-toleration-seconds=2",
+                "--kubelet-preferred-address-types=InternalIP",
+            ];
+            let services = is_dual.then(|| format!("--service-cluster-ip-range={SERVICES}"));
+            usual.map(str::to_owned).into_iter().chain(services).collect()
         });
         let kubectl = kubectls().pop().unwrap().program;
         cluster.ready(&kubectl);
@@ -58,33 +88,46 @@ impl World {
                 "controller-manager",
                 "--secure-port=0",
                 "--allocate-node-cidrs",
-                &format!("--cluster-cidr={PODS}"),
+                &format!("--cluster-cidr={}", networks(is_dual)),
+                // The fast profile, and faster still, as leases are.
+                "--node-failover=fast",
                 "--node-monitor-grace-period=8s",
             ]),
             part(&["scheduler", "--secure-port=0"]),
         ];
-        let mut world = Self { cluster, _parts: parts, agents: BTreeMap::new(), kubectl, turn: Cell::new(0) };
+        let mut world =
+            Self { cluster, _parts: parts, agents: BTreeMap::new(), kubectl, turn: Cell::new(0), is_dual };
         world.kubectl(
             "kubectl create clusterrolebinding agents-are-asked --clusterrole=system:kubelet-api-admin \
              --user=apiserver-kubelet-client",
         );
-        let archive = images::write(world.cluster.directory.path());
+        images::write(world.cluster.directory.path());
         for node in nodes {
-            ground::add_host(node, &address(node));
-            let loaded = Command::new(env!("CARGO_BIN_EXE_barque"))
-                .args(["image", "load", "--root"])
-                .arg(world.directory(node).join("root/images"))
-                .arg("-i")
-                .arg(&archive)
-                .output()
-                .unwrap();
-            assert!(loaded.status.success(), "{}", String::from_utf8_lossy(&loaded.stderr));
-            world.start_agent(node);
+            world.add_node(node, others);
         }
         for node in nodes {
             world.kubectl(&format!("kubectl wait --for=condition=Ready node/{node} --timeout=60s"));
         }
         world
+    }
+
+    /// Starts another node, with the image.
+    pub(crate) fn add_node(&mut self, node: &str, others: &[(&str, String)]) {
+        ground::add_host(node, &address(node), &address_v6(node));
+        self.load_image(&self.directory(node).join("root"));
+        self.start_agent_with(node, others);
+    }
+
+    /// Puts the image where a node with this root directory has its own.
+    pub(crate) fn load_image(&self, root: &Path) {
+        let loaded = Command::new(env!("CARGO_BIN_EXE_barque"))
+            .args(["image", "load", "--root"])
+            .arg(root.join("images"))
+            .arg("-i")
+            .arg(self.cluster.directory.path().join("busybox.tar"))
+            .output()
+            .unwrap();
+        assert!(loaded.status.success(), "{}", String::from_utf8_lossy(&loaded.stderr));
     }
 
     /// What belongs to a node.
@@ -94,6 +137,19 @@ impl World {
 
     /// Starts the agent of a node, which may have run before.
     pub(crate) fn start_agent(&mut self, node: &str) {
+        self.start_agent_with(node, &[]);
+    }
+
+    /// The same with other values of flags than the usual ones, or with more flags.
+    pub(crate) fn start_agent_with(&mut self, node: &str, others: &[(&str, String)]) {
+        let words = self.agent_words(node, others);
+        let command = ground::on_host(node, env!("CARGO_BIN_EXE_barque").as_ref());
+        let (program, _) = start_by(command, &agent_environment(), &words, "keeping nodes");
+        self.agents.insert(node.to_owned(), program);
+    }
+
+    /// What the agent of a node is started with.
+    pub(crate) fn agent_words(&self, node: &str, others: &[(&str, String)]) -> Vec<String> {
         let directory = self.directory(node);
         std::fs::create_dir_all(&directory).unwrap();
         let (certificate, key) =
@@ -103,40 +159,38 @@ impl World {
             self.cluster.certificates.serving(&format!("{node}-serving"), &address(node));
         let resolv = directory.join("resolv.conf");
         std::fs::write(&resolv, "search example.org\n").unwrap();
-        let mut words: Vec<String> = [
-            "agent",
-            "--runtime=embedded",
-            "--healthz-port=0",
-            "--node-lease-duration-seconds=4",
-            "--log-level=debug",
-        ]
-        .map(str::to_owned)
-        .into();
-        for (flag, value) in [
+        let usual = [
+            ("runtime", "embedded".to_owned()),
+            ("healthz-port", "0".to_owned()),
+            ("node-lease-duration-seconds", "4".to_owned()),
+            ("log-level", "debug".to_owned()),
             ("hostname-override", node.to_owned()),
-            ("node-ip", address(node)),
+            ("node-ip", self.addresses(node)),
             ("kubeconfig", kubeconfig.display().to_string()),
             ("root-dir", directory.join("root").display().to_string()),
             ("run-dir", directory.join("run").display().to_string()),
             ("pod-logs-dir", directory.join("logs").display().to_string()),
             ("cgroup-root", format!("{}/{node}", ground::control_group())),
             ("cluster-dns", DNS.to_owned()),
-            ("cluster-cidr", PODS.to_owned()),
+            ("cluster-cidr", networks(self.is_dual)),
             ("resolv-conf", resolv.display().to_string()),
             ("tls-cert-file", certificate.display().to_string()),
             ("tls-private-key-file", key.display().to_string()),
             ("client-ca-file", self.cluster.certificates.ca.display().to_string()),
-        ] {
-            words.push(format!("--{flag}={value}"));
-        }
-        let command = ground::on_host(node, env!("CARGO_BIN_EXE_barque").as_ref());
-        let (program, _) = start_by(
-            command,
-            &[("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())],
-            &words,
-            "keeping nodes",
-        );
-        self.agents.insert(node.to_owned(), program);
+        ];
+        let flags: BTreeMap<&str, String> = usual.into_iter().chain(others.iter().cloned()).collect();
+        let flags = flags.into_iter().map(|(flag, value)| format!("--{flag}={value}"));
+        std::iter::once("agent".to_owned()).chain(flags).collect()
+    }
+
+    fn addresses(&self, node: &str) -> String {
+        if self.is_dual { format!("{},{}", address(node), address_v6(node)) } else { address(node) }
+    }
+
+    /// The process of a node's agent.
+    #[allow(dead_code, reason = "a benchmark asks")]
+    pub(crate) fn agent_pid(&self, node: &str) -> u32 {
+        self.agents[node].pid()
     }
 
     /// Ends the agent of a node at once.
@@ -149,15 +203,18 @@ impl World {
         assert_eq!(self.agents.remove(node).unwrap().stop(), Some(0));
     }
 
+    /// Flags by which a node's directories are named.
+    pub(crate) fn places(&self, node: &str) -> [String; 3] {
+        let directory = self.directory(node);
+        [("root-dir", "root"), ("run-dir", "run"), ("pod-logs-dir", "logs")]
+            .map(|(flag, part)| format!("--{flag}={}", directory.join(part).display()))
+    }
+
     /// Takes away what a node left behind.
     pub(crate) fn cleanup(&self, node: &str) -> Output {
-        let directory = self.directory(node);
         let mut command = ground::on_host(node, env!("CARGO_BIN_EXE_barque").as_ref());
         command.args(["agent", "cleanup", &format!("--cluster-dns={DNS}")]);
-        for (flag, part) in [("root-dir", "root"), ("run-dir", "run"), ("pod-logs-dir", "logs")] {
-            command.arg(format!("--{flag}={}", directory.join(part).display()));
-        }
-        command.output().unwrap()
+        command.args(self.places(node)).output().unwrap()
     }
 
     fn command(&self, script: &str) -> Command {
@@ -213,6 +270,14 @@ impl World {
                 Ok(told) if what(&told) => return told,
                 told => assert!(Instant::now() < deadline, "{script}\n{told:?}\n{}", self.told()),
             }
+        }
+    }
+
+    /// Looks until it is so.
+    pub(crate) fn patiently(&self, mut is_so: impl FnMut() -> bool, what: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so() {
+            assert!(Instant::now() < deadline, "{what}\n{}", self.told());
         }
     }
 

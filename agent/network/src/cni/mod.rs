@@ -22,6 +22,7 @@ use self::plugin::{Command, Plugins};
 use crate::model::PodAddresses;
 use crate::names::POD_INTERFACE;
 use crate::namespace;
+use crate::network::AdoptedPod;
 
 /// A port of the node that leads to a pod.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,13 +72,19 @@ pub struct Sandbox {
     pub bandwidth: Option<Bandwidth>,
 }
 
+/// Networks that plugins have made, which are removed as they were made, whatever is configured now.
+#[derive(Debug)]
+pub struct Networks {
+    plugins: Plugins,
+    cache: Cache,
+}
+
 /// The plugins that somebody has configured.
 #[derive(Debug)]
 pub struct Cni {
     path: PathBuf,
     configuration: Configuration,
-    plugins: Plugins,
-    cache: Cache,
+    networks: Networks,
 }
 
 impl Cni {
@@ -96,8 +103,14 @@ impl Cni {
     ) -> Result<Option<Self>, CniError> {
         let Some(path) = configuration::first(configuration_dir)? else { return Ok(None) };
         let configuration = Configuration::read(&path)?;
-        let plugins = Plugins { directories: plugin_dirs.to_vec() };
-        Ok(Some(Self { path, configuration, plugins, cache: Cache::open(cache_dir)? }))
+        let networks = Networks::open(plugin_dirs, cache_dir)?;
+        Ok(Some(Self { path, configuration, networks }))
+    }
+
+    /// Names of the plugins, in their order.
+    #[must_use]
+    pub fn plugins(&self) -> Vec<&str> {
+        self.configuration.plugins.iter().map(|plugin| plugin.kind.as_str()).collect()
     }
 
     /// The file with the configuration.
@@ -115,10 +128,10 @@ impl Cni {
         self.take_loopback_up(&sandbox.namespace).await?;
         let mut entry =
             Entry { sandbox: sandbox.clone(), configuration: self.configuration.clone(), result: None };
-        self.cache.write(&entry)?;
+        self.networks.cache.write(&entry)?;
         let mut previous = None;
         for plugin in &self.configuration.plugins {
-            match self.run(Command::Add, plugin, &entry, previous.take()).await {
+            match self.networks.run(Command::Add, plugin, &entry, previous.take()).await {
                 Ok(result) => previous = Some(result),
                 Err(error) => {
                     if let Err(error) = self.detach(&sandbox.id).await {
@@ -131,22 +144,17 @@ impl Cni {
         let result = previous.unwrap_or(Value::Null);
         let addresses = result::addresses(&result, POD_INTERFACE);
         entry.result = Some(result);
-        self.cache.write(&entry)?;
+        self.networks.cache.write(&entry)?;
         addresses
     }
 
-    /// Removes the pod's network with the configuration that it was made with, in the reverse order. A pod that has none is
-    /// no error.
+    /// Removes the pod's network, as [`Networks::detach`] does.
     ///
     /// # Errors
     ///
     /// A plugin's error in its own words; the pod's network counts as there then.
     pub async fn detach(&self, sandbox_id: &str) -> Result<(), CniError> {
-        let Some(entry) = self.cache.read(sandbox_id)? else { return Ok(()) };
-        for plugin in entry.configuration.plugins.iter().rev() {
-            self.run(Command::Del, plugin, &entry, entry.result.clone()).await?;
-        }
-        self.cache.remove(sandbox_id)
+        self.networks.detach(sandbox_id).await
     }
 
     /// Whether the pod's network is as the plugins left it; always, if the configuration says `disableCheck`.
@@ -155,13 +163,16 @@ impl Cni {
     ///
     /// What a plugin found wrong, in its own words; or the pod has no network.
     pub async fn check(&self, sandbox_id: &str) -> Result<(), CniError> {
-        let entry =
-            self.cache.read(sandbox_id)?.ok_or_else(|| CniError::Unknown { id: sandbox_id.to_owned() })?;
+        let entry = self
+            .networks
+            .cache
+            .read(sandbox_id)?
+            .ok_or_else(|| CniError::Unknown { id: sandbox_id.to_owned() })?;
         if entry.configuration.disable_check || !entry.configuration.at_least(0, 4) {
             return Ok(());
         }
         for plugin in &entry.configuration.plugins {
-            self.run(Command::Check, plugin, &entry, entry.result.clone()).await?;
+            self.networks.run(Command::Check, plugin, &entry, entry.result.clone()).await?;
         }
         Ok(())
     }
@@ -175,9 +186,9 @@ impl Cni {
         for plugin in &self.configuration.plugins {
             if self.configuration.at_least(1, 1) {
                 let input = self.configuration.input(plugin);
-                self.plugins.run(Command::Status, &plugin.kind, &input, &[]).await?;
+                self.networks.plugins.run(Command::Status, &plugin.kind, &input, &[]).await?;
             } else {
-                self.plugins.find(&plugin.kind)?;
+                self.networks.plugins.find(&plugin.kind)?;
             }
         }
         Ok(())
@@ -190,11 +201,65 @@ impl Cni {
     /// A plugin's error; what was removed until then stays removed.
     pub async fn collect(&self, living: &HashSet<String>) -> Result<Vec<String>, CniError> {
         let mut removed = Vec::new();
-        for id in self.cache.sandboxes()?.into_iter().filter(|id| !living.contains(id)) {
+        for id in self.networks.cache.sandboxes()?.into_iter().filter(|id| !living.contains(id)) {
             self.detach(&id).await?;
             removed.push(id);
         }
         Ok(removed)
+    }
+
+    /// No plugin has to; containers expect it.
+    async fn take_loopback_up(&self, path: &Path) -> Result<(), CniError> {
+        let entering =
+            |source| CniError::File { what: "entering the network namespace", path: path.to_owned(), source };
+        let file = namespace::open(path).map_err(entering)?;
+        let (socket, _changes) = namespace::connect(&file).await.map_err(entering)?;
+        tokio::select! {
+            () = socket.connection => Ok(()),
+            outcome = socket.kernel.set_up("lo", None) => Ok(outcome?),
+        }
+    }
+}
+
+impl Networks {
+    /// Those of which the directory knows; plugins are looked for in `plugin_dirs`.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be used.
+    pub fn open(plugin_dirs: &[PathBuf], cache_dir: PathBuf) -> Result<Self, CniError> {
+        Ok(Self { plugins: Plugins { directories: plugin_dirs.to_vec() }, cache: Cache::open(cache_dir)? })
+    }
+
+    /// Sandboxes that have a network, or half of one.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be read.
+    pub fn attached(&self) -> Result<Vec<AdoptedPod>, CniError> {
+        let mut pods = Vec::new();
+        for pod_id in self.cache.sandboxes()? {
+            let Some(entry) = self.cache.read(&pod_id)? else { continue };
+            let found = entry.result.and_then(|result| result::addresses(&result, POD_INTERFACE).ok());
+            let connected = found.is_some() && entry.sandbox.namespace.exists();
+            let addresses = found.map(|pod| pod.addresses).unwrap_or_default();
+            pods.push(AdoptedPod { pod_id, addresses, connected });
+        }
+        Ok(pods)
+    }
+
+    /// Removes the sandbox's network with the configuration that it was made with, in the reverse order. One that has none is
+    /// no error.
+    ///
+    /// # Errors
+    ///
+    /// A plugin's error in its own words; the network counts as there then.
+    pub async fn detach(&self, sandbox_id: &str) -> Result<(), CniError> {
+        let Some(entry) = self.cache.read(sandbox_id)? else { return Ok(()) };
+        for plugin in entry.configuration.plugins.iter().rev() {
+            self.run(Command::Del, plugin, &entry, entry.result.clone()).await?;
+        }
+        self.cache.remove(sandbox_id)
     }
 
     async fn run(
@@ -237,18 +302,6 @@ impl Cni {
             ("CNI_ARGS", arguments),
         ];
         self.plugins.run(command, &plugin.kind, &input, &environment).await
-    }
-
-    /// No plugin has to; containers expect it.
-    async fn take_loopback_up(&self, path: &Path) -> Result<(), CniError> {
-        let entering =
-            |source| CniError::File { what: "entering the network namespace", path: path.to_owned(), source };
-        let file = namespace::open(path).map_err(entering)?;
-        let (socket, _changes) = namespace::connect(&file).await.map_err(entering)?;
-        tokio::select! {
-            () = socket.connection => Ok(()),
-            outcome = socket.kernel.set_up("lo", None) => Ok(outcome?),
-        }
     }
 }
 

@@ -32,7 +32,7 @@ use super::authorization::Access;
 use super::config::NodeApiConfig;
 use super::containers::KnownPods;
 use super::reviews::{ReviewError, Reviews, User};
-use super::server::{NodeApi, Parts};
+use super::server::{NodeApi, NodeApiListener, Parts};
 use crate::metrics::Metrics;
 
 type Client = TlsStream<TcpStream>;
@@ -142,7 +142,9 @@ impl Node {
             reviews: known.clone(),
             metrics: Metrics::new(),
         };
-        let api = NodeApi::bind(config.validate().unwrap(), parts).await.unwrap();
+        let config = config.validate().unwrap();
+        let listener = NodeApiListener::bind(&config).await.unwrap();
+        let api = NodeApi::on(listener, config, parts).unwrap();
         let (address, stop) = (api.address(), CancellationToken::new());
         let served = AbortOnDropHandle::new(tokio::spawn(api.run(stop.clone())));
         Self { address, containers, known, authority, stop, served, directory }

@@ -16,7 +16,6 @@ use barque_api::ip::Cidr;
 use barque_containers::Containers;
 use barque_containers::spec::ContainerState;
 use barque_images::ImageStore;
-use barque_network::Network;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ObjectMeta;
 use tokio::sync::watch;
@@ -26,6 +25,7 @@ use super::provisions::observe::{Known, observed};
 use super::provisions::probe::{self, Inside, NotRun, Said};
 use super::provisions::{Provisions, Supplies, failed, story};
 use super::{PullError, Runtime, RuntimeError, SandboxError, StartError};
+use crate::pod_network::PodNetwork;
 use crate::pods::observed::Observed;
 use crate::pods::probes::ProbeKind;
 use crate::pods::spec;
@@ -43,13 +43,13 @@ const SCHEME: &str = "barque://";
 pub struct Parts {
     /// Sandboxes and containers.
     pub containers: Containers,
-    /// The pods' links.
-    pub network: Arc<Network>,
+    /// The pods' networks.
+    pub network: Arc<PodNetwork>,
     /// What they run.
     pub images: ImageStore,
     /// What they get beside.
     pub supplies: Supplies,
-    /// Changes when [`Network::problem`] may say something else.
+    /// Changes when [`PodNetwork::problem`] may say something else.
     pub network_changed: watch::Receiver<u64>,
     /// Who is told of the pods' networks.
     pub networks: watch::Sender<Vec<Cidr>>,
@@ -58,7 +58,7 @@ pub struct Parts {
 /// The runtime of one node.
 pub struct EmbeddedRuntime {
     containers: Containers,
-    network: Arc<Network>,
+    network: Arc<PodNetwork>,
     images: Images,
     provisions: Provisions,
     network_changed: watch::Receiver<u64>,
@@ -210,9 +210,12 @@ impl Runtime for EmbeddedRuntime {
             }
         };
         let mut network = self.network_changed.clone();
-        let waits = !self.provisions.recall(uid).is_whole && !spec::uses_host_network(pod);
+        let memory = self.provisions.recall(uid);
+        let waits = !memory.is_whole && !spec::uses_host_network(pod);
+        // What has changed since it was tried, not since the agent began: that would be told at once, again and again.
+        let tried = memory.network_tried.unwrap_or_else(|| *network.borrow());
         let network = async {
-            if !waits || network.changed().await.is_err() {
+            if !waits || network.wait_for(|count| *count != tried).await.is_err() {
                 std::future::pending::<()>().await;
             }
         };

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::super::provisions::{failed, story};
 use super::super::{RuntimeError, SandboxError};
 use super::EmbeddedRuntime;
-use crate::containers::{name, namespace, sandbox_spec};
+use crate::containers::sandbox_spec;
 use crate::pods::spec;
 
 fn not_made(error: &dyn std::error::Error) -> SandboxError {
@@ -19,6 +19,9 @@ impl EmbeddedRuntime {
             return Ok(());
         }
         let in_host = spec::uses_host_network(pod);
+        // Before it is asked how the network is, so that no change is missed.
+        let changes = *self.network_changed.borrow();
+        self.provisions.remember(spec::uid(pod), |memory| memory.network_tried = Some(changes));
         if let Some(problem) = self.network.problem().filter(|_| !in_host) {
             return Err(SandboxError::NetworkNotReady(problem));
         }
@@ -39,11 +42,7 @@ impl EmbeddedRuntime {
 
         // 4. Its network.
         let addresses = match &state.network_namespace {
-            Some(path) => {
-                let owner = format!("{}/{}", namespace(pod), name(pod));
-                let attached = self.network.attach(spec::uid(pod), path, &owner).await;
-                attached.map_err(|error| not_made(&error))?.addresses
-            }
+            Some(path) => self.network.attach(pod, path).await.map_err(|error| not_made(&error))?,
             None => Vec::new(),
         };
 

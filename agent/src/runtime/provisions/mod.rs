@@ -68,6 +68,8 @@ pub(super) struct Memory {
     pub(super) killed_at: BTreeMap<String, Timestamp>,
     /// What its volumes hold is not the newest.
     pub(super) stale: bool,
+    /// How often the node's network had changed when the pod was to get its own last.
+    pub(super) network_tried: Option<u64>,
 }
 
 /// What the pods of a node get, and what is remembered of them.
