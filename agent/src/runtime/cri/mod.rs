@@ -402,7 +402,7 @@ impl Runtime for CriRuntime {
     }
 
     async fn start(&self, pod: &Pod, container: &str, attempt: u32) -> Result<(), StartError> {
-        self.start_container(pod, container, attempt).await
+        Box::pin(self.start_container(pod, container, attempt)).await
     }
 
     async fn post_start(&self, pod: &Pod, container: &str) -> Result<(), String> {
