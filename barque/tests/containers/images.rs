@@ -17,13 +17,17 @@ pub(crate) const ASK: &str = "#!/bin/bash\n\
 
 /// Writes the archive.
 pub(crate) fn write(directory: &Path) -> PathBuf {
-    let path = directory.join("busybox.tar");
-    let mut archive = Tar::new(std::fs::File::create(&path).unwrap());
+    write_as(&directory.join("busybox.tar"), BUSYBOX, &["sh"])
+}
+
+/// Writes an archive with the same files, by another name, that runs something else.
+pub(crate) fn write_as(path: &Path, name: &str, command: &[&str]) -> PathBuf {
+    let mut archive = Tar::new(std::fs::File::create(path).unwrap());
     let layer = layer();
     let diff = digest(&layer);
     let config = json!({
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, "os": "linux",
-        "config": {"Env": ["PATH=/bin", "FROM_IMAGE=yes"], "Cmd": ["sh"], "WorkingDir": "/"},
+        "config": {"Env": ["PATH=/bin", "FROM_IMAGE=yes"], "Cmd": command, "WorkingDir": "/"},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{diff}")]},
     });
     let config = config.to_string().into_bytes();
@@ -36,7 +40,7 @@ pub(crate) fn write(directory: &Path) -> PathBuf {
     let manifest = manifest.to_string().into_bytes();
     let mut of_manifest = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
     of_manifest["annotations"] =
-        json!({"io.containerd.image.name": BUSYBOX, "org.opencontainers.image.ref.name": BUSYBOX});
+        json!({"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name});
     let index = json!({"schemaVersion": 2, "manifests": [of_manifest]});
     for blob in [&layer, &config, &manifest] {
         archive.file(&format!("blobs/sha256/{}", digest(blob)), blob, 0o644);
@@ -44,7 +48,7 @@ pub(crate) fn write(directory: &Path) -> PathBuf {
     archive.file("index.json", &json_bytes(&index), 0o644);
     archive.file("oci-layout", &json_bytes(&json!({"imageLayoutVersion": "1.0.0"})), 0o644);
     archive.end();
-    path
+    path.to_owned()
 }
 
 fn json_bytes(value: &Value) -> Vec<u8> {
