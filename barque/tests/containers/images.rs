@@ -32,10 +32,14 @@ pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// Makes it; images with other text in their environment are others.
 pub(crate) fn make(told: &str) -> Image {
+    with_command(told, &["sh"])
+}
+
+fn with_command(told: &str, command: &[&str]) -> Image {
     let layer = layer();
     let config = json!({
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, "os": "linux",
-        "config": {"Env": ["PATH=/bin", format!("FROM_IMAGE={told}")], "Cmd": ["sh"], "WorkingDir": "/"},
+        "config": {"Env": ["PATH=/bin", format!("FROM_IMAGE={told}")], "Cmd": command, "WorkingDir": "/"},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", digest(&layer))]},
     });
     let config = json_bytes(&config);
@@ -49,12 +53,16 @@ pub(crate) fn make(told: &str) -> Image {
 
 /// Writes the archive.
 pub(crate) fn write(directory: &Path) -> PathBuf {
-    let path = directory.join("busybox.tar");
-    let mut archive = Tar::new(std::fs::File::create(&path).unwrap());
-    let image = make("yes");
+    write_as(&directory.join("busybox.tar"), BUSYBOX, &["sh"])
+}
+
+/// Writes an archive with the same files, by another name, that runs something else.
+pub(crate) fn write_as(path: &Path, name: &str, command: &[&str]) -> PathBuf {
+    let mut archive = Tar::new(std::fs::File::create(path).unwrap());
+    let image = with_command("yes", command);
     let mut of_manifest = descriptor(MANIFEST, &image.manifest);
     of_manifest["annotations"] =
-        json!({"io.containerd.image.name": BUSYBOX, "org.opencontainers.image.ref.name": BUSYBOX});
+        json!({"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name});
     let index = json!({"schemaVersion": 2, "manifests": [of_manifest]});
     for blob in [&image.layer, &image.config, &image.manifest] {
         archive.file(&format!("blobs/sha256/{}", digest(blob)), blob, 0o644);
@@ -62,7 +70,7 @@ pub(crate) fn write(directory: &Path) -> PathBuf {
     archive.file("index.json", &json_bytes(&index), 0o644);
     archive.file("oci-layout", &json_bytes(&json!({"imageLayoutVersion": "1.0.0"})), 0o644);
     archive.end();
-    path
+    path.to_owned()
 }
 
 fn json_bytes(value: &Value) -> Vec<u8> {
