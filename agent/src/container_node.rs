@@ -57,7 +57,7 @@ use crate::node::watch::follow;
 use crate::node_api::containers::PodStreams;
 use crate::node_api::reviews::KubeReviews;
 use crate::node_api::server::{NodeApi, NodeApiError, NodeApiListener, Parts as NodeApiParts};
-use crate::pod_network::{PluginsTask, PodNetwork};
+use crate::pod_network::{PluginPlaces, PluginsTask, PodNetwork};
 use crate::pods::dispatch::Dispatcher;
 use crate::pods::index::Index;
 use crate::references::References;
@@ -295,7 +295,12 @@ async fn begin_embedded(
     });
     let (network_changed, seen_network) = watch::channel(0);
     let (networks, own_networks) = watch::channel(Vec::new());
-    let pod_network = PodNetwork::open(&ground.config, ground.network.clone()).await;
+    let places = PluginPlaces {
+        configurations: ground.config.cni_conf_dir.clone(),
+        plugins: ground.config.cni_bin_dirs.clone(),
+        root: ground.config.root_dir.clone(),
+    };
+    let pod_network = PodNetwork::open(places, ground.network.clone()).await;
     let pod_network = Arc::new(pod_network.map_err(ContainerNodeError::Plugins)?);
     match pod_network.plugins() {
         Some(plugins) => {

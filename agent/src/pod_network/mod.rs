@@ -33,6 +33,17 @@ pub enum PodNetworkError {
     NotReady(String),
 }
 
+/// Where plugins are looked for.
+#[derive(Debug, Clone)]
+pub struct PluginPlaces {
+    /// Their configurations.
+    pub configurations: PathBuf,
+    /// Their programs.
+    pub plugins: Vec<PathBuf>,
+    /// The agent's directory.
+    pub root: PathBuf,
+}
+
 /// The networks of this node's pods.
 pub struct PodNetwork {
     built_in: Arc<Network>,
@@ -53,12 +64,15 @@ pub(crate) fn made_by_plugins(config: &ContainerConfig) -> Result<Networks, CniE
 
 impl PodNetwork {
     /// Looks once whether plugins are configured; if so, what they are may change later.
-    pub(crate) async fn open(config: &ContainerConfig, built_in: Arc<Network>) -> Result<Self, CniError> {
-        let networks = made_by_plugins(config)?;
+    ///
+    /// # Errors
+    /// When what plugins have made before is not known.
+    pub async fn open(places: PluginPlaces, built_in: Arc<Network>) -> Result<Self, CniError> {
+        let networks = Networks::open(&places.plugins, cache_directory(&places.root))?;
         let plugins = Plugins {
-            configuration_dir: config.cni_conf_dir.clone(),
-            plugin_dirs: config.cni_bin_dirs.clone(),
-            cache_dir: cache_directory(&config.root_dir),
+            configuration_dir: places.configurations,
+            plugin_dirs: places.plugins,
+            cache_dir: cache_directory(&places.root),
             current: parking_lot::RwLock::default(),
         };
         let plugins = plugins.reload().await.then(|| Arc::new(plugins));

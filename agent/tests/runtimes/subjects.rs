@@ -7,6 +7,7 @@ use std::sync::Arc;
 use barque_agent::clock::Clock;
 use barque_agent::containers::NodeFacts;
 use barque_agent::node_api::containers::PodStreams;
+use barque_agent::pod_network::{PluginPlaces, PodNetwork};
 use barque_agent::references::References;
 use barque_agent::runtime::Runtime;
 use barque_agent::runtime::cri::Found;
@@ -15,10 +16,11 @@ use barque_agent::runtime::embedded::{self, EmbeddedRuntime};
 use barque_agent::runtime::hollow::HollowRuntime;
 use barque_agent::runtime::provisions::Supplies;
 use barque_agent::tell::Teller;
-use barque_agent::volumes::{ImageLayers, Volumes};
+use barque_agent::volumes::{ImageLayers, NodeDrivers, Volumes};
 use barque_api::ip::{Cidr, parse_cidr};
 use barque_client::events::Note;
 use barque_containers::Containers;
+use barque_csi::Drivers;
 use barque_images::{ImageStore, LogProgress, Options};
 use barque_network::{Backend, Network};
 use futures::future::BoxFuture;
@@ -99,7 +101,9 @@ fn supplies(directory: &Path, stop: &CancellationToken) -> Supplies {
     std::fs::create_dir_all(&root).unwrap();
     let (client, clock) = (client(), Clock::system());
     let references = References::new(client.clone(), stop.clone());
-    let volumes = Volumes::new(root.clone(), client, references.clone(), Arc::new(Nobody), clock.clone());
+    let drivers = NodeDrivers { node: "node".to_owned(), drivers: Drivers::default() };
+    let volumes =
+        Volumes::new(root.clone(), client, references.clone(), Arc::new(Nobody), drivers, clock.clone());
     let node = NodeFacts {
         name: "node".to_owned(),
         hostname: "node".to_owned(),
@@ -189,9 +193,15 @@ impl Embedded {
         });
         let network = Arc::new(network.unwrap());
         let images = ImageStore::open(&directory.join("root/images"), Options::default()).unwrap();
+        let places = PluginPlaces {
+            configurations: directory.join("no-plugins"),
+            plugins: Vec::new(),
+            root: directory.join("root"),
+        };
+        let pod_network = PodNetwork::open(places, network.clone()).await.unwrap();
         let runtime = EmbeddedRuntime::adopt(embedded::Parts {
             containers: containers.clone(),
-            network: network.clone(),
+            network: Arc::new(pod_network),
             images,
             supplies: supplies(directory, &stop),
             network_changed: watch::channel(0).1,
