@@ -62,7 +62,7 @@ pub(crate) fn what_a_machine_lacks_is_told(world: &World) {
     // Whoever is not root, and root without its rights.
     ground::run(&format!("chmod 711 {}", world.cluster.directory.path().display()));
     let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-    ends(&nobody, &words, &["--runtime=embedded needs root"]);
+    ends(&nobody, &words, &["--runtime=embedded and --runtime=cri need root"]);
     finds(&nobody, &[], &["containers need root"]);
     let bound = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"];
     ends(&bound, &words, &["CAP_SYS_ADMIN"]);
