@@ -37,7 +37,8 @@ mod tests {
     fn what_is_lacking_is_named() {
         assert_eq!(missing(CapabilitySet::all()), Vec::<String>::new());
         let some = CapabilitySet::all() - CapabilitySet::SYS_ADMIN - CapabilitySet::KILL;
-        let told = ["CAP_SYS_ADMIN (for namespaces and mounts)", "CAP_KILL (for ends of other users' processes)"];
+        let told =
+            ["CAP_SYS_ADMIN (for namespaces and mounts)", "CAP_KILL (for ends of other users' processes)"];
         assert_eq!(missing(some), told);
         assert_eq!(missing(CapabilitySet::empty()).len(), NEEDED.len());
     }
