@@ -20,14 +20,18 @@ test: packages kubectl lint programs
 	$(CARGO) test --locked --workspace
 
 # The same client against etcd and against Barque, three members each, in turns; then the API, the scheduler's decisions,
-# pods from their creation to their binding, and a whole cluster from Deployments to pods that run.
-bench: packages
+# pods from their creation to their binding, a whole cluster from Deployments to pods that run, and, as root, a node: its
+# containers, its rules of services, its pods.
+bench: packages kubectl
 	$(CARGO) build --locked --release --package barque --package kvctl
 	$(CARGO) run --locked --release --package jepsen-like-tests --bin versus
 	$(CARGO) bench --locked --package barque --bench api
 	$(CARGO) bench --locked --package barque-scheduler
 	$(CARGO) bench --locked --package barque --bench scheduling
 	$(CARGO) bench --locked --package barque --bench convergence
+	$(CARGO) bench --locked --package barque-containers --bench create
+	$(CARGO) bench --locked --package barque-proxy --bench sync
+	$(CARGO) bench --locked --package barque --bench node
 
 # Every workload under every fault for half an hour, then simulated clusters. Partitions, bad networks and sick disks
 # need root.
