@@ -82,10 +82,10 @@ lint:
 binary:
 	$(CARGO) build --locked --package barque
 
-# The tests start the programs; cargo does not build those of other packages for them. With the whole workspace and all
-# targets, as in `lint` and `test`, the dependencies have the same features and are built once.
+# The tests start the programs; cargo does not build those of other packages for them. With the whole workspace, as in `lint`
+# and `test`, the dependencies have the same features and are built once. Benches are for `bench`; `lint` has looked at them.
 programs:
-	$(CARGO) build --locked --workspace --all-targets
+	$(CARGO) build --locked --workspace --bins --tests
 
 # Installing etcd-server or docker-registry must not start one of its own: policy-rc.d forbids it meanwhile, where there is none yet.
 packages:
