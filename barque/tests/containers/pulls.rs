@@ -63,7 +63,7 @@ pub(crate) fn a_small_disk(world: &mut World, registries: &Registries) {
     // Nobody else is sent there.
     let taint = ("register-with-taints", "small=disk:NoSchedule".to_owned());
     world.start_agent_with("n5", &[registries.flag(), taint]);
-    world.kubectl("kubectl wait --for=condition=Ready node/n5 --timeout=60s");
+    world.node_is_ready("n5");
 }
 
 pub(crate) fn what_registries_have_runs_and_what_they_refuse_is_told(
