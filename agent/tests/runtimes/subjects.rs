@@ -8,12 +8,12 @@ use barque_agent::clock::Clock;
 use barque_agent::containers::NodeFacts;
 use barque_agent::node_api::containers::PodStreams;
 use barque_agent::references::References;
+use barque_agent::runtime::Runtime;
+use barque_agent::runtime::cri::Found;
 use barque_agent::runtime::cri::{self, CriRuntime};
 use barque_agent::runtime::embedded::{self, EmbeddedRuntime};
 use barque_agent::runtime::hollow::HollowRuntime;
 use barque_agent::runtime::provisions::Supplies;
-use barque_agent::runtime::Runtime;
-use barque_agent::runtime::cri::Found;
 use barque_agent::tell::Teller;
 use barque_agent::volumes::{ImageLayers, Volumes};
 use barque_api::ip::{Cidr, parse_cidr};
@@ -94,7 +94,7 @@ fn client() -> Client {
     Client::new(service, "default")
 }
 
-fn supplies(directory: &Path, stop: &CancellationToken) -> Supplies {
+pub(crate) fn supplies(directory: &Path, stop: &CancellationToken) -> Supplies {
     let root = directory.join("root");
     std::fs::create_dir_all(&root).unwrap();
     let (client, clock) = (client(), Clock::system());
@@ -164,7 +164,7 @@ pub(crate) struct Embedded {
 }
 
 struct OpenEmbedded {
-    runtime: EmbeddedRuntime,
+    runtime: Arc<EmbeddedRuntime>,
     containers: Containers,
     stop: CancellationToken,
 }
@@ -197,9 +197,19 @@ impl Embedded {
             network_changed: watch::channel(0).1,
             networks: watch::channel(Vec::new()).0,
         });
-        let runtime = runtime.await.unwrap();
+        let runtime = Arc::new(runtime.await.unwrap());
         network.set_node(&networks()).await.unwrap();
         OpenEmbedded { runtime, containers, stop }
+    }
+
+    /// The one that runs, for those who serve it.
+    pub(crate) fn shared(&self) -> Arc<EmbeddedRuntime> {
+        self.open.as_ref().unwrap().runtime.clone()
+    }
+
+    /// What belongs to it.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     async fn close(&mut self) {
