@@ -264,7 +264,7 @@ mod tests {
         let both = ContainerFlags {
             container_runtime_endpoint: "/run/c.sock".into(),
             cri_socket: Some("/s".into()),
-            ..self::flags()
+            ..flags()
         };
         assert!(both.validate_for_cri().unwrap_err().to_string().contains("--cri-socket"));
     }

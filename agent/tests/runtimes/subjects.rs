@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use barque_agent::clock::Clock;
@@ -291,7 +292,7 @@ impl Subject for Cri {
     async fn begin() -> Self {
         let directory = ground::directory().join("cri");
         std::fs::create_dir_all(&directory).unwrap();
-        let containerd = Containerd::start(&directory);
+        let containerd = Containerd::start(&directory, Command::new("containerd"));
         let found = Self::find(&containerd).await;
         println!("the runtime is {}", found.version());
         let open = Self::open(&directory, &containerd).await;

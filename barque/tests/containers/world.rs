@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,8 @@ pub(crate) struct World {
     /// End with it.
     _parts: Vec<Program>,
     agents: BTreeMap<String, Program>,
+    /// What agents are told of who runs containers, by their nodes.
+    runtimes: BTreeMap<String, Vec<String>>,
     kubectl: PathBuf,
     turn: Cell<usize>,
 }
@@ -39,6 +41,22 @@ pub(crate) fn address(node: &str) -> String {
 impl World {
     /// With these nodes, ready.
     pub(crate) fn start(nodes: &[&str]) -> Self {
+        Self::start_with(nodes, |_, directory| {
+            let archive = images::write(directory);
+            let loaded = Command::new(env!("CARGO_BIN_EXE_barque"))
+                .args(["image", "load", "--root"])
+                .arg(directory.join("root/images"))
+                .arg("-i")
+                .arg(&archive)
+                .output()
+                .unwrap();
+            assert!(loaded.status.success(), "{}", String::from_utf8_lossy(&loaded.stderr));
+            vec!["--runtime=embedded".to_owned()]
+        })
+    }
+
+    /// With these nodes, ready; each is prepared, and its agent is told what comes of that.
+    pub(crate) fn start_with(nodes: &[&str], mut prepare: impl FnMut(&str, &Path) -> Vec<String>) -> Self {
         let cluster = Cluster::at(ADDRESS, 2, |_| {
             // Nobody knows the nodes by their names here.
             ["--default-unreachable-toleration-seconds=2", "--kubelet-preferred-address-types=InternalIP"]
@@ -63,22 +81,23 @@ impl World {
             ]),
             part(&["scheduler", "--secure-port=0"]),
         ];
-        let mut world = Self { cluster, _parts: parts, agents: BTreeMap::new(), kubectl, turn: Cell::new(0) };
+        let mut world = Self {
+            cluster,
+            _parts: parts,
+            agents: BTreeMap::new(),
+            runtimes: BTreeMap::new(),
+            kubectl,
+            turn: Cell::new(0),
+        };
         world.kubectl(
             "kubectl create clusterrolebinding agents-are-asked --clusterrole=system:kubelet-api-admin \
              --user=apiserver-kubelet-client",
         );
-        let archive = images::write(world.cluster.directory.path());
         for node in nodes {
             ground::add_host(node, &address(node));
-            let loaded = Command::new(env!("CARGO_BIN_EXE_barque"))
-                .args(["image", "load", "--root"])
-                .arg(world.directory(node).join("root/images"))
-                .arg("-i")
-                .arg(&archive)
-                .output()
-                .unwrap();
-            assert!(loaded.status.success(), "{}", String::from_utf8_lossy(&loaded.stderr));
+            let directory = world.directory(node);
+            std::fs::create_dir_all(&directory).unwrap();
+            world.runtimes.insert((*node).to_owned(), prepare(node, &directory));
             world.start_agent(node);
         }
         for node in nodes {
@@ -103,15 +122,11 @@ impl World {
             self.cluster.certificates.serving(&format!("{node}-serving"), &address(node));
         let resolv = directory.join("resolv.conf");
         std::fs::write(&resolv, "search example.org\n").unwrap();
-        let mut words: Vec<String> = [
-            "agent",
-            "--runtime=embedded",
-            "--healthz-port=0",
-            "--node-lease-duration-seconds=4",
-            "--log-level=debug",
-        ]
-        .map(str::to_owned)
-        .into();
+        let mut words: Vec<String> =
+            ["agent", "--healthz-port=0", "--node-lease-duration-seconds=4", "--log-level=debug"]
+                .map(str::to_owned)
+                .into();
+        words.extend(self.runtimes[node].iter().cloned());
         for (flag, value) in [
             ("hostname-override", node.to_owned()),
             ("node-ip", address(node)),

@@ -239,7 +239,7 @@ impl CriRuntime {
         let (client, stop) = (self.client.clone(), self.stop.clone());
         let asked = self.tasks.spawn(async move {
             let asked = stop.run_until_cancelled_owned(client.stop_container(request)).await;
-            asked.unwrap_or_else(|| Ok(v1::StopContainerResponse {}))
+            asked.unwrap_or(Ok(v1::StopContainerResponse {}))
         });
         match asked.await {
             Ok(stopped) => gone(stopped.map(drop)),
