@@ -15,6 +15,7 @@
 //! | local paths | directories of volumes of this node | at the stop |
 //! | node API | its port; owns its connections | at the stop, with its streams |
 //! | containers | the shims' connections | at the stop; containers run on |
+//! | CRI | the socket of `--cri-socket`, and a port for its streams | at the stop, with its streams |
 //!
 //! With `--runtime=cri` links, images and containers are another's; instead there is
 //!
@@ -65,6 +66,7 @@ use crate::runtime::cri::CriRuntime;
 use crate::runtime::cri::images::NoLayers;
 use crate::runtime::embedded::EmbeddedRuntime;
 use crate::runtime::embedded::images::{Images, VolumeImages};
+use crate::runtime::embedded::served::{CriServer, ServedError};
 use crate::runtime::provisions::Supplies;
 use crate::runtime::{Runtime, RuntimeError, cri, embedded};
 use crate::tell::Teller;
@@ -122,6 +124,9 @@ pub enum ContainerNodeError {
     /// Another runtime.
     #[error("--container-runtime-endpoint")]
     Runtime(#[source] barque_cri::CriError),
+    /// What runs, for those who speak CRI.
+    #[error("CRI is not served")]
+    Served(#[source] ServedError),
     /// The store of images.
     #[error("images cannot be kept")]
     Images(#[source] barque_images::Error),
@@ -327,6 +332,11 @@ async fn begin_embedded(
         networks,
     });
     let runtime = Arc::new(runtime.await.map_err(ContainerNodeError::Adopt)?);
+    if let Some(path) = &ground.config.cri_socket {
+        let server = CriServer::bind(path, runtime.clone()).await.map_err(ContainerNodeError::Served)?;
+        tracing::info!(path = %path.display(), "serving CRI");
+        process.spawn(server.run(process.stop.clone()));
+    }
     let (node, teller) = (ground.identity.node(), ground.teller.clone());
     process.spawn(image_collection::run(images, node, teller, process.stop.clone()));
     serve(config, ground, runtime, own_networks, process).await

@@ -15,6 +15,7 @@ mod echo;
 #[allow(dead_code, reason = "the tests use all of it")]
 #[path = "../tests/containers/ground.rs"]
 mod ground;
+#[allow(dead_code, reason = "the tests use all of it")]
 #[path = "../tests/containers/images.rs"]
 mod images;
 #[path = "machine/mod.rs"]

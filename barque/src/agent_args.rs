@@ -156,6 +156,9 @@ struct ContainerArgs {
         value_name = "SOCKET"
     )]
     container_runtime_endpoint: String,
+    /// With --runtime=embedded, a socket at which `crictl` and others who speak CRI find what runs [default: none].
+    #[arg(long, env = "BARQUE_AGENT_CRI_SOCKET", value_name = "PATH")]
+    cri_socket: Option<PathBuf>,
     /// Where images, volumes and what is known of pods are kept.
     #[arg(
         long,
@@ -292,6 +295,7 @@ impl ContainerArgs {
     fn into_flags(self) -> ContainerFlags {
         ContainerFlags {
             container_runtime_endpoint: self.container_runtime_endpoint,
+            cri_socket: self.cri_socket,
             root_dir: self.root_dir,
             run_dir: self.run_dir,
             pod_logs_dir: self.pod_logs_dir,

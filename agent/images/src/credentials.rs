@@ -39,7 +39,8 @@ impl fmt::Debug for Credential {
 
 impl Credential {
     /// From the value of `auth`: the name and the password, joined by a colon, in base64.
-    pub(crate) fn from_auth(auth: &str) -> Option<Self> {
+    #[must_use]
+    pub fn from_auth(auth: &str) -> Option<Self> {
         let decoded = STANDARD.decode(auth.trim().as_bytes()).ok()?;
         let text = String::from_utf8(decoded).ok()?;
         let (username, password) = text.split_once(':')?;

@@ -18,6 +18,8 @@ use crate::node_api::config::{NodeApiConfig, ValidNodeApi};
 pub struct ContainerFlags {
     /// Where another runtime listens, when one runs the containers.
     pub container_runtime_endpoint: String,
+    /// Where the agent's own containers are served to those who speak CRI; nothing is nowhere.
+    pub cri_socket: Option<PathBuf>,
     /// Where images, volumes and what is known of pods are kept.
     pub root_dir: PathBuf,
     /// Where sockets, namespaces and what else ends with the machine's run are.
@@ -70,6 +72,8 @@ pub enum ContainerRuntime {
 pub struct ContainerConfig {
     /// Who runs them.
     pub runtime: ContainerRuntime,
+    /// Where the agent's own are served to those who speak CRI.
+    pub cri_socket: Option<PathBuf>,
     /// Where images, volumes and what is known of pods are kept.
     pub root_dir: PathBuf,
     /// Where sockets, namespaces and what else ends with the machine's run are.
@@ -113,6 +117,10 @@ impl ContainerFlags {
     /// With a sentence about the flag that is wrong.
     pub fn validate_for_cri(self) -> Result<ContainerConfig, ConfigError> {
         const FLAG: &str = "--container-runtime-endpoint";
+        if let Some(socket) = &self.cri_socket {
+            let problem = "serves the agent's own containers, and --runtime=cri has none";
+            return Err(value("--cri-socket", &socket.to_string_lossy(), problem));
+        }
         let text = &self.container_runtime_endpoint;
         let endpoint = text.parse().map_err(|error: EndpointError| value(FLAG, text, error.to_string()))?;
         Ok(ContainerConfig { runtime: ContainerRuntime::Cri(endpoint), ..self.validate()? })
@@ -136,6 +144,9 @@ impl ContainerFlags {
             if !path.is_absolute() {
                 return Err(value(flag, &path.to_string_lossy(), "must be an absolute path"));
             }
+        }
+        if let Some(socket) = self.cri_socket.as_ref().filter(|socket| !socket.is_absolute()) {
+            return Err(value("--cri-socket", &socket.to_string_lossy(), "must be an absolute path"));
         }
         let cgroup_root = self.cgroup_root.trim_matches('/').to_owned();
         if cgroup_root.split('/').any(|part| part == "..") {
@@ -174,6 +185,7 @@ impl ContainerFlags {
         }
         Ok(ContainerConfig {
             runtime: ContainerRuntime::Embedded,
+            cri_socket: self.cri_socket,
             root_dir: self.root_dir,
             run_dir: self.run_dir,
             pod_logs_dir: self.pod_logs_dir,
@@ -239,6 +251,7 @@ mod tests {
     fn what_is_wrong_is_said() {
         check(|flags| flags.root_dir = "r".into(), "--root-dir: \"r\" must be an absolute path");
         check(|flags| flags.cni_bin_dir = vec!["/b".into(), "c".into()], "--cni-bin-dir: \"c\" must be");
+        check(|flags| flags.cri_socket = Some("s".into()), "--cri-socket: \"s\" must be an absolute path");
         check(|flags| flags.cgroup_root = "/a/../b".into(), "--cgroup-root");
         check(|flags| flags.cluster_dns = vec!["dns".into()], "--cluster-dns: \"dns\" is not an IP address");
         check(|flags| flags.cluster_domain = "A_".into(), "--cluster-domain");
@@ -264,6 +277,12 @@ mod tests {
                 .to_owned())
         );
         assert_eq!(flags().validate().unwrap().runtime, ContainerRuntime::Embedded);
+        let both = ContainerFlags {
+            container_runtime_endpoint: "/run/c.sock".into(),
+            cri_socket: Some("/s".into()),
+            ..flags()
+        };
+        assert!(both.validate_for_cri().unwrap_err().to_string().contains("--cri-socket"));
     }
 
     #[test]

@@ -440,7 +440,7 @@ mod tests {
     fn what_is_wrong_is_said() {
         check(
             |config| config.runtime = "runc".into(),
-            "--runtime: \"runc\" is neither \"embedded\" nor \"hollow\"",
+            "--runtime: \"runc\" is none of \"embedded\", \"cri\" and \"hollow\"",
         );
         check(
             |config| (config.runtime, config.hollow_nodes) = ("embedded".into(), Some(2)),

@@ -266,18 +266,7 @@ impl<P: PodStreams> Handler<P> {
                 let connected = handler.streams.connect(&pod, forward.port);
                 run::forward(forward, connected, &name)
             };
-            match spoken {
-                Spoken::Spdy(_) => ports::spdy(TokioIo::new(upgraded), SILENCE, serve).await,
-                Spoken::WebSocket(Protocol::Tunnel) => {
-                    let socket = websocket::socket(upgraded).await;
-                    let (near, far) = tokio::io::duplex(TUNNEL);
-                    tokio::join!(tunnel::carry(socket, near, SILENCE), ports::spdy(far, SILENCE, serve));
-                }
-                Spoken::WebSocket(protocol) => {
-                    let socket = websocket::socket(upgraded).await;
-                    ports::channels(socket, protocol, &named, SILENCE, serve).await;
-                }
-            }
+            of_ports(upgraded, spoken, &named, serve).await;
         })
     }
 
@@ -316,7 +305,8 @@ impl<P: PodStreams> Handler<P> {
     }
 }
 
-async fn of_process<F: Future<Output = ()>>(
+/// Serves what runs in a container on a connection that has left HTTP.
+pub(crate) async fn of_process<F: Future<Output = ()>>(
     upgraded: Upgraded,
     spoken: Spoken,
     wanted: process::Wanted,
@@ -327,6 +317,27 @@ async fn of_process<F: Future<Output = ()>>(
         Spoken::WebSocket(protocol) => {
             let socket = websocket::socket(upgraded).await;
             process::channels(socket, protocol, wanted, SILENCE, serve).await
+        }
+    }
+}
+
+/// Forwards ports on a connection that has left HTTP.
+pub(crate) async fn of_ports<F: Future<Output = ()>>(
+    upgraded: Upgraded,
+    spoken: Spoken,
+    named: &[u16],
+    serve: impl Fn(ports::Forward) -> F,
+) {
+    match spoken {
+        Spoken::Spdy(_) => ports::spdy(TokioIo::new(upgraded), SILENCE, serve).await,
+        Spoken::WebSocket(Protocol::Tunnel) => {
+            let socket = websocket::socket(upgraded).await;
+            let (near, far) = tokio::io::duplex(TUNNEL);
+            tokio::join!(tunnel::carry(socket, near, SILENCE), ports::spdy(far, SILENCE, serve));
+        }
+        Spoken::WebSocket(protocol) => {
+            let socket = websocket::socket(upgraded).await;
+            ports::channels(socket, protocol, named, SILENCE, serve).await;
         }
     }
 }

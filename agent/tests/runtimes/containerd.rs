@@ -19,14 +19,14 @@ pub(crate) struct Containerd {
 }
 
 impl Containerd {
-    /// Starts it, with busybox among its images.
-    pub(crate) fn start(directory: &Path) -> Self {
+    /// Starts it by a command that runs it, with busybox among its images.
+    pub(crate) fn start(directory: &Path, mut command: Command) -> Self {
         let network = directory.join("cni");
         std::fs::create_dir_all(&network).unwrap();
         std::fs::write(network.join("10-bridge.conflist"), network_configuration(directory)).unwrap();
         let configuration = directory.join("config.toml");
         std::fs::write(&configuration, configuration_text(directory)).unwrap();
-        let mut child = Command::new("containerd")
+        let mut child = command
             .arg("--config")
             .arg(&configuration)
             .stdin(Stdio::null())

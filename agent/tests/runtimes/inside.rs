@@ -14,7 +14,7 @@ use super::contract::{patient, pod, removed, started, until, until_ended, until_
 use super::subjects::Real;
 
 /// The text of a log, without times and streams.
-async fn log<R: PodStreams>(runtime: &R, pod: &Pod, previous: bool) -> String {
+pub(crate) async fn log<R: PodStreams>(runtime: &R, pod: &Pod, previous: bool) -> String {
     let log = runtime.log(pod, "c", previous).await.expect("it has a log");
     log.ended.await;
     let text = std::fs::read_to_string(&log.path).unwrap();
@@ -33,7 +33,7 @@ async fn said<R: Runtime + PodStreams>(runtime: &R, script: &str, fields: Value,
 }
 
 /// Everything that a process says, and how it ended.
-async fn heard(process: Process, input: Option<&str>) -> (String, String, i32) {
+pub(crate) async fn heard(process: Process, input: Option<&str>) -> (String, String, i32) {
     let Process { stdin, stdout, stderr, exit, resize: _resize } = process;
     let writing = async {
         if let (Some(mut to), Some(input)) = (stdin, input) {
@@ -52,7 +52,7 @@ async fn heard(process: Process, input: Option<&str>) -> (String, String, i32) {
     (out, err, exit.unwrap())
 }
 
-fn command(script: &str, wanted: Wanted) -> ExecRequest {
+pub(crate) fn command(script: &str, wanted: Wanted) -> ExecRequest {
     ExecRequest { command: ["sh", "-c", script].map(str::to_owned).into(), wanted }
 }
 

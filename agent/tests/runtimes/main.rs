@@ -10,6 +10,7 @@ mod ground;
 #[path = "../../../barque/tests/containers/images.rs"]
 mod images;
 mod inside;
+mod served;
 mod subjects;
 
 use std::ffi::OsString;
@@ -99,6 +100,10 @@ fn main() -> ExitCode {
             ground::prepare();
             let both = |mut tests: Vec<Test<Embedded>>| {
                 tests.extend(inside!(Embedded));
+                tests.extend(
+                    tests! { Embedded, served: tools_see_what_runs, tools_end_what_runs_and_make_nothing,
+                    another_agent_reaches_into_it, a_socket_is_taken_over_and_nothing_else },
+                );
                 tests
             };
             run("embedded", both(contract!(Embedded)), &filters, &mut failed).await;

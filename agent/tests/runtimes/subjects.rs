@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use barque_agent::clock::Clock;
@@ -96,7 +97,7 @@ fn client() -> Client {
     Client::new(service, "default")
 }
 
-fn supplies(directory: &Path, stop: &CancellationToken) -> Supplies {
+pub(crate) fn supplies(directory: &Path, stop: &CancellationToken) -> Supplies {
     let root = directory.join("root");
     std::fs::create_dir_all(&root).unwrap();
     let (client, clock) = (client(), Clock::system());
@@ -168,7 +169,7 @@ pub(crate) struct Embedded {
 }
 
 struct OpenEmbedded {
-    runtime: EmbeddedRuntime,
+    runtime: Arc<EmbeddedRuntime>,
     containers: Containers,
     stop: CancellationToken,
 }
@@ -207,9 +208,19 @@ impl Embedded {
             network_changed: watch::channel(0).1,
             networks: watch::channel(Vec::new()).0,
         });
-        let runtime = runtime.await.unwrap();
+        let runtime = Arc::new(runtime.await.unwrap());
         network.set_node(&networks()).await.unwrap();
         OpenEmbedded { runtime, containers, stop }
+    }
+
+    /// The one that runs, for those who serve it.
+    pub(crate) fn shared(&self) -> Arc<EmbeddedRuntime> {
+        self.open.as_ref().unwrap().runtime.clone()
+    }
+
+    /// What belongs to it.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     async fn close(&mut self) {
@@ -291,7 +302,7 @@ impl Subject for Cri {
     async fn begin() -> Self {
         let directory = ground::directory().join("cri");
         std::fs::create_dir_all(&directory).unwrap();
-        let containerd = Containerd::start(&directory);
+        let containerd = Containerd::start(&directory, Command::new("containerd"));
         let found = Self::find(&containerd).await;
         println!("the runtime is {}", found.version());
         let open = Self::open(&directory, &containerd).await;

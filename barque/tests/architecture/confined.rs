@@ -13,6 +13,7 @@ pub(super) const CONFINED: &[(&str, &[&str])] = &[
         &[
             "proto/",
             "agent/cri/",
+            "agent/src/runtime/embedded/served/",
             "store/src/error.rs",
             "store/src/metrics/grpc.rs",
             "store/src/serve/",

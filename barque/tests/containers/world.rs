@@ -120,9 +120,15 @@ impl World {
         self.until(&format!("kubectl wait --for=condition=Ready node/{node} --timeout=60s"), |_| true);
     }
 
+    /// The machine of a node.
+    pub(crate) fn add_host(&self, node: &str) {
+        ground::add_host(node, &address(node), &address_v6(node));
+        std::fs::create_dir_all(self.directory(node)).unwrap();
+    }
+
     /// Starts another node, with the image.
     pub(crate) fn add_node(&mut self, node: &str, others: &[(&str, String)]) {
-        ground::add_host(node, &address(node), &address_v6(node));
+        self.add_host(node);
         self.load_image(&self.directory(node).join("root"));
         self.start_agent_with(node, others);
     }

@@ -35,7 +35,7 @@ use self::labels::{POD_NAME, POD_NAMESPACE};
 use self::sandbox_config::CgroupDriver;
 use self::seen::{LastKnown, Seen};
 use self::view::Listed;
-use self::watch::{Watch, list, problem};
+use self::watch::{Watch, list, problem, solved};
 use super::provisions::observe::{Known, observed};
 use super::provisions::probe::{self, Inside, NotRun, Said};
 use super::provisions::{Provisions, Supplies, failed};
@@ -376,21 +376,21 @@ impl Runtime for CriRuntime {
 
     async fn changed(&self, pod: &Pod) {
         let uid = spec::uid(pod);
-        let mut problem = self.problem.clone();
-        let problem = async {
-            if spec::uses_host_network(pod) || problem.changed().await.is_err() {
+        let network = async {
+            if spec::uses_host_network(pod) {
                 std::future::pending::<()>().await;
             }
+            solved(self.problem.clone()).await;
         };
         tokio::select! {
             () = self.seen.news(uid) => {}
-            () = problem => {}
+            () = network => {}
             () = self.provisions.volumes_changed(pod) => {}
         }
     }
 
     async fn create_sandbox(&self, pod: &Pod) -> Result<(), SandboxError> {
-        self.make_sandbox(pod).await
+        Box::pin(self.make_sandbox(pod)).await
     }
 
     async fn has_image(&self, pod: &Pod, container: &str) -> Result<bool, PullError> {

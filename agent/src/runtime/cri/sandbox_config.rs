@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn a_sandbox_shares_what_its_pod_says() {
         let made = config(json!({
-            "hostNetwork": true, "hostPID": true, "hostIPC": true,
+            "hostNetwork": true, "hostPID": true,
             "securityContext": {"fsGroup": 5, "supplementalGroups": [6], "sysctls": [{"name": "kernel/shm_rmid_forced", "value": "1"}]},
             "containers": [{"name": "c", "securityContext": {"privileged": true}}],
         }));
@@ -193,10 +193,8 @@ mod tests {
         assert_eq!(linux.sysctls["kernel.shm_rmid_forced"], "1");
         let context = linux.security_context.unwrap();
         let options = context.namespace_options.unwrap();
-        assert_eq!((options.network(), options.pid(), options.ipc()), {
-            let node = v1::NamespaceMode::Node;
-            (node, node, node)
-        });
+        let (node, own) = (v1::NamespaceMode::Node, v1::NamespaceMode::Pod);
+        assert_eq!((options.network(), options.pid(), options.ipc()), (node, node, own));
         assert_eq!((context.privileged, context.supplemental_groups), (true, vec![5, 6]));
     }
 

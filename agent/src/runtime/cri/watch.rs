@@ -60,6 +60,14 @@ pub(super) fn problem(status: &v1::StatusResponse) -> Option<String> {
     unready("RuntimeReady").or_else(|| unready("NetworkReady"))
 }
 
+/// Waits until what is wrong now is not any more; for ever when nothing is.
+pub(super) async fn solved(mut problem: watch::Receiver<Option<String>>) {
+    let is_wrong = problem.borrow().is_some();
+    if !is_wrong || problem.wait_for(Option::is_none).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 impl Watch {
     /// Looks for ever.
     pub(super) async fn run(mut self) {
@@ -171,6 +179,8 @@ async fn next(events: &mut Option<Events>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+
     use super::*;
 
     #[test]
@@ -192,5 +202,20 @@ mod tests {
             assert_eq!(told(conditions).as_deref(), Some(expected));
         }
         assert!(told(vec![condition("RuntimeReady", true)]).is_some());
+    }
+
+    #[test]
+    fn who_waits_for_the_network_is_told_once_it_is_there() {
+        let (problem, known) = watch::channel(None);
+        let is_solved = || solved(known.clone()).now_or_never().is_some();
+        assert!(!is_solved(), "there is nothing to wait for");
+        problem.send_replace(Some("off".to_owned()));
+        assert!(!is_solved());
+        let waiting = solved(known.clone());
+        let mut waiting = std::pin::pin!(waiting);
+        assert!((&mut waiting).now_or_never().is_none());
+        problem.send_replace(None);
+        assert!(waiting.now_or_never().is_some());
+        assert!(!is_solved(), "it is told to those who waited, and to nobody else");
     }
 }

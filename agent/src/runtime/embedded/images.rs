@@ -41,6 +41,11 @@ impl Images {
         Self { store, references }
     }
 
+    /// Where they are.
+    pub(super) fn store(&self) -> &ImageStore {
+        &self.store
+    }
+
     /// The image of this name, if it is here.
     pub(super) async fn find(&self, image: &str) -> Result<Option<Image>, String> {
         let (store, name) = (self.store.clone(), image.to_owned());

@@ -4,6 +4,7 @@
 
 pub(crate) mod images;
 mod sandbox;
+pub mod served;
 mod start;
 mod streams;
 mod usage;

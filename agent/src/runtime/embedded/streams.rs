@@ -20,12 +20,12 @@ use crate::pods::spec;
 /// Sizes of a terminal that wait; the client waits when there are more.
 const SIZES: usize = 8;
 
-fn failed(error: &Error) -> RunError {
+pub(super) fn failed(error: &Error) -> RunError {
     RunError(story(error))
 }
 
 /// As the node API wants them.
-fn process(streams: Streams) -> Process {
+pub(super) fn process(streams: Streams) -> Process {
     let Streams { stdin, stdout, stderr, mut resizer, end } = streams;
     let (resize, mut sizes) = mpsc::channel::<TerminalSize>(SIZES);
     let exit = async move {
@@ -60,22 +60,10 @@ impl EmbeddedRuntime {
     }
 }
 
-impl PodStreams for EmbeddedRuntime {
-    async fn exec(&self, pod: &Pod, container: &str, request: ExecRequest) -> Result<Process, RunError> {
-        let id = self.running(pod, container)?;
-        let spec =
-            ExecSpec { args: request.command, terminal: request.wanted.tty, stdin: request.wanted.stdin };
-        self.containers.exec(&id, spec).await.map(process).map_err(|error| failed(&error))
-    }
-
-    async fn attach(&self, pod: &Pod, container: &str, wanted: Wanted) -> Result<Process, RunError> {
-        let id = self.running(pod, container)?;
-        let streams = self.containers.attach(&id, wanted.stdin, wanted.stdout, wanted.stderr).await;
-        streams.map(process).map_err(|error| failed(&error))
-    }
-
-    async fn connect(&self, pod: &Pod, port: u16) -> Result<BoxConnection, RunError> {
-        let state = self.containers.sandbox(spec::uid(pod)).map_err(|error| failed(&error))?;
+impl EmbeddedRuntime {
+    /// Connects to a port on the loopback address inside of a sandbox.
+    pub(super) async fn connect_in(&self, sandbox: &str, port: u16) -> Result<BoxConnection, RunError> {
+        let state = self.containers.sandbox(sandbox).map_err(|error| failed(&error))?;
         let places =
             [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))];
         let mut first = None;
@@ -91,11 +79,31 @@ impl PodStreams for EmbeddedRuntime {
                 }
             }
         }
-        let why = first.map(|error| error.to_string()).unwrap_or_default();
-        Err(RunError(format!(
-            "failed to connect to localhost:{port} inside of pod {}: {why}",
-            spec::title(pod)
-        )))
+        Err(RunError(first.map(|error| error.to_string()).unwrap_or_default()))
+    }
+}
+
+impl PodStreams for EmbeddedRuntime {
+    async fn exec(&self, pod: &Pod, container: &str, request: ExecRequest) -> Result<Process, RunError> {
+        let id = self.running(pod, container)?;
+        let spec =
+            ExecSpec { args: request.command, terminal: request.wanted.tty, stdin: request.wanted.stdin };
+        self.containers.exec(&id, spec).await.map(process).map_err(|error| failed(&error))
+    }
+
+    async fn attach(&self, pod: &Pod, container: &str, wanted: Wanted) -> Result<Process, RunError> {
+        let id = self.running(pod, container)?;
+        let streams = self.containers.attach(&id, wanted.stdin, wanted.stdout, wanted.stderr).await;
+        streams.map(process).map_err(|error| failed(&error))
+    }
+
+    async fn connect(&self, pod: &Pod, port: u16) -> Result<BoxConnection, RunError> {
+        self.connect_in(spec::uid(pod), port).await.map_err(|error| {
+            RunError(format!(
+                "failed to connect to localhost:{port} inside of pod {}: {error}",
+                spec::title(pod)
+            ))
+        })
     }
 
     async fn log(&self, pod: &Pod, container: &str, previous: bool) -> Option<ContainerLog> {
