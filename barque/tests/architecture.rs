@@ -42,6 +42,10 @@ const CRATES: &[(&str, &str, &[&str])] = &[
     // Containers and links on one machine; they know no pod and no server.
     ("agent/containers", "barque-containers", &[]),
     ("agent/network", "barque-network", &["barque-api"]),
+    // Waits for changes of directories.
+    ("agent/inotify", "barque-inotify", &[]),
+    // Drivers of volumes, over their sockets; knows no pod.
+    ("agent/csi", "barque-csi", &["barque-inotify"]),
     // Another's containers, over its socket; knows no pod.
     ("agent/cri", "barque-cri", &[]),
     // Names and services from objects that are handed in.
@@ -56,8 +60,10 @@ const CRATES: &[(&str, &str, &[&str])] = &[
             "barque-client",
             "barque-containers",
             "barque-cri",
+            "barque-csi",
             "barque-dns",
             "barque-images",
+            "barque-inotify",
             "barque-network",
             "barque-proxy",
             "barque-streams",

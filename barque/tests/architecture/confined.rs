@@ -13,6 +13,8 @@ pub(super) const CONFINED: &[(&str, &[&str])] = &[
         &[
             "proto/",
             "agent/cri/",
+            "agent/csi/",
+            "agent/src/volumes/csi/tests.rs",
             "agent/src/runtime/embedded/served/",
             "store/src/error.rs",
             "store/src/metrics/grpc.rs",

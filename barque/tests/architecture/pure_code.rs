@@ -3,6 +3,8 @@
 /// What may not be named below a path, because of what it is for.
 pub(super) const PURE: &[(&str, &str)] = &[
     ("store/src/ids.rs", "vocabulary"),
+    ("apiserver/src/resource_metrics/exposition.rs", "text only"),
+    ("apiserver/src/resource_metrics/usage.rs", "a decision"),
     ("apiserver/src/validation/", "a decision"),
     ("apiserver/src/registry/strategy/", "a decision; who asks and the time are handed in"),
     ("apiserver/src/registry/deletion.rs", "a decision; time is handed in"),
@@ -163,7 +165,8 @@ pub(super) const PURE: &[(&str, &str)] = &[
     ("agent/src/node_api/stats/text.rs", "text only"),
     ("agent/src/config/", "what the words mean does not depend on the machine"),
     ("agent/src/pods/news.rs", "what is told"),
-    ("agent/src/runtime/embedded/observe.rs", "a decision"),
+    ("agent/src/runtime/provisions/observe.rs", "a decision"),
+    ("agent/src/volumes/csi/volume.rs", "a decision"),
     ("agent/src/volumes/payload.rs", "a decision"),
     ("agent/src/volumes/plan.rs", "a decision"),
     ("agent/src/pods/conditions.rs", "a decision; time is handed in"),
