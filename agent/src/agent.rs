@@ -39,6 +39,7 @@ use crate::pods::worker::Place;
 use crate::runtime::Runtime;
 use crate::runtime::hollow::{self, HollowRuntime};
 use crate::serve;
+use crate::static_pods::mirrors::Mirrors;
 use crate::tell::Teller;
 
 /// Requests under way at once, of all nodes of the process.
@@ -140,13 +141,14 @@ impl Process {
         runtime: Arc<R>,
         teller: Arc<dyn Teller>,
         clock: Clock,
+        mirrors: Mirrors,
     ) -> (watch::Sender<Seen>, Host<R, KubePods>) {
         self.metrics.node(&identity.name);
         let (sender, seen) = watch::channel(Seen::Unknown);
         let (known, node) = watch::channel(Arc::new(identity.node()));
         let place = Place {
             runtime: runtime.clone(),
-            api: KubePods::new(self.client.clone()),
+            api: KubePods::new(self.client.clone(), mirrors),
             teller: teller.clone(),
             clock: clock.clone(),
             host: identity.addresses.clone(),
@@ -172,7 +174,7 @@ fn hollow(config: &ValidConfig, process: &Process) -> Result<(), AgentError> {
         let name = identity.name.clone();
         let teller = process.teller(&name);
         let runtime = Arc::new(HollowRuntime::new(clock.clone(), teller.clone()));
-        let (sender, host) = process.node(config, identity, runtime, teller, clock);
+        let (sender, host) = process.node(config, identity, runtime, teller, clock, Mirrors::default());
         senders.insert(name.clone(), sender);
         hosts.insert(name, host);
     }

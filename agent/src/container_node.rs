@@ -10,6 +10,8 @@
 //! | names | the cluster's names, from the watches; its sockets | at the stop |
 //! | images | what nobody uses, when the disk fills | at the stop |
 //! | references | one watch for each object that pods name | at the stop |
+//! | files | pods of a directory | at the stop; the pods stay |
+//! | mirrors | pods that stand for those of files | at the stop; they stay |
 //! | drivers | sockets of drivers of volumes | at the stop |
 //! | node's drivers | the CSINode object and what they say of the node | at the stop |
 //! | local paths | directories of volumes of this node | at the stop |
@@ -69,6 +71,9 @@ use crate::runtime::embedded::images::{Images, VolumeImages};
 use crate::runtime::embedded::served::{CriServer, ServedError};
 use crate::runtime::provisions::Supplies;
 use crate::runtime::{Runtime, RuntimeError, cri, embedded};
+use crate::static_pods::events::merged;
+use crate::static_pods::files::{Described, Files};
+use crate::static_pods::mirrors::{MirrorTask, Mirrors};
 use crate::tell::Teller;
 use crate::volumes::local_path::LocalPathTask;
 use crate::volumes::{ImageLayers, NodeDrivers, Volumes};
@@ -118,6 +123,9 @@ pub enum ContainerNodeError {
     /// What is written there.
     #[error("--registry-config")]
     Registries(#[source] barque_images::Error),
+    /// `--pod-manifest-path`
+    #[error("--pod-manifest-path: {0} cannot be followed")]
+    Manifests(PathBuf, #[source] std::io::Error),
     /// Where drivers of volumes tell that they are there.
     #[error("drivers of volumes cannot be looked for")]
     Drivers(#[source] std::io::Error),
@@ -451,19 +459,45 @@ async fn serve<R: Runtime + PodStreams>(
     });
 
     let name = identity.name.clone();
-    let (sender, host) = process.node(config, identity, runtime, teller, clock);
+    let mirrors = Mirrors::default();
+    let described = start_files(containers.pod_manifest_path, &name, &clock, process)?;
+    let (sender, host) = process.node(config, identity, runtime, teller, clock, mirrors.clone());
+    process.spawn({
+        let (mirrors, described, node) = (mirrors.clone(), described.subscribe(), host.node.clone());
+        let task = MirrorTask { client: process.client.clone(), mirrors, described, node };
+        let stop = process.stop.clone();
+        async move { task.run(stop).await }
+    });
     let dispatcher = Dispatcher::new([(name.clone(), host)].into(), index, process.stop.clone());
     let (of_nodes, of_pods) = (nodes.follower(), pods.follower());
     let senders = HashMap::from([(name, sender)]);
     let stop = process.stop.clone();
     process.spawn(async move { follow(senders, of_nodes, stop).await });
-    process.spawn(async move { dispatcher.run(of_pods).await });
+    let all_pods = merged(of_pods, described.subscribe(), mirrors);
+    process.spawn(async move { dispatcher.run(Box::pin(all_pods)).await });
     process.spawn(nodes.run(watched::<Node>(&process.client), process.stop.clone()));
     process.spawn(pods.run(watched::<Pod>(&process.client), process.stop.clone()));
     process.spawn(services.run(watched::<Service>(&process.client), process.stop.clone()));
     process.spawn(slices.run(watched::<EndpointSlice>(&process.client), process.stop.clone()));
     process.spawn(namespaces.run(watched::<Namespace>(&process.client), process.stop.clone()));
     Ok(())
+}
+
+/// The pods of files, whatever becomes of these.
+fn start_files(
+    directory: Option<PathBuf>,
+    node: &str,
+    clock: &Clock,
+    process: &Process,
+) -> Result<watch::Sender<Described>, ContainerNodeError> {
+    let described = watch::Sender::new(Described::new());
+    let Some(directory) = directory else { return Ok(described) };
+    let opened = Files::open(directory.clone(), node.to_owned(), clock.clone());
+    let mut files = opened.map_err(|error| ContainerNodeError::Manifests(directory.clone(), error))?;
+    described.send_replace(files.read());
+    let (told, stop) = (described.clone(), process.stop.clone());
+    process.spawn(async move { files.run(told, stop).await });
+    Ok(described)
 }
 
 /// All objects of a kind, without what nobody here reads.

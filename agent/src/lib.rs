@@ -3,7 +3,7 @@
 //!
 //! [`pods`] has the plan of a pod and its worker, [`node`] what a node tells of itself, [`runtime`] what runs containers;
 //! [`containers`] says what a container is made of, [`references`] follows what pods name, [`volumes`] has their directories, and
-//! [`node_api`] is what a node is asked for; [`agent`] puts them together.
+//! [`node_api`] is what a node is asked for; [`static_pods`] come from files; [`agent`] puts them together.
 
 pub mod agent;
 pub mod check;
@@ -28,5 +28,6 @@ pub mod pods;
 pub mod references;
 pub mod runtime;
 mod serve;
+pub mod static_pods;
 pub mod tell;
 pub mod volumes;

@@ -7,6 +7,9 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::Value;
 
+use crate::static_pods::manifest::is_static;
+use crate::static_pods::mirrors::Mirrors;
+
 /// Who writes, in the fields' owners.
 const MANAGER: &str = "barque-agent";
 
@@ -31,21 +34,24 @@ pub trait PodApi: Send + Sync + 'static {
     fn delete(&self, pod: &Pod) -> impl Future<Output = Result<(), PodApiError>> + Send;
 }
 
-/// Pods of a cluster.
+/// Pods of a cluster. What is said of pods of files goes to those that stand for them.
 #[derive(Clone)]
-pub struct KubePods(Client);
+pub struct KubePods {
+    client: Client,
+    mirrors: Mirrors,
+}
 
 impl KubePods {
     /// By this client.
     #[must_use]
-    pub fn new(client: Client) -> Self {
-        Self(client)
+    pub fn new(client: Client, mirrors: Mirrors) -> Self {
+        Self { client, mirrors }
     }
 
     fn api(&self, pod: &Pod) -> (Api<Pod>, String) {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
         let name = pod.metadata.name.clone().unwrap_or_default();
-        (Api::namespaced(self.0.clone(), namespace), name)
+        (Api::namespaced(self.client.clone(), namespace), name)
     }
 }
 
@@ -73,6 +79,9 @@ async fn failure(api: &Api<Pod>, name: &str, pod: &Pod, error: kube::Error) -> P
 
 impl PodApi for KubePods {
     async fn patch_status(&self, pod: &Pod, patch: &Value) -> Result<Pod, PodApiError> {
+        if is_static(pod) {
+            return Ok(self.mirrors.patch_status(pod, patch));
+        }
         let (api, name) = self.api(pod);
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         match api.patch_status(&name, &params, &Patch::Strategic(patch)).await {
@@ -123,7 +132,8 @@ mod tests {
             let response = Response::builder().status(code).body(Body::from(body.to_string().into_bytes()));
             Ok::<_, kube::Error>(response.expect("it is a response"))
         };
-        KubePods::new(Client::new(tower::service_fn(move |request| Box::pin(answer(request))), "default"))
+        let client = Client::new(tower::service_fn(move |request| Box::pin(answer(request))), "default");
+        KubePods::new(client, Mirrors::default())
     }
 
     #[tokio::test]

@@ -156,6 +156,9 @@ struct ContainerArgs {
         value_name = "SOCKET"
     )]
     container_runtime_endpoint: String,
+    /// Pods that files of this directory describe are run, also without an API server [default: none].
+    #[arg(long, env = "BARQUE_AGENT_POD_MANIFEST_PATH", value_name = "DIRECTORY")]
+    pod_manifest_path: Option<PathBuf>,
     /// With --runtime=embedded, a socket at which `crictl` and others who speak CRI find what runs [default: none].
     #[arg(long, env = "BARQUE_AGENT_CRI_SOCKET", value_name = "PATH")]
     cri_socket: Option<PathBuf>,
@@ -296,6 +299,7 @@ impl ContainerArgs {
         ContainerFlags {
             container_runtime_endpoint: self.container_runtime_endpoint,
             cri_socket: self.cri_socket,
+            pod_manifest_path: self.pod_manifest_path,
             root_dir: self.root_dir,
             run_dir: self.run_dir,
             pod_logs_dir: self.pod_logs_dir,

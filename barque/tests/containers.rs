@@ -35,6 +35,8 @@ mod refusals;
 mod registry;
 #[path = "containers/services.rs"]
 mod services;
+#[path = "containers/static_pods.rs"]
+mod static_pods;
 #[path = "containers/streams.rs"]
 mod streams;
 #[path = "containers/top.rs"]
@@ -55,6 +57,7 @@ fn pods_run_on_nodes_and_reach_each_other() {
     pods::what_runs_is_what_was_asked_for(&world);
     pods::an_agent_that_comes_back_restarts_nothing(&mut world);
     lifecycle::who_is_broken_is_restarted_and_says_why(&world);
+    static_pods::what_a_file_describes_runs_and_is_told(&mut world);
     lifecycle::what_cannot_run_is_told(&world);
     lifecycle::what_objects_become_appears_in_volumes(&world);
     streams::every_kubectl_reaches_into_containers(&world);

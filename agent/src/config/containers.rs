@@ -20,6 +20,8 @@ pub struct ContainerFlags {
     pub container_runtime_endpoint: String,
     /// Where the agent's own containers are served to those who speak CRI; nothing is nowhere.
     pub cri_socket: Option<PathBuf>,
+    /// `--pod-manifest-path`
+    pub pod_manifest_path: Option<PathBuf>,
     /// Where images, volumes and what is known of pods are kept.
     pub root_dir: PathBuf,
     /// Where sockets, namespaces and what else ends with the machine's run are.
@@ -74,6 +76,8 @@ pub struct ContainerConfig {
     pub runtime: ContainerRuntime,
     /// Where the agent's own are served to those who speak CRI.
     pub cri_socket: Option<PathBuf>,
+    /// Where files describe pods; nothing for no such pods.
+    pub pod_manifest_path: Option<PathBuf>,
     /// Where images, volumes and what is known of pods are kept.
     pub root_dir: PathBuf,
     /// Where sockets, namespaces and what else ends with the machine's run are.
@@ -145,6 +149,9 @@ impl ContainerFlags {
                 return Err(value(flag, &path.to_string_lossy(), "must be an absolute path"));
             }
         }
+        if let Some(path) = self.pod_manifest_path.as_ref().filter(|path| !path.is_absolute()) {
+            return Err(value("--pod-manifest-path", &path.to_string_lossy(), "must be an absolute path"));
+        }
         if let Some(socket) = self.cri_socket.as_ref().filter(|socket| !socket.is_absolute()) {
             return Err(value("--cri-socket", &socket.to_string_lossy(), "must be an absolute path"));
         }
@@ -186,6 +193,7 @@ impl ContainerFlags {
         Ok(ContainerConfig {
             runtime: ContainerRuntime::Embedded,
             cri_socket: self.cri_socket,
+            pod_manifest_path: self.pod_manifest_path,
             root_dir: self.root_dir,
             run_dir: self.run_dir,
             pod_logs_dir: self.pod_logs_dir,
@@ -251,6 +259,7 @@ mod tests {
     fn what_is_wrong_is_said() {
         check(|flags| flags.root_dir = "r".into(), "--root-dir: \"r\" must be an absolute path");
         check(|flags| flags.cni_bin_dir = vec!["/b".into(), "c".into()], "--cni-bin-dir: \"c\" must be");
+        check(|flags| flags.pod_manifest_path = Some("m".into()), "--pod-manifest-path: \"m\" must be");
         check(|flags| flags.cri_socket = Some("s".into()), "--cri-socket: \"s\" must be an absolute path");
         check(|flags| flags.cgroup_root = "/a/../b".into(), "--cgroup-root");
         check(|flags| flags.cluster_dns = vec!["dns".into()], "--cluster-dns: \"dns\" is not an IP address");

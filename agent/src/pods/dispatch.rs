@@ -18,6 +18,7 @@ use super::worker::{Place, Wanted, Worker};
 use crate::node::admission::{Amounts, admit, asks};
 use crate::pod_api::{PodApi, lean};
 use crate::runtime::Runtime;
+use crate::static_pods::manifest::is_static;
 
 /// A node of this process, as its pods see it.
 pub struct Host<R, A> {
@@ -41,6 +42,8 @@ pub struct Dispatcher<R, A> {
     workers: JoinSet<(String, String)>,
     /// What a list that has begun has told so far.
     listed: Option<Vec<Pod>>,
+    /// Pods of files that wait until the one that was described before has ended, by the uid of that one.
+    waiting: HashMap<String, Pod>,
     index: Index,
     stop: CancellationToken,
 }
@@ -51,7 +54,7 @@ impl<R: Runtime, A: PodApi> Dispatcher<R, A> {
     pub fn new(hosts: HashMap<String, Host<R, A>>, index: Index, stop: CancellationToken) -> Self {
         let kept = |(name, host)| (name, Kept { host, pods: HashMap::new() });
         let nodes = hosts.into_iter().map(kept).collect();
-        Self { nodes, workers: JoinSet::new(), listed: None, index, stop }
+        Self { nodes, workers: JoinSet::new(), listed: None, waiting: HashMap::new(), index, stop }
     }
 
     /// Follows the events until the token is cancelled. Pods are left as they are then.
@@ -70,6 +73,9 @@ impl<R: Runtime, A: PodApi> Dispatcher<R, A> {
                     Ok((node, uid)) => {
                         self.nodes.get_mut(&node).map(|node| node.pods.remove(&uid));
                         self.index.remove(&uid);
+                        if let Some(next) = self.waiting.remove(&uid) {
+                            self.apply(next);
+                        }
                     }
                     Err(error) => tracing::error!(%error, "the worker of a pod broke off"),
                 },
@@ -96,6 +102,7 @@ impl<R: Runtime, A: PodApi> Dispatcher<R, A> {
                 }
             }
             Event::Delete(pod) => {
+                self.waiting.retain(|_, waiting| spec::uid(waiting) != spec::uid(&pod));
                 let node = node_name(&pod).and_then(|name| self.nodes.get(name));
                 if let Some(wanted) = node.and_then(|node| node.pods.get(spec::uid(&pod))) {
                     wanted.send_modify(|wanted| {
@@ -154,6 +161,12 @@ impl<R: Runtime, A: PodApi> Dispatcher<R, A> {
         let Some(name) = node_name(&pod).map(str::to_owned) else { return };
         let Some(node) = self.nodes.get(&name) else { return };
         let uid = spec::uid(&pod).to_owned();
+        if is_static(&pod)
+            && let Some(before) = node.namesake(&pod)
+        {
+            self.waiting.insert(before, pod);
+            return;
+        }
         let pod = Arc::new(pod);
         self.index.set(&pod);
         let refusal = match node.pods.get(&uid) {
@@ -178,6 +191,13 @@ impl<R: Runtime, A: PodApi> Dispatcher<R, A> {
 }
 
 impl<R, A> Kept<R, A> {
+    /// The uid of another pod of this one's name.
+    fn namesake(&self, pod: &Pod) -> Option<String> {
+        let names = |pod: &Pod| (pod.metadata.namespace.clone(), pod.metadata.name.clone());
+        let mut others = self.pods.iter().filter(|(uid, _)| uid.as_str() != spec::uid(pod));
+        others.find(|(_, wanted)| names(&wanted.borrow().pod) == names(pod)).map(|(uid, _)| uid.clone())
+    }
+
     /// Whether the node takes a pod that it has not begun to run.
     fn admission(&self, pod: &Pod) -> Option<Refusal> {
         let has_begun = pod.status.as_ref().is_some_and(|status| status.start_time.is_some());

@@ -150,6 +150,11 @@ impl World {
         self.cluster.directory.path().join(node)
     }
 
+    /// Where a node finds pods without being told of them.
+    pub(crate) fn manifests(&self, node: &str) -> PathBuf {
+        self.directory(node).join("manifests")
+    }
+
     /// Starts the agent of a node, which may have run before.
     pub(crate) fn start_agent(&mut self, node: &str) {
         self.start_agent_with(node, &[]);
@@ -166,7 +171,7 @@ impl World {
     /// What the agent of a node is started with.
     pub(crate) fn agent_words(&self, node: &str, others: &[(&str, String)]) -> Vec<String> {
         let directory = self.directory(node);
-        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::create_dir_all(self.manifests(node)).unwrap();
         let (certificate, key) =
             self.cluster.certificates.client(&format!("system:node:{node}"), &["system:nodes"]);
         let kubeconfig = self.cluster.kubeconfig_of(node, &certificate, &key);
@@ -185,6 +190,7 @@ impl World {
             ("root-dir", directory.join("root").display().to_string()),
             ("run-dir", directory.join("run").display().to_string()),
             ("pod-logs-dir", directory.join("logs").display().to_string()),
+            ("pod-manifest-path", self.manifests(node).display().to_string()),
             ("cgroup-root", format!("{}/{node}", ground::control_group())),
             ("cluster-dns", DNS.to_owned()),
             ("cluster-cidr", networks(self.is_dual)),
