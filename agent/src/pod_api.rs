@@ -7,7 +7,6 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::Value;
 
-use crate::static_pods::manifest::is_static;
 use crate::static_pods::mirrors::Mirrors;
 
 /// Who writes, in the fields' owners.
@@ -79,7 +78,7 @@ async fn failure(api: &Api<Pod>, name: &str, pod: &Pod, error: kube::Error) -> P
 
 impl PodApi for KubePods {
     async fn patch_status(&self, pod: &Pod, patch: &Value) -> Result<Pod, PodApiError> {
-        if is_static(pod) {
+        if self.mirrors.is_of_file(pod) {
             return Ok(self.mirrors.patch_status(pod, patch));
         }
         let (api, name) = self.api(pod);
@@ -134,6 +133,14 @@ mod tests {
         };
         let client = Client::new(tower::service_fn(move |request| Box::pin(answer(request))), "default");
         KubePods::new(client, Mirrors::default())
+    }
+
+    #[tokio::test]
+    async fn what_a_pod_says_of_itself_does_not_keep_its_status_from_the_server() {
+        let annotations = json!({"kubernetes.io/config.source": "file"});
+        let pod = json!({"metadata": {"name": "p", "uid": "u", "annotations": annotations}});
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        assert!(refusing(None).patch_status(&pod, &json!({})).await.is_err(), "the server was asked");
     }
 
     #[tokio::test]

@@ -42,7 +42,7 @@ pub struct Dispatcher<R, A> {
     workers: JoinSet<(String, String)>,
     /// What a list that has begun has told so far.
     listed: Option<Vec<Pod>>,
-    /// Pods of files that wait until the one that was described before has ended, by the uid of that one.
+    /// Pods that wait until another has ended, by the uid of that one.
     waiting: HashMap<String, Pod>,
     index: Index,
     stop: CancellationToken,
@@ -161,9 +161,7 @@ impl<R: Runtime, A: PodApi> Dispatcher<R, A> {
         let Some(name) = node_name(&pod).map(str::to_owned) else { return };
         let Some(node) = self.nodes.get(&name) else { return };
         let uid = spec::uid(&pod).to_owned();
-        if is_static(&pod)
-            && let Some(before) = node.namesake(&pod)
-        {
+        if let Some(before) = node.ends_before(&pod) {
             self.waiting.insert(before, pod);
             return;
         }
@@ -191,8 +189,16 @@ impl<R: Runtime, A: PodApi> Dispatcher<R, A> {
 }
 
 impl<R, A> Kept<R, A> {
-    /// The uid of another pod of this one's name.
-    fn namesake(&self, pod: &Pod) -> Option<String> {
+    /// The uid of the pod that has to have ended before this one begins: itself, when it was gone and came again, or what its file
+    /// described before.
+    fn ends_before(&self, pod: &Pod) -> Option<String> {
+        let itself = self.pods.get(spec::uid(pod));
+        if itself.is_some_and(|wanted| wanted.borrow().gone) {
+            return Some(spec::uid(pod).to_owned());
+        }
+        if itself.is_some() || !is_static(pod) {
+            return None;
+        }
         let names = |pod: &Pod| (pod.metadata.namespace.clone(), pod.metadata.name.clone());
         let mut others = self.pods.iter().filter(|(uid, _)| uid.as_str() != spec::uid(pod));
         others.find(|(_, wanted)| names(&wanted.borrow().pod) == names(pod)).map(|(uid, _)| uid.clone())

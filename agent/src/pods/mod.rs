@@ -6,6 +6,8 @@ mod acts;
 mod conditions;
 mod container_status;
 pub mod dispatch;
+#[cfg(test)]
+mod dispatch_tests;
 pub mod failures;
 pub mod index;
 mod news;

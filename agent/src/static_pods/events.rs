@@ -63,6 +63,7 @@ impl<S: Stream<Item = Told> + Send + Unpin> Merged<S> {
                 self.mirrors.forget(pod);
             }
         }
+        self.mirrors.are_of_files(now.keys());
         let new = now.iter().filter(|(uid, _)| !self.told.contains_key(*uid));
         self.pending.extend(new.map(|(_, pod)| Ok(Event::Apply(pod.as_ref().clone()))));
         self.told = now;

@@ -1,7 +1,7 @@
 //! What the API server knows of pods of files: for each, one of the same name that stands for it and has its status. They are made,
 //! replaced and removed here. Must never be what decides whether a pod runs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ fn full_name(pod: &Pod) -> Name {
 
 #[derive(Default)]
 struct State {
+    /// The uids of pods of files. What annotations say anybody may have written.
+    of_files: BTreeSet<String>,
     /// What the pods' workers say, by the pods' uids.
     statuses: HashMap<String, Value>,
     /// What the API server has.
@@ -62,6 +64,17 @@ enum Act {
 }
 
 impl Mirrors {
+    /// These pods are of files.
+    pub(super) fn are_of_files<'a>(&self, uids: impl Iterator<Item = &'a String>) {
+        self.state.lock().of_files.extend(uids.cloned());
+    }
+
+    /// Whether a pod is of a file of this node.
+    #[must_use]
+    pub fn is_of_file(&self, pod: &Pod) -> bool {
+        self.state.lock().of_files.contains(spec::uid(pod))
+    }
+
     /// A list of all pods begins.
     pub(super) fn begin_list(&self) {
         self.state.lock().listed = Some(BTreeMap::new());
@@ -120,7 +133,10 @@ impl Mirrors {
 
     /// Forgets a pod of a file that is gone.
     pub(super) fn forget(&self, pod: &Pod) {
-        self.state.lock().statuses.remove(spec::uid(pod));
+        let mut state = self.state.lock();
+        state.statuses.remove(spec::uid(pod));
+        state.of_files.remove(spec::uid(pod));
+        drop(state);
         self.changed.notify_one();
     }
 }
