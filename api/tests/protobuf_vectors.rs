@@ -62,7 +62,9 @@ fn there_is_a_vector_of_every_kind_that_can_be_stored() {
             GroupVersion::of_api_version(text("apiVersion")).unwrap().kind(text("kind"))
         })
         .collect();
-    for resource in barque_api::resources::Builtin::table().all() {
+    // What is measured is never stored, and told in JSON.
+    let all = barque_api::resources::Builtin::table().all().iter();
+    for resource in all.filter(|one| &*one.name.group != "metrics.k8s.io") {
         let kind = resource.group_version_kind();
         assert!(kinds.contains(&kind), "{kind}");
         assert!(Messages::builtin().of_kind(&kind).is_some(), "{kind}");
