@@ -113,13 +113,15 @@ pub(super) fn container(status: &v1::ContainerStatus, last_word: String) -> Cont
 fn phase(status: &v1::ContainerStatus, last_word: String) -> Phase {
     let started_ns = Some(status.started_at).filter(|at| *at > 0);
     let ended = |code, message| {
+        // One that never ran may have no end either.
+        let finished_ns = if status.finished_at > 0 { status.finished_at } else { status.created_at };
         Phase::Exited(Exit {
             code,
             signal: None,
             oom_killed: status.reason == "OOMKilled",
-            started_ns,
-            // One that never ran may have no end either.
-            finished_ns: if status.finished_at > 0 { status.finished_at } else { status.created_at },
+            // containerd notes the start when it has heard of it; what ends at once has ended before.
+            started_ns: started_ns.map(|started_ns| started_ns.min(finished_ns)),
+            finished_ns,
             message,
         })
     };
@@ -187,6 +189,13 @@ mod tests {
         assert_eq!((ended.code, ended.oom_killed, ended.message.as_str()), (137, true, "bye"));
         assert_eq!((ended.started_ns, ended.finished_ns), (Some(20), 30));
         assert_eq!(exit(&told, "").message, "of the runtime");
+        told.started_at = 31;
+        let at_once = exit(&told, "");
+        assert_eq!(
+            (at_once.started_ns, at_once.finished_ns),
+            (Some(30), 30),
+            "nothing ends before it starts"
+        );
         (told.started_at, told.finished_at) = (0, 0);
         let never = exit(&told, "");
         assert_eq!((never.started_ns, never.finished_ns), (None, 10));
