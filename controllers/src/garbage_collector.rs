@@ -23,9 +23,9 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
+use crate::controller_manager::Parts;
 use crate::discovery::{Collection, Discovered, Followed};
 use crate::kind::Key;
-use crate::manager::Parts;
 use crate::metadata_watch::{self, Told};
 use crate::plan::Told as Sentence;
 use crate::queue::WorkQueue;

@@ -11,9 +11,9 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::usage::{bounds, counted_by};
+use crate::controller_manager::Parts;
 use crate::discovery::{Collection, Discovered, Followed};
 use crate::kind::Object as _;
-use crate::manager::Parts;
 use crate::metadata_watch::{self, Told};
 use crate::queue::WorkQueue;
 
