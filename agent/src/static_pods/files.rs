@@ -1,9 +1,11 @@
 //! The pods of a directory: read at the start and whenever something in it changes. A file that describes no pod is told of once, and
-//! what it described before stays. Must never write to the directory.
+//! what it described before stays; what cannot be read is not gone, and is tried again. Must never write to the directory.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use barque_inotify::{Changes, WatchFlags};
 use k8s_openapi::api::core::v1::Pod;
@@ -12,6 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::manifest;
 use crate::clock::Clock;
+
+/// The wait before what could not be read is tried again.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Pods by uid.
 pub type Described = BTreeMap<String, Arc<Pod>>;
@@ -22,55 +27,90 @@ pub struct Files {
     node: String,
     clock: Clock,
     changes: Changes,
-    /// What each file said last that was a pod, with the text.
-    known: BTreeMap<PathBuf, (String, Option<Arc<Pod>>)>,
+    known: BTreeMap<PathBuf, Known>,
+    /// Everything could be read.
+    is_whole: bool,
 }
+
+/// What a file says, and what it said last that was a pod.
+type Known = (String, Option<Arc<Pod>>);
 
 impl Files {
     /// Of the node with this name. Needs a runtime.
     ///
     /// # Errors
     /// When the directory cannot be watched.
-    pub fn open(directory: PathBuf, node: String, clock: Clock) -> std::io::Result<Self> {
+    pub fn open(directory: PathBuf, node: String, clock: Clock) -> io::Result<Self> {
         let wanted = WatchFlags::CLOSE_WRITE | WatchFlags::CREATE | WatchFlags::MOVE | WatchFlags::DELETE;
         let changes = Changes::of(&directory, wanted)?;
-        Ok(Self { directory, node, clock, changes, known: BTreeMap::new() })
+        Ok(Self { directory, node, clock, changes, known: BTreeMap::new(), is_whole: true })
     }
 
     /// Reads the files that are there now.
     pub fn read(&mut self) -> Described {
-        let mut there = BTreeMap::new();
-        for path in paths(&self.directory) {
-            // One that has gone meanwhile is not there.
-            let Ok(text) = std::fs::read_to_string(&path) else { continue };
-            let before = self.known.remove(&path);
-            let known = match before {
-                Some((same, pod)) if same == text => (same, pod),
-                before => {
-                    let read = manifest::read(&text, &path, &self.node, self.clock.now());
-                    let pod = match read {
-                        Ok(pod) => Some(Arc::new(pod)),
-                        Err(why) => {
-                            tracing::error!(file = %path.display(), "--pod-manifest-path: {why}");
-                            before.and_then(|(_, pod)| pod)
-                        }
-                    };
-                    (text, pod)
-                }
-            };
-            there.insert(path, known);
+        match self.read_all() {
+            Ok(()) => self.is_whole = true,
+            Err(why) => {
+                tracing::error!("--pod-manifest-path: {why}; what it described stays");
+                self.is_whole = false;
+            }
         }
-        self.known = there;
         let pods = self.known.values().filter_map(|(_, pod)| pod.clone());
         pods.map(|pod| (pod.metadata.uid.clone().unwrap_or_default(), pod)).collect()
     }
 
+    /// # Errors
+    /// About the last that could not be read; it is known as it was.
+    fn read_all(&mut self) -> Result<(), String> {
+        let cannot = |path: &Path, error: &io::Error| format!("{} cannot be read: {error}", path.display());
+        let paths = paths(&self.directory).map_err(|error| cannot(&self.directory, &error))?;
+        let mut before = std::mem::take(&mut self.known);
+        let mut outcome = Ok(());
+        for path in paths {
+            let before = before.remove(&path);
+            let known = match std::fs::read_to_string(&path) {
+                Ok(text) => Some(self.described(&path, text, before)),
+                // It has gone meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => {
+                    outcome = Err(cannot(&path, &error));
+                    before
+                }
+            };
+            self.known.extend(known.map(|known| (path, known)));
+        }
+        outcome
+    }
+
+    fn described(&self, path: &Path, text: String, before: Option<Known>) -> Known {
+        match before {
+            Some((same, pod)) if same == text => (same, pod),
+            before => match manifest::read(&text, path, &self.node, self.clock.now()) {
+                Ok(pod) => (text, Some(Arc::new(pod))),
+                Err(why) => {
+                    tracing::error!(file = %path.display(), "--pod-manifest-path: {why}");
+                    (text, before.and_then(|(_, pod)| pod))
+                }
+            },
+        }
+    }
+
     /// Tells what the files describe whenever that changes, until the token is cancelled.
     pub async fn run(mut self, described: watch::Sender<Described>, stop: CancellationToken) {
-        while let Some(changed) = stop.run_until_cancelled(self.changes.next()).await {
-            if let Err(error) = changed {
-                tracing::error!(%error, "--pod-manifest-path: the directory cannot be followed any more");
-                return;
+        loop {
+            let again = async {
+                match self.is_whole {
+                    true => std::future::pending().await,
+                    false => tokio::time::sleep(RETRY).await,
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = again => {}
+                changed = self.changes.next() => if let Err(error) = changed {
+                    tracing::error!(%error, "--pod-manifest-path: the directory cannot be followed any more");
+                    return;
+                },
             }
             let now = self.read();
             described.send_if_modified(|before| {
@@ -83,12 +123,18 @@ impl Files {
 }
 
 /// The files of a directory in their order; those whose names begin with a dot are not meant.
-fn paths(directory: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let meant = entries.filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
-    let mut paths: Vec<PathBuf> = meant.map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+fn paths(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        // What a link leads to counts; where that cannot be told, reading tells.
+        let is_other = std::fs::metadata(entry.path()).is_ok_and(|metadata| !metadata.is_file());
+        if !is_other && !entry.file_name().as_encoded_bytes().starts_with(b".") {
+            paths.push(entry.path());
+        }
+    }
     paths.sort();
-    paths
+    Ok(paths)
 }
 
 #[cfg(test)]
@@ -127,5 +173,29 @@ mod tests {
         seen.wait_for(|pods| pods.is_empty()).await.unwrap();
         stop.cancel();
         running.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_not_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let manifests = directory.path().join("manifests");
+        std::fs::create_dir(&manifests).unwrap();
+        let path = manifests.join("web.yaml");
+        std::fs::write(&path, pod("i")).unwrap();
+        let mut files = Files::open(manifests.clone(), "n1".into(), Clock::system()).unwrap();
+        let before = files.read();
+        assert_eq!((before.len(), files.is_whole), (1, true));
+        std::fs::write(&path, [0xff, 0xfe]).unwrap();
+        assert_eq!((files.read(), files.is_whole), (before.clone(), false), "it is no text");
+        // A link to itself cannot be followed.
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        assert_eq!((files.read(), files.is_whole), (before.clone(), false));
+        std::fs::rename(&manifests, directory.path().join("away")).unwrap();
+        std::fs::write(&manifests, "").unwrap();
+        assert_eq!((files.read(), files.is_whole), (before, false), "the directory is none");
+        std::fs::remove_file(&manifests).unwrap();
+        std::fs::create_dir(&manifests).unwrap();
+        assert_eq!((files.read(), files.is_whole), (Described::new(), true));
     }
 }

@@ -9,6 +9,8 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use super::defaults;
+
 /// Where a pod comes from; pods of files have `file`.
 pub const SOURCE: &str = "kubernetes.io/config.source";
 /// What a file says, as a hash.
@@ -93,7 +95,7 @@ pub fn read(text: &str, path: &Path, node: &str, now: Timestamp) -> Result<Pod, 
     pod.status = None;
     let spec = pod.spec.get_or_insert_default();
     spec.node_name = Some(node.to_owned());
-    spec.restart_policy.get_or_insert_with(|| "Always".to_owned());
+    defaults::enter(spec);
     // It is the node's own: no taint drives it away.
     let everywhere = Toleration {
         operator: Some("Exists".to_owned()),

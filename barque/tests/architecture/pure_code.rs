@@ -166,6 +166,7 @@ pub(super) const PURE: &[(&str, &str)] = &[
     ("agent/src/config/", "what the words mean does not depend on the machine"),
     ("agent/src/pods/news.rs", "what is told"),
     ("agent/src/runtime/provisions/observe.rs", "a decision"),
+    ("agent/src/static_pods/defaults.rs", "a decision"),
     ("agent/src/static_pods/manifest.rs", "text only; time is handed in"),
     ("agent/src/volumes/csi/volume.rs", "a decision"),
     ("agent/src/volumes/payload.rs", "a decision"),
