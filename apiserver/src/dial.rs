@@ -1,15 +1,13 @@
-//! What connections to agents, pods and other servers have in common: how long each step may take, what Go's clients say when
-//! one fails, and a judge that takes any certificate. Must never choose whom to trust.
+//! What connections to agents, pods and other servers have in common: how long each step may take, and what Go's clients say when
+//! one fails. Must never choose whom to trust.
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ClientConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -89,51 +87,5 @@ fn tls_cause(error: &io::Error, host: &str) -> String {
             format!("{PREFIX} certificate has expired or is not yet valid")
         }
         why => format!("{PREFIX} {why}"),
-    }
-}
-
-/// Takes any certificate whose key the server has, as Kubernetes does where it is told of no authority. Sessions of such
-/// connections must not be taken up by others.
-#[derive(Debug)]
-pub(crate) struct Unverified(WebPkiSupportedAlgorithms);
-
-impl Unverified {
-    pub(crate) fn new(provider: &CryptoProvider) -> Self {
-        Self(provider.signature_verification_algorithms)
-    }
-}
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
     }
 }

@@ -24,6 +24,8 @@ const CRATES: &[(&str, &str, &[&str])] = &[
     ("store/process-metrics", "barque-process-metrics", &[]),
     ("store", "barque-store", &["barque-process-metrics", "barque-proto"]),
     ("api", "barque-api", &[]),
+    // For where somebody has said that anybody is believed.
+    ("api/unverified-tls", "barque-unverified-tls", &[]),
     // The streams of exec and port-forward on the wire, for both of their ends.
     ("api/streams", "barque-streams", &[]),
     // What controllers, scheduler and agent share: they speak to any API server, and know nothing of ours.
@@ -31,14 +33,21 @@ const CRATES: &[(&str, &str, &[&str])] = &[
     (
         "apiserver",
         "barque-apiserver",
-        &["barque-api", "barque-process-metrics", "barque-proto", "barque-store", "barque-streams"],
+        &[
+            "barque-api",
+            "barque-process-metrics",
+            "barque-proto",
+            "barque-store",
+            "barque-streams",
+            "barque-unverified-tls",
+        ],
     ),
     // Decides on compiled objects; who drives it brings them.
     ("scheduler", "barque-scheduler", &["barque-api"]),
     // Speaks to any API server, and knows nothing of ours.
     ("scheduler/driver", "barque-scheduler-driver", &["barque-client", "barque-scheduler"]),
     // What containers are made of; knows no cluster.
-    ("agent/images", "barque-images", &[]),
+    ("agent/images", "barque-images", &["barque-unverified-tls"]),
     // Containers and links on one machine; they know no pod and no server.
     ("agent/containers", "barque-containers", &[]),
     ("agent/network", "barque-network", &["barque-api"]),
@@ -67,6 +76,7 @@ const CRATES: &[(&str, &str, &[&str])] = &[
             "barque-network",
             "barque-proxy",
             "barque-streams",
+            "barque-unverified-tls",
         ],
     ),
     // They speak to any API server, and know nothing of ours.
@@ -74,7 +84,7 @@ const CRATES: &[(&str, &str, &[&str])] = &[
     // Judges any cluster, and so shares no decision with the controllers.
     ("controllers/lint", "barque-lint", &["barque-api", "barque-client"]),
     // The administrator's tool speaks the public protocol; of the store it knows `offline`, for files, alone.
-    ("kvctl", "kvctl", &["barque-proto", "barque-store"]),
+    ("kvctl", "kvctl", &["barque-proto", "barque-store", "barque-unverified-tls"]),
     (
         "barque",
         "barque",

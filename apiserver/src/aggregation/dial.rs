@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use barque_store::config::TlsFiles;
 use barque_store::tls::{ClientTls, TlsError};
+use barque_unverified_tls::Unverified;
 use rustls::RootCertStore;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
@@ -17,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::endpoints::Address;
 use super::registration::Trust;
-use crate::dial::{self, Unverified};
+use crate::dial;
 
 /// Whom this machine trusts.
 static MACHINE: LazyLock<RootCertStore> = LazyLock::new(|| {

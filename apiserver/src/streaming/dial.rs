@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use barque_store::config::TlsFiles;
 use barque_store::tls::{ClientTls, TlsError};
+use barque_unverified_tls::Unverified;
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::plan::{Target, Trust};
-use crate::dial::{self, Unverified};
+use crate::dial;
 
 /// How agents are reached; the flags of `kube-apiserver` with these names.
 #[derive(Clone, Debug)]

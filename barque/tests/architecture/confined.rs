@@ -53,6 +53,7 @@ pub(super) const CONFINED: &[(&str, &[&str])] = &[
     (
         "rustls::",
         &[
+            "api/unverified-tls/",
             "store/src/tls/",
             "kvctl/src/connection/",
             "agent/images/src/registry/transport.rs",

@@ -5,11 +5,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use barque_unverified_tls::Unverified;
+use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 
 use crate::error::Failure;
 
@@ -44,7 +44,7 @@ impl TlsFlags {
             .with_safe_default_protocol_versions()
             .map_err(|why| Failure::Connection(format!("TLS: {why}")))?;
         let builder = if self.skip_verify {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAnyone(provider)))
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified::new(&provider)))
         } else {
             builder.with_root_certificates(self.authorities()?)
         };
@@ -96,44 +96,5 @@ fn pem_error(why: &rustls::pki_types::pem::Error) -> String {
     match why {
         rustls::pki_types::pem::Error::Io(why) => why.to_string(),
         other => format!("not PEM: {other}"),
-    }
-}
-
-/// `--insecure-skip-tls-verify`: whoever answers is believed to be the member, though it must hold its key.
-#[derive(Debug)]
-struct TrustAnyone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for TrustAnyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
