@@ -56,6 +56,11 @@ impl Kept {
     pub fn is_done(&self) -> bool {
         *self.0.borrow()
     }
+
+    /// Waits until they are, or nobody sees to it any more.
+    pub async fn wait(&self) {
+        let _ = self.0.clone().wait_for(|done| *done).await;
+    }
 }
 
 /// Starts both tasks.

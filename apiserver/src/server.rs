@@ -121,12 +121,18 @@ pub enum ServerError {
 pub struct Running {
     /// Where it listens, with the port that the system chose, if it was left to it.
     pub address: SocketAddr,
+    kept: keeper::Kept,
     connections: Connections,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Running {
+    /// Waits until everything is there that every cluster has from its start.
+    pub async fn wait_until_kept(&self) {
+        self.kept.wait().await;
+    }
+
     /// Stops accepting, ends watches, lets requests finish, then ends everything else.
     pub async fn stop(self) {
         if !self.connections.shutdown(DRAIN).await {
@@ -145,6 +151,18 @@ impl Running {
 /// # Errors
 /// When the server cannot start.
 pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), ServerError> {
+    let storage = config.storage.clone();
+    let running = start_on(config, storage).await?;
+    stop.cancelled().await;
+    running.stop().await;
+    Ok(())
+}
+
+/// Starts a server as the flags say, over this store instead of the one that they name.
+///
+/// # Errors
+/// When the server cannot start.
+pub async fn start_on<S: Storage>(config: ValidConfig, storage: S) -> Result<Running, ServerError> {
     let settings = ServerSettings {
         bind: config.bind,
         tls: config.tls,
@@ -161,17 +179,11 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
         tolerations: config.tolerations,
         agents: config.agents,
     };
-    let kept = Settings {
-        storage: config.storage,
-        root: config.root,
-        encryption: config.encryption,
-        event_ttl: config.event_ttl,
-    };
+    let kept =
+        Settings { storage, root: config.root, encryption: config.encryption, event_ttl: config.event_ttl };
     let running = start(&settings, kept).await?;
     tracing::info!(address = %running.address, version = documents::VERSION, "serving");
-    stop.cancelled().await;
-    running.stop().await;
-    Ok(())
+    Ok(running)
 }
 
 /// Starts a server.
@@ -261,7 +273,7 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
         limits_in_step,
         room: BodyRoom::new(BODIES_BYTES, u32::try_from(body::MOST_BYTES).unwrap_or(u32::MAX)),
         metrics,
-        kept,
+        kept: kept.clone(),
         resource_metrics: ResourceMetrics::new(streaming.clone()),
         streaming,
         definitions,
@@ -270,5 +282,5 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
         tasks: tasks.clone(),
     });
     connections.serve(listener, Arc::new(move || tls.current()), handler, CONNECTIONS);
-    Ok(Running { address, connections, tasks, stop })
+    Ok(Running { address, kept, connections, tasks, stop })
 }

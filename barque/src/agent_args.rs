@@ -3,14 +3,17 @@
 //!
 //! Turns words into a configuration; what they must be is the agent's to say.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use barque_agent::config::{Config, ConfigError, ContainerConfig, ContainerFlags, ValidConfig};
 use barque_agent::node_api::config::NodeApiConfig;
+use barque_cluster::node_join::{NodeCluster, NodeFiles};
 use clap::{ArgAction, Args, Subcommand};
 
+use crate::agent_join::{Join, JoinArgs, JoinArgsError};
 use crate::component_args::Output;
 use crate::log::{self, LogFormat, LogLevel};
+use crate::server_args::machine_name;
 
 /// Keeps a node, or many hollow ones, with the kubelet's flags.
 #[derive(Debug, Args)]
@@ -69,6 +72,8 @@ impl CleanupArgs {
 /// What an agent is started with.
 #[derive(Debug, Args)]
 struct RunArgs {
+    #[command(flatten)]
+    join: JoinArgs,
     /// Who the agent is and where the API servers are [default: the service account of the pod that it runs in].
     #[arg(long, env = "BARQUE_AGENT_KUBECONFIG", value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
@@ -347,6 +352,42 @@ impl LogArgs {
 }
 
 impl AgentArgs {
+    /// Whose node the machine becomes; nothing when it is told by files.
+    pub(crate) fn join(&self) -> Result<Option<Join>, JoinArgsError> {
+        let join = self.run.join.read()?;
+        match join {
+            Some(_) if self.run.hollow_nodes.is_some() => Err(JoinArgsError::Hollow),
+            Some(_) if self.run.kubeconfig.is_some() => Err(JoinArgsError::Kubeconfig),
+            join => Ok(join),
+        }
+    }
+
+    /// What the node is called.
+    pub(crate) fn node_name(&self) -> String {
+        self.run.hostname_override.clone().unwrap_or_else(machine_name)
+    }
+
+    /// Where what is kept of it is.
+    pub(crate) fn root_dir(&self) -> &Path {
+        &self.run.containers.root_dir
+    }
+
+    /// What the cluster says that is joined; what was said to the agent counts more, but for what is the cluster's own.
+    pub(crate) fn joined(&mut self, files: &NodeFiles, cluster: NodeCluster) {
+        let run = &mut self.run;
+        run.kubeconfig = Some(files.kubeconfig());
+        if run.master.is_empty() {
+            run.master = cluster.servers;
+        }
+        let containers = &mut run.containers;
+        containers.cluster_domain = cluster.settings.cluster_domain;
+        containers.cluster_cidr.get_or_insert(cluster.settings.cluster_cidr);
+        if containers.cluster_dns.is_empty() {
+            containers.cluster_dns.push(cluster.settings.cluster_dns.to_string());
+        }
+        containers.node_api.client_ca_file.get_or_insert_with(|| files.authority());
+    }
+
     /// What is logged.
     pub(crate) fn log(&self) -> LogArgs {
         self.run.log

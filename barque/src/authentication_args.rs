@@ -88,7 +88,7 @@ pub(crate) struct AuthenticationArgs {
           default_value = "false", default_missing_value = "true", action = ArgAction::Set,
           value_parser = BoolishValueParser::new(), value_name = "BOOL")]
     enable_bootstrap_token_auth: bool,
-    /// Whether health and version can be asked for by anybody.
+    /// Whether health, version and, if a role says so, kube-public/cluster-info can be asked for by anybody.
     #[arg(long, env = "BARQUE_APISERVER_ANONYMOUS_AUTH", num_args = 0..=1, require_equals = true,
           default_value = "true", default_missing_value = "true", action = ArgAction::Set,
           value_parser = BoolishValueParser::new(), value_name = "BOOL")]

@@ -3,6 +3,7 @@
 //! Reads words, says what is wrong with them, and hands them on. Never decides anything else.
 
 mod agent_args;
+mod agent_join;
 mod apiserver_args;
 mod authentication_args;
 mod component_args;
@@ -13,6 +14,9 @@ mod lint_args;
 mod log;
 mod process;
 mod scheduler_args;
+mod server_args;
+mod server_command;
+mod server_parts;
 mod store_args;
 
 use std::ffi::OsString;
@@ -29,6 +33,7 @@ use crate::controller_manager_args::ControllerManagerArgs;
 use crate::image_args::{ImageArgs, ImageCommand};
 use crate::lint_args::LintArgs;
 use crate::scheduler_args::{ExplainArgs, SchedulerArgs, SchedulerCommand};
+use crate::server_args::ServerArgs;
 use crate::store_args::StoreArgs;
 
 #[global_allocator]
@@ -51,6 +56,10 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Runs a master: a member of the store, an API server, the controllers and the scheduler, in one process.
+    ///
+    /// The first one begins a cluster; others join it with --join and a token, and any of them may die.
+    Server(Box<ServerArgs>),
     /// Runs a member of the key/value store, with etcd's flags.
     Store(Box<StoreArgs>),
     /// Serves the Kubernetes API over a store, with kube-apiserver's flags.
@@ -82,6 +91,7 @@ fn main() -> ExitCode {
         return barque_containers::shim::main(words);
     }
     match Args::parse().command {
+        Command::Server(args) => server(*args),
         Command::Store(args) => {
             let log = args.log;
             match args.into_config() {
@@ -112,6 +122,14 @@ fn main() -> ExitCode {
             },
             None => {
                 let log = args.log();
+                match args.join() {
+                    Ok(None) => {}
+                    Ok(Some(join)) => {
+                        log.start();
+                        return ended(process::run(|stop| agent_join::run(*args, join, stop)));
+                    }
+                    Err(error) => return usage(&error),
+                }
                 match args.into_config() {
                     Ok(config) => {
                         log.start();
@@ -150,6 +168,15 @@ fn main() -> ExitCode {
         },
         Command::Lint(args) => lint(args),
         Command::Image(args) => image(args),
+    }
+}
+
+/// Runs a master.
+fn server(args: ServerArgs) -> ExitCode {
+    args.start_log();
+    match args.into_plan() {
+        Ok(plan) => ended(process::run(|stop| server_command::run(plan, stop))),
+        Err(error) => usage(&error),
     }
 }
 

@@ -85,6 +85,8 @@ const CRATES: &[(&str, &str, &[&str])] = &[
     ("controllers/lint", "barque-lint", &["barque-api", "barque-client"]),
     // The administrator's tool speaks the public protocol; of the store it knows `offline`, for files, alone.
     ("kvctl", "kvctl", &["barque-proto", "barque-store", "barque-unverified-tls"]),
+    // Knows how machines find each other, and nothing of what they do then.
+    ("barque/cluster", "barque-cluster", &["barque-client", "barque-proto", "barque-store"]),
     (
         "barque",
         "barque",
@@ -93,6 +95,7 @@ const CRATES: &[(&str, &str, &[&str])] = &[
             "barque-api",
             "barque-apiserver",
             "barque-client",
+            "barque-cluster",
             "barque-containers",
             "barque-controllers",
             "barque-images",

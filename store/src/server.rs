@@ -19,7 +19,7 @@ use crate::member::Member;
 use crate::member::join::Named;
 use crate::member::machine::ThisMachine;
 use crate::member::snapshots::SnapshotRule;
-use crate::member::start::{MemberSettings, StartError, Started, start};
+use crate::member::start::{self as member_start, MemberSettings, StartError, Started};
 use crate::metrics::Metrics;
 use crate::raft::node::RaftTiming;
 use crate::raft::traffic::CountedService;
@@ -71,6 +71,24 @@ pub enum ServerError {
 /// # Errors
 /// When it cannot start, or cannot go on: its disk failed, or it was removed.
 pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), ServerError> {
+    match start(config, &stop).await? {
+        Some(running) => running.serve_until(&stop).await,
+        None => Ok(()),
+    }
+}
+
+/// A member that serves.
+pub struct Running {
+    member: Member,
+    clients: Server,
+    peers: Server,
+}
+
+/// Starts a member, and serves; nothing when `stop` came first.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn start(config: ValidConfig, stop: &CancellationToken) -> Result<Option<Running>, ServerError> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -78,8 +96,8 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
     let settings = settings(&config, &metrics)?;
     let listeners = Listeners::bind(&config)?;
     let Started { member, peer_service } = tokio::select! {
-        started = start(&settings) => started?,
-        () = stop.cancelled() => return Ok(()),
+        started = member_start::start(&settings) => started?,
+        () = stop.cancelled() => return Ok(None),
     };
     let limits = settings.limits;
     tracing::info!(
@@ -108,7 +126,7 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
         () = stop.cancelled() => {
             member.stop().await;
             peers.shutdown(Duration::ZERO).await;
-            return Ok(());
+            return Ok(None);
         }
     }
 
@@ -130,21 +148,37 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
     for listener in listeners.metrics {
         clients.serve(listener, HttpOnly(endpoints.clone()), limit.clone());
     }
+    Ok(Some(Running { member, clients, peers }))
+}
 
-    let failed = tokio::select! {
-        () = stop.cancelled() => None,
-        reason = member.failed() => Some(reason),
-    };
-    // Leadership goes first: clients of this member are still answered while others elect.
-    member.drain().await;
-    if !clients.shutdown(DRAIN).await {
-        tracing::warn!("some clients' requests were cut off");
+impl Running {
+    /// The member, for who works on it in this process.
+    #[must_use]
+    pub fn member(&self) -> &Member {
+        &self.member
     }
-    member.stop().await;
-    peers.shutdown(Duration::ZERO).await;
-    match failed {
-        None => Ok(()),
-        Some(reason) => Err(ServerError::Failed(reason)),
+
+    /// Serves until `stop`, then hands leadership over, drains and stops.
+    ///
+    /// # Errors
+    /// When the member cannot go on.
+    pub async fn serve_until(self, stop: &CancellationToken) -> Result<(), ServerError> {
+        let Self { member, clients, peers } = self;
+        let failed = tokio::select! {
+            () = stop.cancelled() => None,
+            reason = member.failed() => Some(reason),
+        };
+        // Leadership goes first: clients of this member are still answered while others elect.
+        member.drain().await;
+        if !clients.shutdown(DRAIN).await {
+            tracing::warn!("some clients' requests were cut off");
+        }
+        member.stop().await;
+        peers.shutdown(Duration::ZERO).await;
+        match failed {
+            None => Ok(()),
+            Some(reason) => Err(ServerError::Failed(reason)),
+        }
     }
 }
 

@@ -281,6 +281,12 @@ fn taint(text: &str) -> Result<Taint, ConfigError> {
 }
 
 impl ValidConfig {
+    /// Whom the agent speaks to, and as who.
+    #[must_use]
+    pub fn servers(&self) -> &Servers {
+        &self.servers
+    }
+
     /// The nodes that the process keeps, on this machine.
     ///
     /// # Errors

@@ -47,7 +47,9 @@ pub struct AuthenticationFlags {
 }
 
 /// What everybody may ask without saying who they are: whether the server is well, and which one it is.
-const ANONYMOUS_PATHS: [&str; 4] = ["/healthz", "/livez", "/readyz", "/version"];
+/// By the last, machines that join find out whom to believe, if a role of the cluster lets them.
+const ANONYMOUS_PATHS: [&str; 5] =
+    ["/healthz", "/livez", "/readyz", "/version", "/api/v1/namespaces/kube-public/configmaps/cluster-info"];
 
 impl AuthenticationFlags {
     /// What users are known by, and what others that extend the API are told of it.

@@ -291,7 +291,8 @@ fn time(flag: &'static str, value: &str) -> Result<Duration, ConfigError> {
 }
 
 /// The address from which this machine would speak to others. Nothing is sent: only the way is looked up.
-fn outward_address(bind: IpAddr) -> Option<IpAddr> {
+#[must_use]
+pub fn outward_address(bind: IpAddr) -> Option<IpAddr> {
     // Addresses for documentation; any that are not here will do.
     let (from, to) = match bind {
         IpAddr::V4(_) => ("0.0.0.0:0", "192.0.2.1:9"),

@@ -1,0 +1,156 @@
+//! The first words with a cluster: its authority is asked for from who cannot be verified yet, and believed only when it is the one
+//! that the token names; from then on everybody is verified. Must never send the token to who was not verified.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::Uri;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::Api;
+use kube::config::{AuthInfo, Kubeconfig};
+use kube::{Client, Config};
+
+use crate::authority::{Pin, der};
+use crate::objects::CLUSTER_INFO;
+use crate::settings::{self, ClusterSettings, SettingsError};
+use crate::token::Token;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a machine cannot join.
+#[derive(Debug, thiserror::Error)]
+pub enum DiscoveryError {
+    /// Nobody there, or nobody who serves an API.
+    #[error("--join={url}: {what}: {}", told(error))]
+    Asked {
+        /// Who was asked.
+        url: Uri,
+        /// For what.
+        what: &'static str,
+        /// What came.
+        error: Box<kube::Error>,
+    },
+    /// The answer is none.
+    #[error("--join={url}: {what} cannot be understood: {why}")]
+    Answer {
+        /// Who was asked.
+        url: Uri,
+        /// For what.
+        what: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+    /// Another cluster, or somebody in between.
+    #[error(
+        "--join={0} shows the authority of another cluster than --token names: either the token belongs to another cluster, or \
+         somebody stands between; `barque token create` on a master prints a token of its cluster"
+    )]
+    OtherCluster(Uri),
+    /// The settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+}
+
+/// A cluster that is believed, and believes.
+pub struct Contact {
+    /// Who was asked.
+    pub url: Uri,
+    /// The cluster's authority, PEM.
+    pub authority: String,
+    /// Speaks with the token.
+    pub client: Client,
+}
+
+/// Finds out whom to believe.
+///
+/// # Errors
+/// When nobody answers, or the token names another cluster.
+pub async fn contact(url: &Uri, token: &Token) -> Result<Contact, DiscoveryError> {
+    const WHAT: &str = "the cluster's authority";
+    let asked = |error| DiscoveryError::Asked { url: url.clone(), what: WHAT, error: Box::new(error) };
+    let wrong = |why: String| DiscoveryError::Answer { url: url.clone(), what: WHAT, why };
+
+    let mut config = bounded(url);
+    config.accept_invalid_certs = true;
+    let maps: Api<ConfigMap> = Api::namespaced(Client::try_from(config).map_err(asked)?, "kube-public");
+    let map = maps.get(CLUSTER_INFO).await.map_err(asked)?;
+    let text = map
+        .data
+        .as_ref()
+        .and_then(|data| data.get("kubeconfig"))
+        .ok_or_else(|| wrong("it is missing".to_owned()))?;
+    let kubeconfig = Kubeconfig::from_yaml(text).map_err(|error| wrong(error.to_string()))?;
+    let cluster = kubeconfig.clusters.first().and_then(|named| named.cluster.as_ref());
+    let encoded = cluster.and_then(|it| it.certificate_authority_data.as_deref()).unwrap_or_default();
+    let authority = STANDARD.decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let authority = authority.ok_or_else(|| wrong("it is no certificate".to_owned()))?;
+    let certificate = der(&authority).map_err(|error| wrong(error.to_string()))?;
+    if Pin::of(&certificate) != token.pin {
+        return Err(DiscoveryError::OtherCluster(url.clone()));
+    }
+
+    let mut config = bounded(url);
+    config.root_cert = Some(vec![certificate.to_vec()]);
+    config.auth_info = AuthInfo { token: Some(token.credential.bearer().into()), ..AuthInfo::default() };
+    Ok(Contact { url: url.clone(), authority, client: Client::try_from(config).map_err(asked)? })
+}
+
+/// An error in a few words: what the server said, or why it said nothing.
+pub(crate) fn told(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        return status.message.clone();
+    }
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        let next_text = next.to_string();
+        if !text.contains(&next_text) {
+            text = format!("{text}: {next_text}");
+        }
+        cause = next.source();
+    }
+    text
+}
+
+fn bounded(url: &Uri) -> Config {
+    let mut config = Config::new(url.clone());
+    config.connect_timeout = Some(PATIENCE);
+    config.read_timeout = Some(PATIENCE);
+    config
+}
+
+impl Contact {
+    /// What is the same for all of the cluster.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn settings(&self) -> Result<ClusterSettings, DiscoveryError> {
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), settings::NAMESPACE);
+        let map =
+            maps.get(settings::NAME).await.map_err(|error| self.asked("the cluster's settings", error))?;
+        Ok(ClusterSettings::of(&map.data.unwrap_or_default())?)
+    }
+
+    /// The URLs of the masters' API servers, by name.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn masters(&self) -> Result<Vec<Uri>, DiscoveryError> {
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), settings::NAMESPACE);
+        let map = maps.get(settings::MASTERS).await.map_err(|error| self.asked("the masters", error))?;
+        let urls = map.data.unwrap_or_default().into_values();
+        Ok(urls.filter_map(|url| url.parse().ok()).collect())
+    }
+
+    /// The error of a question.
+    pub(crate) fn asked(&self, what: &'static str, error: kube::Error) -> DiscoveryError {
+        DiscoveryError::Asked { url: self.url.clone(), what, error: Box::new(error) }
+    }
+
+    /// The error of an answer.
+    pub(crate) fn wrong(&self, what: &'static str, why: impl ToString) -> DiscoveryError {
+        DiscoveryError::Answer { url: self.url.clone(), what, why: why.to_string() }
+    }
+}

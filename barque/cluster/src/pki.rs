@@ -1,0 +1,269 @@
+//! A master's authorities, certificates and keys in its directory:
+//!
+//! ```text
+//! ca.{crt,key}  store/ca.{crt,key}  front-proxy-ca.{crt,key}  sa.key      the same on all masters
+//! apiserver.{crt,key}  store/member.{crt,key}  ...                        this master's own
+//! ```
+//!
+//! Must never replace an authority that is there.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::authority::{self, Authority, AuthorityError, Pair};
+use crate::files::{self, FileError, Readers};
+use crate::leaf::{self, Due, Facts, Leaf, Signer};
+
+/// What is wrong with the directory.
+#[derive(Debug, thiserror::Error)]
+pub enum PkiError {
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// What is in a file cannot be used.
+    #[error("{}: {error}", path.display())]
+    Unusable {
+        /// The file, without its ending.
+        path: PathBuf,
+        /// Why.
+        error: AuthorityError,
+    },
+    /// Some authorities are there and others are not.
+    #[error(
+        "{} is missing, and other authorities are there: put it back from another master or a backup; a new one would not be \
+         trusted by anybody",
+        .0.display()
+    )]
+    Missing(PathBuf),
+}
+
+/// The authorities of a cluster, and the key of its service accounts' tokens: who has them is the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authorities {
+    /// API servers, nodes, users.
+    pub cluster: Pair,
+    /// The store's members and clients.
+    pub store: Pair,
+    /// Proxies in front of servers of other groups.
+    pub front_proxy: Pair,
+    /// The private key that signs tokens of service accounts, PEM.
+    pub token_key: SecretText,
+}
+
+/// A text that is not for the log.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretText(pub String);
+
+impl std::fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretText")
+    }
+}
+
+const CLUSTER: &str = "ca";
+const STORE: &str = "store/ca";
+const FRONT_PROXY: &str = "front-proxy-ca";
+const TOKEN_KEY: &str = "sa.key";
+
+impl Authorities {
+    /// Those of a new cluster.
+    ///
+    /// # Errors
+    /// When no key can be made.
+    pub fn create(now: SystemTime) -> Result<Self, AuthorityError> {
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let create = |what: &str| {
+            Authority::create(&format!("barque-{what}-ca@{since}"), now).map(|made| made.pair().clone())
+        };
+        Ok(Self {
+            cluster: create("cluster")?,
+            store: create("store")?,
+            front_proxy: create("front-proxy")?,
+            token_key: SecretText(authority::token_key()?),
+        })
+    }
+
+    fn named(&self) -> [(&'static str, &Pair); 3] {
+        [(CLUSTER, &self.cluster), (STORE, &self.store), (FRONT_PROXY, &self.front_proxy)]
+    }
+}
+
+/// The directory of a master's certificates.
+#[derive(Clone, Debug)]
+pub struct Pki(PathBuf);
+
+impl Pki {
+    /// In this directory, which need not be there yet.
+    #[must_use]
+    pub fn at(directory: PathBuf) -> Self {
+        Self(directory)
+    }
+
+    /// A certificate's file.
+    #[must_use]
+    pub fn certificate(&self, name: &str) -> PathBuf {
+        self.0.join(format!("{name}.crt"))
+    }
+
+    /// A key's file.
+    #[must_use]
+    pub fn key(&self, name: &str) -> PathBuf {
+        self.0.join(format!("{name}.key"))
+    }
+
+    /// The certificate of an authority.
+    #[must_use]
+    pub fn authority(&self, signer: Signer) -> PathBuf {
+        self.certificate(authority_name(signer))
+    }
+
+    /// The key of an authority.
+    #[must_use]
+    pub fn authority_key(&self, signer: Signer) -> PathBuf {
+        self.key(authority_name(signer))
+    }
+
+    /// The key of service accounts' tokens.
+    #[must_use]
+    pub fn token_key(&self) -> PathBuf {
+        self.0.join(TOKEN_KEY)
+    }
+
+    /// The authorities, if this machine is a master already.
+    ///
+    /// # Errors
+    /// When only some of them are there, or one cannot be used.
+    pub fn authorities(&self) -> Result<Option<Authorities>, PkiError> {
+        let [cluster, store, front_proxy] = [CLUSTER, STORE, FRONT_PROXY].map(|name| self.pair(name));
+        let pairs = [(CLUSTER, cluster?), (STORE, store?), (FRONT_PROXY, front_proxy?)];
+        let token_key = files::read(&self.token_key())?;
+        if token_key.is_none() && pairs.iter().all(|(_, pair)| pair.is_none()) {
+            return Ok(None);
+        }
+        let [cluster, store, front_proxy] = pairs.map(|(name, pair)| {
+            let pair = pair.ok_or_else(|| PkiError::Missing(self.certificate(name)))?;
+            Authority::load(pair.clone())
+                .map_err(|error| PkiError::Unusable { path: self.0.join(name), error })?;
+            Ok::<_, PkiError>(pair)
+        });
+        let token_key = token_key.ok_or_else(|| PkiError::Missing(self.token_key()))?;
+        Ok(Some(Authorities {
+            cluster: cluster?,
+            store: store?,
+            front_proxy: front_proxy?,
+            token_key: SecretText(token_key),
+        }))
+    }
+
+    /// Writes authorities down where none are; the key of tokens last, so that half of them are noticed.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn keep(&self, authorities: &Authorities) -> Result<(), PkiError> {
+        for (name, pair) in authorities.named() {
+            self.write(name, pair)?;
+        }
+        files::write(&self.token_key(), authorities.token_key.0.as_bytes(), Readers::Owner)?;
+        Ok(())
+    }
+
+    /// What a certificate of this directory says; nothing when it or its key is not there, or is none.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn facts(&self, name: &str) -> Result<Option<Facts>, PkiError> {
+        let pair = self.pair(name)?;
+        Ok(pair.and_then(|pair| leaf::facts(&pair.certificate).ok()))
+    }
+
+    /// Makes the certificates that are due; which, and why.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written, or a name cannot stand in a certificate.
+    pub fn issue(
+        &self,
+        authorities: &Authorities,
+        leaves: &[Leaf],
+        now: SystemTime,
+    ) -> Result<Vec<(&'static str, Due)>, PkiError> {
+        let mut made = Vec::new();
+        for leaf in leaves {
+            let unusable = |error| PkiError::Unusable { path: self.0.join(leaf.name), error };
+            let pair = match leaf.signer {
+                Signer::Cluster => &authorities.cluster,
+                Signer::Store => &authorities.store,
+                Signer::FrontProxy => &authorities.front_proxy,
+            };
+            let issuer = leaf::facts(&pair.certificate).map_err(unusable)?.subject;
+            let Some(why) = leaf::due(&leaf.subject, self.facts(leaf.name)?.as_ref(), &issuer, now) else {
+                continue;
+            };
+            let issued =
+                Authority::load(pair.clone()).and_then(|authority| authority.issue(&leaf.subject, now));
+            self.write(leaf.name, &issued.map_err(unusable)?)?;
+            made.push((leaf.name, why));
+        }
+        Ok(made)
+    }
+
+    fn pair(&self, name: &str) -> Result<Option<Pair>, PkiError> {
+        let (certificate, key) = (files::read(&self.certificate(name))?, files::read(&self.key(name))?);
+        Ok(certificate.zip(key).map(|(certificate, key)| Pair { certificate, key }))
+    }
+
+    /// The key first: who reads a new certificate finds its key.
+    fn write(&self, name: &str, pair: &Pair) -> Result<(), PkiError> {
+        files::write(&self.key(name), pair.key.as_bytes(), Readers::Owner)?;
+        files::write(&self.certificate(name), pair.certificate.as_bytes(), Readers::All)?;
+        Ok(())
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.0
+    }
+}
+
+fn authority_name(signer: Signer) -> &'static str {
+    match signer {
+        Signer::Cluster => CLUSTER,
+        Signer::Store => STORE,
+        Signer::FrontProxy => FRONT_PROXY,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authority::LEAF_LIFE;
+    use crate::leaf::{Master, leaves};
+
+    #[test]
+    fn a_directory_is_filled_once_and_renewed_in_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let pki = Pki::at(directory.path().join("pki"));
+        let now = SystemTime::now();
+        assert_eq!(pki.authorities().unwrap(), None);
+        let authorities = Authorities::create(now).unwrap();
+        pki.keep(&authorities).unwrap();
+        assert_eq!(pki.authorities().unwrap().as_ref(), Some(&authorities));
+        let all = leaves(&Master {
+            name: "m".to_owned(),
+            address: "10.0.0.1".parse().unwrap(),
+            service_address: "10.96.0.1".parse().unwrap(),
+            cluster_domain: "cluster.local".to_owned(),
+            other_names: Vec::new(),
+        });
+        assert_eq!(pki.issue(&authorities, &all, now).unwrap().len(), all.len());
+        assert_eq!(pki.issue(&authorities, &all, now).unwrap(), []);
+        let later = pki.issue(&authorities, &all, now + LEAF_LIFE * 7 / 10).unwrap();
+        assert!(later.iter().all(|(_, due)| *due == Due::Old) && later.len() == all.len(), "{later:?}");
+
+        std::fs::remove_file(pki.authority_key(Signer::Store)).unwrap();
+        let error = pki.authorities().unwrap_err().to_string();
+        assert!(error.contains("store/ca.crt is missing"), "{error}");
+    }
+}

@@ -1,0 +1,287 @@
+//! `barque server`: a master's parts in one process, started in order and stopped in the other one. Owns all of them: when one
+//! cannot go on, none does. Must never know what a part decides.
+//!
+//! 1. authorities: those that are there, those of the cluster that is joined, or new ones
+//! 2. certificates and kubeconfigs of this master
+//! 3. a place among the members of the store, if it has none
+//! 4. store, API server over it in this process, what the cluster keeps of its masters
+//! 5. controllers and scheduler, over their own API server: when its store has no majority, others take their leases
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+use barque_apiserver::storage::member::MemberStorage;
+use barque_client::servers::{Servers, Source, connect};
+use barque_cluster::authority::{Authority, Pair};
+use barque_cluster::files::{self, Readers};
+use barque_cluster::leaf::{self, Signer};
+use barque_cluster::membership::Members;
+use barque_cluster::pki::Authorities;
+use barque_cluster::settings::ClusterSettings;
+use barque_cluster::token::{Credential, Token};
+use barque_cluster::{keep, kubeconfig, master_join, objects, renewal};
+use barque_store::config::TlsFiles;
+use barque_store::storage::data_dir::has_identity;
+use clap::Parser;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::apiserver_args::ApiserverArgs;
+use crate::controller_manager_args::ControllerManagerArgs;
+use crate::scheduler_args::SchedulerArgs;
+use crate::server_args::MasterPlan;
+use crate::server_parts::{self as parts, Birth, Places};
+use crate::store_args::StoreArgs;
+
+/// Words of a part, read as if it were started by itself; a flag that was given further counts more.
+#[derive(Debug, Parser)]
+#[command(args_override_self = true)]
+struct Words<A: clap::Args> {
+    #[command(flatten)]
+    args: A,
+}
+
+fn read<A: clap::Args>(part: &str, words: Vec<String>) -> anyhow::Result<A> {
+    let words = std::iter::once(format!("barque {part}")).chain(words);
+    let read = Words::<A>::try_parse_from(words).map_err(|error| {
+        // The first line says what is wrong; the rest is about a command that nobody typed.
+        let text = error.to_string();
+        let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        anyhow::anyhow!("--{part}-arg: {line}")
+    })?;
+    Ok(read.args)
+}
+
+/// What a master has in its directory before its parts start.
+struct Prepared {
+    authorities: Authorities,
+    settings: ClusterSettings,
+    birth: Birth,
+    leaves: Vec<leaf::Leaf>,
+}
+
+/// Runs a master until `stop`.
+pub(crate) async fn run(plan: MasterPlan, stop: CancellationToken) -> anyhow::Result<()> {
+    let preparing = prepare(&plan);
+    let Some(prepared) = stop.run_until_cancelled(preparing).await else { return Ok(()) };
+    let prepared = prepared?;
+    let Prepared { authorities, settings, birth, leaves } = &prepared;
+
+    let store = read::<StoreArgs>("store", parts::store(&plan, settings, birth))?.into_config()?;
+    let apiserver = read::<ApiserverArgs>("apiserver", parts::apiserver(&plan, settings))?.into_config()?;
+    let controllers =
+        read::<ControllerManagerArgs>("controller-manager", parts::controller_manager(&plan, settings))?
+            .into_config()
+            .map_err(|error| anyhow::anyhow!("{error}"))?;
+    let scheduler = read::<SchedulerArgs>("scheduler", parts::scheduler(&plan))?
+        .into_config()
+        .map_err(|error| anyhow::anyhow!("{error}"))?;
+
+    let Some(member) = barque_store::server::start(store, &stop).await? else { return Ok(()) };
+    // The store goes on until everything else has ended.
+    let (store_stop, ended) = (CancellationToken::new(), CancellationToken::new());
+    let storage = MemberStorage::new(member.member().clone());
+    let serving = tokio::spawn({
+        let (stop, ended) = (store_stop.clone(), ended.clone());
+        async move {
+            let outcome = member.serve_until(&stop).await;
+            ended.cancel();
+            outcome
+        }
+    });
+    let above = above_the_store(&plan, &prepared, storage, apiserver, controllers, scheduler, &stop);
+    let renewing = renewal::run(Places::of(&plan).pki(), authorities.clone(), leaves.clone(), stop.clone());
+    let outcome = tokio::select! {
+        // Biased: what the store says of its end is what the others only suffer from.
+        biased;
+        () = ended.cancelled() => Ok(()),
+        outcome = async { tokio::join!(above, renewing).0 } => outcome,
+    };
+    store_stop.cancel();
+    serving.await.context("the store panicked")??;
+    outcome
+}
+
+/// API server, controllers and scheduler.
+async fn above_the_store(
+    plan: &MasterPlan,
+    prepared: &Prepared,
+    storage: MemberStorage,
+    apiserver: barque_apiserver::config::ValidConfig,
+    controllers: barque_controllers::config::ValidConfig,
+    scheduler: barque_scheduler_driver::config::ValidConfig,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let api = barque_apiserver::server::start_on(apiserver, storage).await?;
+    let kept = async {
+        api.wait_until_kept().await;
+        keep_cluster(plan, prepared).await
+    };
+    let began = match stop.run_until_cancelled(kept).await {
+        None => Ok(()),
+        Some(kept) => kept,
+    };
+    if began.is_err() || stop.is_cancelled() {
+        api.stop().await;
+        return began;
+    }
+    // One that cannot go on stops the other.
+    let stop = stop.child_token();
+    let mut works = JoinSet::new();
+    works.spawn({
+        let stop = stop.clone();
+        async move { barque_controllers::run(controllers, stop).await.context("controllers") }
+    });
+    works.spawn({
+        let stop = stop.clone();
+        async move { barque_scheduler_driver::run(scheduler, stop).await.context("scheduler") }
+    });
+    tracing::info!(name = plan.name, address = %plan.advertise, "the master is ready");
+    let mut outcome = Ok(());
+    while let Some(ended) = works.join_next().await {
+        stop.cancel();
+        outcome = outcome.and(ended.context("a part of the master panicked").flatten());
+    }
+    api.stop().await;
+    outcome
+}
+
+/// What the cluster keeps of its masters.
+async fn keep_cluster(plan: &MasterPlan, prepared: &Prepared) -> anyhow::Result<()> {
+    let places = Places::of(plan);
+    let source = Source::Kubeconfig(places.kubeconfig(leaf::ADMIN));
+    let client = connect(Servers { source, urls: Vec::new() }).await?;
+    let server = format!("https://{}", SocketAddr::new(plan.advertise, prepared.settings.api_port));
+    keep::keep(&client, &plan.name, &server).await?;
+    if places.birth().exists() {
+        let (masters, nodes) = (credential(&places.master_token())?, credential(&places.node_token())?);
+        let all = objects::at_birth(&prepared.settings, &prepared.authorities, &server, &masters, &nodes);
+        keep::create(&client, &all).await?;
+        std::fs::remove_file(places.birth()).with_context(|| places.birth().display().to_string())?;
+        tracing::info!("the cluster has what it begins with");
+    }
+    Ok(())
+}
+
+fn credential(path: &Path) -> anyhow::Result<Credential> {
+    let text = files::read(path)?.with_context(|| format!("{} is missing", path.display()))?;
+    let token: Token = text.parse().with_context(|| path.display().to_string())?;
+    Ok(token.credential)
+}
+
+async fn prepare(plan: &MasterPlan) -> anyhow::Result<Prepared> {
+    let places = Places::of(plan);
+    let pki = places.pki();
+    let is_member = has_identity(&places.store());
+    let known = match (pki.authorities()?, known_settings(&places)?) {
+        (Some(authorities), Some(settings)) => Some((authorities, settings)),
+        _ => None,
+    };
+    let mut masters = Vec::new();
+    let (authorities, settings) = match (known, &plan.join) {
+        (Some(_), None) if !is_member && !places.birth().exists() => anyhow::bail!(
+            "the store's data is gone from {}, and this master was part of a cluster: --join and --token-file make it a master of \
+             that again; a snapshot is restored with `kvctl snapshot restore`; with {} removed as well, a new cluster begins",
+            places.store().display(),
+            plan.data_dir.display()
+        ),
+        (Some(known), None) => known,
+        (Some(known), Some(_)) if is_member => known,
+        (_, Some((url, token))) => {
+            tracing::info!(%url, "joins a cluster");
+            let joined = master_join::join(url, token).await?;
+            if let Some(here) = pki.authorities()?.filter(|here| *here != joined.authorities) {
+                drop(here);
+                anyhow::bail!("{} holds the authorities of another cluster", pki.directory().display());
+            }
+            pki.keep(&joined.authorities)?;
+            keep_text(&places.master_token(), &token.reveal())?;
+            masters = joined.masters;
+            masters.push(url.clone());
+            (joined.authorities, joined.settings)
+        }
+        (None, None) => found(plan, &places)?,
+    };
+    let text = serde_json::to_string_pretty(&settings).context("cluster.json")?;
+    files::write(&places.settings(), text.as_bytes(), Readers::All)?;
+
+    let identity = parts::identity(plan, &settings, settings.service_address()?);
+    let leaves = leaf::leaves(&identity);
+    for (certificate, why) in pki.issue(&authorities, &leaves, SystemTime::now())? {
+        tracing::info!(certificate, ?why, "made");
+    }
+    write_kubeconfigs(plan, &places, &settings, &authorities)?;
+
+    let birth = if is_member || plan.join.is_none() {
+        Birth::Alone
+    } else {
+        let hosts = masters.iter().filter_map(|url| url.host());
+        let urls = hosts.map(|host| format!("https://{host}:{}", settings.store_client_port));
+        let tls = TlsFiles {
+            cert_file: Some(pki.certificate(leaf::STORE_CLIENT)),
+            key_file: Some(pki.key(leaf::STORE_CLIENT)),
+            trusted_ca_file: Some(pki.authority(Signer::Store)),
+            client_cert_auth: false,
+        };
+        let members = Members::connect(&urls.collect::<Vec<_>>(), &tls).await?;
+        Birth::Among(members.join(&plan.name, &parts::peer_url(plan)).await?)
+    };
+    Ok(Prepared { authorities, settings, birth, leaves })
+}
+
+fn known_settings(places: &Places) -> anyhow::Result<Option<ClusterSettings>> {
+    let path = places.settings();
+    let Some(text) = files::read(&path)? else { return Ok(None) };
+    Ok(Some(serde_json::from_str(&text).with_context(|| path.display().to_string())?))
+}
+
+/// A cluster of its own.
+fn found(plan: &MasterPlan, places: &Places) -> anyhow::Result<(Authorities, ClusterSettings)> {
+    let pki = places.pki();
+    // The marker first: whoever is interrupted begins again, with what is there.
+    files::write(&places.birth(), b"", Readers::Owner)?;
+    let authorities = match pki.authorities()? {
+        Some(authorities) => authorities,
+        None => {
+            let authorities = Authorities::create(SystemTime::now())?;
+            pki.keep(&authorities)?;
+            authorities
+        }
+    };
+    let pin = Authority::load(authorities.cluster.clone())?.pin();
+    for path in [places.master_token(), places.node_token()] {
+        if files::read(&path)?.is_none() {
+            keep_text(&path, &Token { pin, credential: Credential::random() }.reveal())?;
+        }
+    }
+    tracing::info!(directory = %plan.data_dir.display(), "begins a cluster");
+    Ok((authorities, plan.settings.clone()))
+}
+
+fn keep_text(path: &Path, text: &str) -> anyhow::Result<()> {
+    Ok(files::write(path, format!("{text}\n").as_bytes(), Readers::Owner)?)
+}
+
+fn write_kubeconfigs(
+    plan: &MasterPlan,
+    places: &Places,
+    settings: &ClusterSettings,
+    authorities: &Authorities,
+) -> anyhow::Result<()> {
+    let pki = places.pki();
+    let url = parts::local_url(plan, settings);
+    for part in [leaf::CONTROLLER_MANAGER, leaf::SCHEDULER] {
+        let authority = pki.authority(Signer::Cluster);
+        let text = kubeconfig::with_files(&url, &authority, &pki.certificate(part), &pki.key(part));
+        files::write(&places.kubeconfig(part), text.as_bytes(), Readers::Owner)?;
+    }
+    let read = |path: &Path| -> anyhow::Result<String> {
+        files::read(path)?.with_context(|| format!("{} is missing", path.display()))
+    };
+    let admin = Pair { certificate: read(&pki.certificate(leaf::ADMIN))?, key: read(&pki.key(leaf::ADMIN))? };
+    let text = kubeconfig::embedded(&url, &authorities.cluster.certificate, &admin);
+    files::write(&places.kubeconfig(leaf::ADMIN), text.as_bytes(), Readers::Owner)?;
+    Ok(())
+}
