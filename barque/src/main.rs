@@ -6,6 +6,8 @@ mod agent_args;
 mod agent_join;
 mod apiserver_args;
 mod authentication_args;
+mod cluster_args;
+mod cluster_command;
 mod component_args;
 mod controller_manager_args;
 mod image_args;
@@ -28,6 +30,7 @@ use clap::{Parser, Subcommand};
 
 use crate::agent_args::{AgentArgs, AgentCommand, CheckArgs};
 use crate::apiserver_args::ApiserverArgs;
+use crate::cluster_args::{CertsArgs, KubeconfigArgs, ServerCommand, StatusArgs, TokenArgs};
 use crate::component_args::Output;
 use crate::controller_manager_args::ControllerManagerArgs;
 use crate::image_args::{ImageArgs, ImageCommand};
@@ -60,6 +63,16 @@ enum Command {
     ///
     /// The first one begins a cluster; others join it with --join and a token, and any of them may die.
     Server(Box<ServerArgs>),
+    /// Says how the cluster is: masters with their stores, nodes, pods, what happened last.
+    ///
+    /// Exit codes: 0 when all masters and nodes are ready, 1 when not, 2 when nobody could be asked.
+    Status(StatusArgs),
+    /// Makes, lists and revokes the tokens by which machines join.
+    Token(TokenArgs),
+    /// Prints a kubeconfig for the administrator, or for a user with groups.
+    Kubeconfig(KubeconfigArgs),
+    /// Lists the certificates of this master, and makes them anew.
+    Certs(CertsArgs),
     /// Runs a member of the key/value store, with etcd's flags.
     Store(Box<StoreArgs>),
     /// Serves the Kubernetes API over a store, with kube-apiserver's flags.
@@ -92,6 +105,17 @@ fn main() -> ExitCode {
     }
     match Args::parse().command {
         Command::Server(args) => server(*args),
+        Command::Status(args) => match process::run(|_| cluster_command::status(args)) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(FOUND),
+            Err(error) => {
+                eprintln!("error: {}", sentence(&error));
+                ExitCode::from(UNKNOWN)
+            }
+        },
+        Command::Token(args) => ended(process::run(|_| cluster_command::token(args.command))),
+        Command::Kubeconfig(args) => ended(cluster_command::kubeconfig(args)),
+        Command::Certs(args) => ended(cluster_command::certs(args.command)),
         Command::Store(args) => {
             let log = args.log;
             match args.into_config() {
@@ -172,7 +196,10 @@ fn main() -> ExitCode {
 }
 
 /// Runs a master.
-fn server(args: ServerArgs) -> ExitCode {
+fn server(mut args: ServerArgs) -> ExitCode {
+    if let Some(ServerCommand::Leave(place)) = args.command.take() {
+        return ended(process::run(|_| cluster_command::leave(place)));
+    }
     args.start_log();
     match args.into_plan() {
         Ok(plan) => ended(process::run(|stop| server_command::run(plan, stop))),

@@ -11,6 +11,7 @@ use barque_cluster::token::{Token, TokenError};
 use clap::{Args, ValueEnum};
 use http::Uri;
 
+use crate::cluster_args::ServerCommand;
 use crate::log::{self, LogFormat, LogLevel};
 
 /// The cluster's resolver, counted from the first address of services.
@@ -18,7 +19,10 @@ const DNS: u32 = 10;
 
 /// Runs a master: a member of the store, an API server, the controllers and the scheduler.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct ServerArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<ServerCommand>,
     /// This master's name, unique in the cluster [default: the machine's name].
     #[arg(long, env = "BARQUE_SERVER_NAME", value_name = "NAME")]
     name: Option<String>,

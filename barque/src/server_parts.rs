@@ -29,6 +29,10 @@ impl Places {
         Self { data_dir: plan.data_dir.clone() }
     }
 
+    pub(crate) fn in_directory(data_dir: PathBuf) -> Self {
+        Self { data_dir }
+    }
+
     pub(crate) fn pki(&self) -> Pki {
         Pki::at(self.data_dir.join("pki"))
     }

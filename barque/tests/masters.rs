@@ -193,6 +193,73 @@ async fn masters_join_die_and_are_replaced_and_nothing_is_lost() {
     }
 }
 
+/// Runs words that must succeed; what they printed.
+fn told(words: &[&str], place: &Path) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_barque"))
+        .args(words)
+        .arg(format!("--data-dir={}", place.display()))
+        .env_clear()
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn administrators_look_hand_out_and_take_back() {
+    let mut masters = Masters::new(3);
+    masters.start(1, &masters.words(1, &masters.place(1)));
+    let place = masters.place(1);
+    // A token for masters lets one join until it is revoked.
+    let token = masters.directory.path().join("made-token");
+    std::fs::write(&token, told(&["token", "create", "--master", "--description=third"], &place)).unwrap();
+    masters.start(2, &masters.joining(2, 1, &token));
+    let listed = told(&["token", "list"], &masters.place(2));
+    assert!(listed.lines().any(|line| line.contains("master  in 2") && line.ends_with("third")), "{listed}");
+    let whole = std::fs::read_to_string(&token).unwrap();
+    told(&["token", "revoke", whole.trim()], &place);
+    let refusal = refused(&masters.joining(3, 1, &token));
+    assert!(refusal.contains("--token is not one for masters, or is not good any more"), "{refusal}");
+
+    let status = told(&["status"], &place);
+    assert!(status.contains("leader") && status.contains("follower"), "{status}");
+    let status: serde_json::Value = serde_json::from_str(&told(&["status", "-o=json"], &place)).unwrap();
+    assert_eq!(status["masters"]["m2"]["api"]["ready"], true);
+
+    // A user may what roles say, and is who the certificate says.
+    let kubeconfig = masters.directory.path().join("jane");
+    std::fs::write(&kubeconfig, told(&["kubeconfig", "--user=jane", "--group=devs"], &place)).unwrap();
+    let source = Source::Kubeconfig(kubeconfig);
+    let jane = connect(Servers { source, urls: Vec::new() }).await.unwrap();
+    let error = Api::<Pod>::default_namespaced(jane).list(&ListParams::default()).await.unwrap_err();
+    assert!(error.to_string().contains("User \"jane\" cannot list resource \"pods\""), "{error}");
+
+    // A certificate that is made anew is shown without a restart, and the master goes on.
+    let before = std::fs::read(place.join("pki/apiserver.crt")).unwrap();
+    told(&["certs", "renew"], &place);
+    assert_ne!(std::fs::read(place.join("pki/apiserver.crt")).unwrap(), before);
+    let certificates = told(&["certs", "list"], &place);
+    assert!(
+        certificates.contains("system:kube-scheduler") && certificates.contains("364 d"),
+        "{certificates}"
+    );
+    write(&masters.client(1).await, "after").await;
+
+    // One that leaves is none any more, and the other one goes on alone.
+    let told_of_it = told(&["server", "leave"], &masters.place(2));
+    assert!(told_of_it.contains("m2 is no master any more"), "{told_of_it}");
+    masters.kill(2);
+    write(&masters.client(1).await, "alone").await;
+    let status = told(&["status"], &place);
+    assert!(!status.contains("m2"), "{status}");
+    let output = Command::new(env!("CARGO_BIN_EXE_barque"))
+        .args(["server", "leave"])
+        .arg(format!("--data-dir={}", place.display()))
+        .output();
+    let refusal = String::from_utf8_lossy(&output.unwrap().stderr).into_owned();
+    assert!(refusal.contains("is the only master"), "{refusal}");
+}
+
 /// Words with another value of a flag.
 trait Replaced {
     fn replaced(self, flag: &str, value: &Path) -> Self;

@@ -61,3 +61,14 @@ pub async fn keep(client: &Client, master: &str, url: &str) -> Result<(), KeepEr
     let told = maps.patch(MASTERS, &PatchParams::default(), &Patch::Merge(own)).await;
     told.map(drop).map_err(|error| KeepError { what: format!("ConfigMap {MASTERS}"), error: Box::new(error) })
 }
+
+/// Takes a master out of the list of masters.
+///
+/// # Errors
+/// When the API server refuses, or cannot be reached.
+pub async fn forget_master(client: &Client, master: &str) -> Result<(), KeepError> {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
+    let own = serde_json::json!({"data": {master: null}});
+    let told = maps.patch(MASTERS, &PatchParams::default(), &Patch::Merge(own)).await;
+    told.map(drop).map_err(|error| KeepError { what: format!("ConfigMap {MASTERS}"), error: Box::new(error) })
+}

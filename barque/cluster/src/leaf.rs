@@ -66,6 +66,32 @@ pub const ADMIN: &str = "admin";
 /// The user as whom API servers ask agents.
 pub const API_SERVER_USER: &str = "kube-apiserver-kubelet-client";
 
+/// All certificates by name, with who signs each, whether it serves, and whether it asks.
+pub const ALL: [(&str, Signer, bool, bool); 8] = [
+    (STORE, Signer::Store, true, true),
+    (STORE_CLIENT, Signer::Store, false, true),
+    (API_SERVER, Signer::Cluster, true, false),
+    (API_SERVER_AGENTS, Signer::Cluster, false, true),
+    (FRONT_PROXY, Signer::FrontProxy, false, true),
+    (CONTROLLER_MANAGER, Signer::Cluster, false, true),
+    (SCHEDULER, Signer::Cluster, false, true),
+    (ADMIN, Signer::Cluster, false, true),
+];
+
+/// What a certificate has to say that follows another one.
+#[must_use]
+pub fn successor(name: &'static str, signer: Signer, serves: bool, asks: bool, before: &Facts) -> Leaf {
+    let subject = Subject {
+        common_name: before.common_name.clone(),
+        organizations: before.organizations.clone(),
+        names: before.names.iter().cloned().collect(),
+        addresses: before.addresses.iter().copied().collect(),
+        serves,
+        asks,
+    };
+    Leaf { name, signer, subject }
+}
+
 /// All certificates of a master.
 #[must_use]
 pub fn leaves(master: &Master) -> Vec<Leaf> {
@@ -252,6 +278,15 @@ mod tests {
         for address in ["127.0.0.1", "::1", "10.0.0.1", "10.96.0.1", "192.0.2.7"] {
             assert!(api.addresses.contains(&address.parse().unwrap()), "{address}");
         }
+    }
+
+    #[test]
+    fn the_table_of_names_is_that_of_what_is_made() {
+        let made: Vec<_> = leaves(&master())
+            .iter()
+            .map(|it| (it.name, it.signer, it.subject.serves, it.subject.asks))
+            .collect();
+        assert_eq!(made, ALL);
     }
 
     #[test]

@@ -8,6 +8,8 @@
 //! | `pki` | all of it in a directory |
 //! | `renewal` | certificates are made anew before they end |
 //! | `token` | what lets a machine join |
+//! | `tokens` | tokens made, listed and revoked |
+//! | `status` | how a cluster is, for people and programs |
 //! | `sealed` | the authorities, encrypted for who has a token |
 //! | `settings` | what is the same on all masters |
 //! | `objects` | what a cluster of masters keeps in its API |
@@ -33,4 +35,6 @@ pub mod pki;
 pub mod renewal;
 pub mod sealed;
 pub mod settings;
+pub mod status;
 pub mod token;
+pub mod tokens;

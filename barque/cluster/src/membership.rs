@@ -35,6 +35,12 @@ pub enum MembershipError {
         /// What it said.
         why: String,
     },
+    /// Nobody would be left.
+    #[error("{0:?} is the only master of its cluster, which would end with it")]
+    Last(String),
+    /// No such member.
+    #[error("the store has no member that is called {0:?}")]
+    Stranger(String),
     /// There is such a master already.
     #[error(
         "a master that is called {name:?} or has the address {url} answers already; --name and --advertise-address must be this \
@@ -131,10 +137,7 @@ impl Members {
                     member = format!("{id:x}"),
                     "takes the place of a member that does not answer"
                 );
-                let mut request = tonic::Request::new(MemberRemoveRequest { id });
-                request.set_timeout(CHANGE);
-                let removed = ClusterClient::new(self.channel.clone()).member_remove(request).await;
-                removed.map_err(|status| refused("remove the member whose place this one takes", &status))?;
+                self.remove(id, "remove the member whose place this one takes").await?;
             }
         }
         let mut request = tonic::Request::new(MemberAddRequest {
@@ -145,6 +148,27 @@ impl Members {
         let added = ClusterClient::new(self.channel.clone()).member_add(request).await;
         let added = added.map_err(|status| refused("add this member", &status))?.into_inner();
         Ok(initial_cluster(&added.members, name, peer_url))
+    }
+
+    /// Takes the member of this name out of the store.
+    ///
+    /// # Errors
+    /// When it is the last one, is not there, or the store refuses.
+    pub async fn leave(&self, name: &str) -> Result<(), MembershipError> {
+        let members = self.list().await?;
+        let own = members.iter().find(|member| member.name == name);
+        let id = own.ok_or_else(|| MembershipError::Stranger(name.to_owned()))?.id;
+        if members.len() == 1 {
+            return Err(MembershipError::Last(name.to_owned()));
+        }
+        self.remove(id, "let this member go").await
+    }
+
+    async fn remove(&self, id: u64, what: &'static str) -> Result<(), MembershipError> {
+        let mut request = tonic::Request::new(MemberRemoveRequest { id });
+        request.set_timeout(CHANGE);
+        let removed = ClusterClient::new(self.channel.clone()).member_remove(request).await;
+        removed.map(drop).map_err(|status| refused(what, &status))
     }
 
     /// Everybody.

@@ -17,8 +17,8 @@ pub const AUTHORITIES: &str = "barque-authorities";
 /// The map with the cluster's certificates, in `kube-public`.
 pub const CLUSTER_INFO: &str = "cluster-info";
 /// The groups of who joins.
-const MASTERS: &str = "system:bootstrappers:barque:masters";
-const NODES: &str = "system:bootstrappers:barque:nodes";
+pub(crate) const MASTERS: &str = "system:bootstrappers:barque:masters";
+pub(crate) const NODES: &str = "system:bootstrappers:barque:nodes";
 
 /// What a token lets a machine become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

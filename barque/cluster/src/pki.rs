@@ -85,6 +85,16 @@ impl Authorities {
         })
     }
 
+    /// One of them.
+    #[must_use]
+    pub fn of(&self, signer: Signer) -> &Pair {
+        match signer {
+            Signer::Cluster => &self.cluster,
+            Signer::Store => &self.store,
+            Signer::FrontProxy => &self.front_proxy,
+        }
+    }
+
     fn named(&self) -> [(&'static str, &Pair); 3] {
         [(CLUSTER, &self.cluster), (STORE, &self.store), (FRONT_PROXY, &self.front_proxy)]
     }
@@ -191,21 +201,25 @@ impl Pki {
         let mut made = Vec::new();
         for leaf in leaves {
             let unusable = |error| PkiError::Unusable { path: self.0.join(leaf.name), error };
-            let pair = match leaf.signer {
-                Signer::Cluster => &authorities.cluster,
-                Signer::Store => &authorities.store,
-                Signer::FrontProxy => &authorities.front_proxy,
-            };
+            let pair = authorities.of(leaf.signer);
             let issuer = leaf::facts(&pair.certificate).map_err(unusable)?.subject;
             let Some(why) = leaf::due(&leaf.subject, self.facts(leaf.name)?.as_ref(), &issuer, now) else {
                 continue;
             };
-            let issued =
-                Authority::load(pair.clone()).and_then(|authority| authority.issue(&leaf.subject, now));
-            self.write(leaf.name, &issued.map_err(unusable)?)?;
+            self.make(authorities, leaf, now)?;
             made.push((leaf.name, why));
         }
         Ok(made)
+    }
+
+    /// Makes a certificate, whether it is due or not.
+    ///
+    /// # Errors
+    /// When it cannot be written, or a name cannot stand in it.
+    pub fn make(&self, authorities: &Authorities, leaf: &Leaf, now: SystemTime) -> Result<(), PkiError> {
+        let unusable = |error| PkiError::Unusable { path: self.0.join(leaf.name), error };
+        let authority = Authority::load(authorities.of(leaf.signer).clone()).map_err(unusable)?;
+        self.write(leaf.name, &authority.issue(&leaf.subject, now).map_err(unusable)?)
     }
 
     fn pair(&self, name: &str) -> Result<Option<Pair>, PkiError> {
