@@ -26,7 +26,7 @@ pub enum DiscoveryError {
     #[error("--join={url}: {what}: {}", told(error))]
     Asked {
         /// Who was asked.
-        url: Uri,
+        url: String,
         /// For what.
         what: &'static str,
         /// What came.
@@ -36,7 +36,7 @@ pub enum DiscoveryError {
     #[error("--join={url}: {what} cannot be understood: {why}")]
     Answer {
         /// Who was asked.
-        url: Uri,
+        url: String,
         /// For what.
         what: &'static str,
         /// What is wrong.
@@ -47,7 +47,7 @@ pub enum DiscoveryError {
         "--join={0} shows the authority of another cluster than --token names: either the token belongs to another cluster, or \
          somebody stands between; `barque token create` on a master prints a token of its cluster"
     )]
-    OtherCluster(Uri),
+    OtherCluster(String),
     /// The settings.
     #[error(transparent)]
     Settings(#[from] SettingsError),
@@ -69,8 +69,8 @@ pub struct Contact {
 /// When nobody answers, or the token names another cluster.
 pub async fn contact(url: &Uri, token: &Token) -> Result<Contact, DiscoveryError> {
     const WHAT: &str = "the cluster's authority";
-    let asked = |error| DiscoveryError::Asked { url: url.clone(), what: WHAT, error: Box::new(error) };
-    let wrong = |why: String| DiscoveryError::Answer { url: url.clone(), what: WHAT, why };
+    let asked = |error| DiscoveryError::Asked { url: plain(url), what: WHAT, error: Box::new(error) };
+    let wrong = |why: String| DiscoveryError::Answer { url: plain(url), what: WHAT, why };
 
     let mut config = bounded(url);
     config.accept_invalid_certs = true;
@@ -88,13 +88,18 @@ pub async fn contact(url: &Uri, token: &Token) -> Result<Contact, DiscoveryError
     let authority = authority.ok_or_else(|| wrong("it is no certificate".to_owned()))?;
     let certificate = der(&authority).map_err(|error| wrong(error.to_string()))?;
     if Pin::of(&certificate) != token.pin {
-        return Err(DiscoveryError::OtherCluster(url.clone()));
+        return Err(DiscoveryError::OtherCluster(plain(url)));
     }
 
     let mut config = bounded(url);
     config.root_cert = Some(vec![certificate.to_vec()]);
     config.auth_info = AuthInfo { token: Some(token.credential.bearer().into()), ..AuthInfo::default() };
     Ok(Contact { url: url.clone(), authority, client: Client::try_from(config).map_err(asked)? })
+}
+
+/// A URL without the slash that stands for no path.
+pub(crate) fn plain(url: &Uri) -> String {
+    url.to_string().trim_end_matches('/').to_owned()
 }
 
 /// An error in a few words: what the server said, or why it said nothing.
@@ -146,11 +151,11 @@ impl Contact {
 
     /// The error of a question.
     pub(crate) fn asked(&self, what: &'static str, error: kube::Error) -> DiscoveryError {
-        DiscoveryError::Asked { url: self.url.clone(), what, error: Box::new(error) }
+        DiscoveryError::Asked { url: plain(&self.url), what, error: Box::new(error) }
     }
 
     /// The error of an answer.
     pub(crate) fn wrong(&self, what: &'static str, why: impl ToString) -> DiscoveryError {
-        DiscoveryError::Answer { url: self.url.clone(), what, why: why.to_string() }
+        DiscoveryError::Answer { url: plain(&self.url), what, why: why.to_string() }
     }
 }

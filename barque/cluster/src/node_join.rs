@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::authority::{AuthorityError, Subject, request};
-use crate::discovery::{DiscoveryError, contact, told};
+use crate::discovery::{DiscoveryError, contact, plain, told};
 use crate::files::{self, FileError, Readers};
 use crate::kubeconfig;
 use crate::leaf;
@@ -144,7 +144,7 @@ pub async fn join(
 ) -> Result<NodeCluster, NodeJoinError> {
     let contact = contact(url, token).await?;
     let settings = contact.settings().await?;
-    let servers: Vec<String> = contact.masters().await?.iter().map(|url| plain(url)).collect();
+    let servers: Vec<String> = contact.masters().await?.iter().map(plain).collect();
     let (certificate, key) = certificate(&contact.client, node).await?;
     files::write(&files.authority(), contact.authority.as_bytes(), Readers::All)?;
     let cluster = NodeCluster { servers, settings };
@@ -155,11 +155,6 @@ pub async fn join(
     // Last: with it, this machine is a node.
     files.keep_pair(&certificate, &key)?;
     Ok(cluster)
-}
-
-/// A URL without the slash that stands for no path.
-fn plain(url: &Uri) -> String {
-    url.to_string().trim_end_matches('/').to_owned()
 }
 
 /// A certificate of the node, and its key.

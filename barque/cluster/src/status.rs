@@ -339,7 +339,7 @@ fn ago(seconds: u64) -> String {
 fn size(bytes: i64) -> String {
     match bytes {
         ..1_048_576 => format!("{} KiB", bytes / 1024),
-        ..1_073_741_824 => format!("{} MiB", bytes / 1_048_576),
+        1_048_576..1_073_741_824 => format!("{} MiB", bytes / 1_048_576),
         _ => format!("{} GiB", bytes / 1_073_741_824),
     }
 }

@@ -85,7 +85,7 @@ pub async fn create(
 pub async fn list(client: &Client) -> Result<Vec<Listed>, TokensError> {
     let of_type = ListParams::default().fields("type=bootstrap.kubernetes.io/token");
     let all = secrets(client).list(&of_type).await.map_err(asked("tokens cannot be read"))?;
-    let mut listed: Vec<Listed> = all.iter().map(|secret| listed(secret)).collect();
+    let mut listed: Vec<Listed> = all.iter().map(listed).collect();
     listed.sort_by(|one, other| one.id.cmp(&other.id));
     Ok(listed)
 }
