@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use barque_api::ip::parse_cidr;
 use barque_api::resource_version::ResourceVersion;
+use futures::StreamExt as _;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
@@ -71,6 +72,7 @@ impl<R: Runtime> NodeTask<R> {
 
     async fn keep(&mut self) {
         let mut done = Done::default();
+        let mut network = self.runtime.network_changes();
         loop {
             let mut retry = None;
             if self.look(&mut done) {
@@ -111,6 +113,8 @@ impl<R: Runtime> NodeTask<R> {
                     Ok(()) => self.seen.mark_changed(),
                     Err(_) => return,
                 },
+                // A node whose pods can have a network now is ready now.
+                Some(()) = network.next() => {}
                 () = self.clock.sleep_until(sooner(retry, None)) => {}
             }
         }

@@ -10,7 +10,11 @@ use std::future::Future;
 use std::time::Duration;
 
 use barque_api::ip::Cidr;
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
 use k8s_openapi::api::core::v1::Pod;
+
+use tokio::sync::watch;
 
 use crate::pods::observed::Observed;
 use crate::pods::probes::ProbeKind;
@@ -22,6 +26,9 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Why pods can have no network now; nothing when they can.
     fn network_problem(&self) -> Option<String>;
+
+    /// Tells each time that [`Runtime::network_problem`] may say something else.
+    fn network_changes(&self) -> BoxStream<'static, ()>;
 
     /// Pods of which something is there that an agent before this one made, with their names and nothing else.
     fn left_behind(&self) -> impl Future<Output = Vec<Pod>> + Send;
@@ -126,3 +133,9 @@ pub struct StartError {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]
 pub struct RuntimeError(pub String);
+
+/// Each change in a channel, until who tells of it is gone.
+fn changes<T: Send + Sync + 'static>(told: watch::Receiver<T>) -> BoxStream<'static, ()> {
+    let next = |mut told: watch::Receiver<T>| async move { told.changed().await.ok().map(|()| ((), told)) };
+    stream::unfold(told, next).boxed()
+}

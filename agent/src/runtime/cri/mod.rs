@@ -25,6 +25,7 @@ use barque_api::ip::Cidr;
 use barque_containers::Hierarchies;
 use barque_containers::spec::{ContainerState, Phase, SandboxState};
 use barque_cri::{Client, CriError, Endpoint, v1};
+use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ObjectMeta;
 use tokio::sync::watch as latest;
@@ -39,7 +40,7 @@ use self::watch::{Watch, list, problem, solved};
 use super::provisions::observe::{Known, observed};
 use super::provisions::probe::{self, Inside, NotRun, Said};
 use super::provisions::{Provisions, Supplies, failed};
-use super::{PullError, Runtime, RuntimeError, SandboxError, StartError};
+use super::{PullError, Runtime, RuntimeError, SandboxError, StartError, changes};
 use crate::pods::observed::Observed;
 use crate::pods::probes::ProbeKind;
 use crate::pods::spec;
@@ -325,6 +326,10 @@ impl Runtime for CriRuntime {
             }
             differs
         });
+    }
+
+    fn network_changes(&self) -> BoxStream<'static, ()> {
+        changes(self.problem.clone())
     }
 
     fn network_problem(&self) -> Option<String> {

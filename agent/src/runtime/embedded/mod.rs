@@ -17,6 +17,7 @@ use barque_api::ip::Cidr;
 use barque_containers::Containers;
 use barque_containers::spec::ContainerState;
 use barque_images::ImageStore;
+use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ObjectMeta;
 use tokio::sync::watch;
@@ -25,7 +26,7 @@ use self::images::Images;
 use super::provisions::observe::{Known, observed};
 use super::provisions::probe::{self, Inside, NotRun, Said};
 use super::provisions::{Provisions, Supplies, failed, story};
-use super::{PullError, Runtime, RuntimeError, SandboxError, StartError};
+use super::{PullError, Runtime, RuntimeError, SandboxError, StartError, changes};
 use crate::pod_network::PodNetwork;
 use crate::pods::observed::Observed;
 use crate::pods::probes::ProbeKind;
@@ -169,6 +170,10 @@ impl Runtime for EmbeddedRuntime {
             }
             differs
         });
+    }
+
+    fn network_changes(&self) -> BoxStream<'static, ()> {
+        changes(self.network_changed.clone())
     }
 
     fn network_problem(&self) -> Option<String> {

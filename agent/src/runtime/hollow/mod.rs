@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use barque_api::ip::Cidr;
 use barque_network::Addresses;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
@@ -148,6 +150,10 @@ impl Runtime for HollowRuntime {
         addresses.set_networks(networks);
         let ready = addresses.has_networks();
         self.network.send_if_modified(|before| std::mem::replace(before, ready) != ready);
+    }
+
+    fn network_changes(&self) -> BoxStream<'static, ()> {
+        futures::stream::pending().boxed()
     }
 
     fn network_problem(&self) -> Option<String> {
