@@ -11,6 +11,7 @@ mod cleanup;
 mod conntrack;
 mod health;
 pub mod host_ports;
+pub mod masquerade;
 mod metrics;
 mod names;
 pub mod nft;
