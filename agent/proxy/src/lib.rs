@@ -19,6 +19,7 @@ mod observe;
 pub mod pods;
 pub mod policy;
 mod proxy;
+pub mod resolver;
 pub mod services;
 mod settings;
 mod shadow;

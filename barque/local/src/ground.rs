@@ -2,17 +2,22 @@
 //! what the plan does not name.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use barque_api::ip::Cidr;
 use barque_network::NetworkError;
 use barque_network::fabric::{Fabric, Machine, add_namespace, remove_namespace};
 use barque_proxy::{Block, KernelError};
 
-use crate::plan::{Ground, Place, Plan, overlapping};
+use crate::plan::{Ground, Place, Plan, Resolvers, overlapping};
 
 /// The host forwards packets.
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+
+/// What members call their link.
+const INTERFACE: &str = "eth0";
+/// Where nobody listens.
+const UNUSED_PORT: u16 = 1;
 
 /// Why there is no ground.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +43,18 @@ pub enum GroundError {
     /// The kernel's packet filter.
     #[error("the way from the cluster to the outside")]
     PacketFilter(#[from] KernelError),
+    /// Packets do not go over the bridge.
+    #[error(
+        "packets from {from} to {to} do not arrive: a packet filter of this machine drops what goes over the bridge, as Docker's does; let it pass, with `iptables -I FORWARD -i {bridge} -o {bridge} -j ACCEPT`, or set net.bridge.bridge-nf-call-iptables to 0"
+    )]
+    Filtered {
+        /// Who sends.
+        from: String,
+        /// To whom.
+        to: String,
+        /// By what.
+        bridge: String,
+    },
     /// Something else of the system.
     #[error("{what}")]
     System {
@@ -81,11 +98,11 @@ pub async fn check(plan: &Plan) -> Result<(), GroundError> {
     Ok(())
 }
 
-/// Makes it.
+/// Makes it, with the way to whom members ask for names.
 ///
 /// # Errors
 /// When the kernel does not let us; what was made until then is there.
-pub async fn make(plan: &Plan) -> Result<(), GroundError> {
+pub async fn make(plan: &Plan, resolvers: Option<&Resolvers>) -> Result<(), GroundError> {
     let Ground::Bridge { bridge, gateway, table, .. } = &plan.ground else { return Ok(()) };
     let Some(network) = plan.network() else { return Ok(()) };
     let fabric = open()?;
@@ -97,9 +114,40 @@ pub async fn make(plan: &Plan) -> Result<(), GroundError> {
         if let Some(place) = &member.place {
             let address = Cidr { address: member.address, prefix: network.prefix };
             add(&fabric, bridge, place, address, *gateway).await?;
+            if let Some(resolvers) = resolvers {
+                redirect_names(place, table, resolvers).await?;
+            }
         }
     }
-    Ok(())
+    try_links(plan, bridge).await
+}
+
+/// What is asked of the machine's resolver on loopback goes to one that a member reaches.
+async fn redirect_names(place: &Place, table: &str, resolvers: &Resolvers) -> Result<(), GroundError> {
+    let Resolvers { unreachable, first, .. } = resolvers.clone();
+    if unreachable.is_empty() {
+        return Ok(());
+    }
+    let table = table.to_owned();
+    let redirecting = barque_network::inside(&place.namespace, move || {
+        barque_proxy::resolver::redirect_names(&table, INTERFACE, &unreachable, first)
+            .map_err(io::Error::other)
+    });
+    redirecting.await.map_err(system("sending questions for names to another resolver"))
+}
+
+/// Whether packets pass between two members: nobody listens yet, and that is told at once.
+async fn try_links(plan: &Plan, bridge: &str) -> Result<(), GroundError> {
+    let mut members = plan.members.iter().filter_map(|member| Some((member, member.place.as_ref()?)));
+    let (Some((from, place)), Some((to, _))) = (members.next(), members.next()) else { return Ok(()) };
+    match barque_network::connect_tcp(&place.namespace, SocketAddr::new(to.address, UNUSED_PORT)).await {
+        Err(error) if error.kind() != io::ErrorKind::ConnectionRefused => Err(GroundError::Filtered {
+            from: from.name.clone(),
+            to: to.name.clone(),
+            bridge: bridge.to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 async fn add(

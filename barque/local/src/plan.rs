@@ -390,20 +390,34 @@ impl Layout<'_> {
     }
 }
 
-/// What nodes ask for names outside of the cluster: the machine's resolvers but for those that only the machine itself reaches.
-/// `files` are the contents of files like `/etc/resolv.conf`, the preferred one first.
+/// Whom members ask for names outside of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolvers {
+    /// Resolvers of the machine that only the machine itself reaches, when it has no others.
+    pub unreachable: Vec<IpAddr>,
+    /// Who is asked instead.
+    pub first: IpAddr,
+    /// The file for nodes.
+    pub text: String,
+}
+
+/// The resolvers of files like `/etc/resolv.conf`, the one that programs read first. None if all are on loopback.
 #[must_use]
-pub fn resolv_conf(files: &[String]) -> Option<String> {
-    files.iter().find_map(|text| {
-        let is_of_use = |line: &&str| match line.split_whitespace().collect::<Vec<_>>().as_slice() {
-            ["nameserver", address, ..] => {
-                address.parse::<IpAddr>().is_ok_and(|address| !address.is_loopback())
-            }
-            _ => true,
+pub fn resolvers_of(files: &[String]) -> Option<Resolvers> {
+    let of_line = |line: &str| match line.split_whitespace().collect::<Vec<_>>().as_slice() {
+        ["nameserver", address, ..] => Some(address.parse::<IpAddr>().ok()),
+        _ => None,
+    };
+    let of_file = |text: &str| text.lines().filter_map(of_line).flatten().collect::<Vec<_>>();
+    files.iter().enumerate().find_map(|(number, text)| {
+        let first = of_file(text).into_iter().find(|address| !address.is_loopback())?;
+        let is_of_use = |line: &&str| match of_line(line) {
+            Some(address) => address.is_some_and(|address| !address.is_loopback()),
+            None => true,
         };
         let lines: Vec<&str> = text.lines().filter(is_of_use).collect();
-        let has_any = lines.iter().any(|line| line.trim_start().starts_with("nameserver"));
-        has_any.then(|| lines.join("\n") + "\n")
+        let unreachable = if number == 0 { Vec::new() } else { of_file(&files[0]) };
+        Some(Resolvers { unreachable, first, text: lines.join("\n") + "\n" })
     })
 }
 
@@ -532,12 +546,22 @@ mod tests {
     }
 
     #[test]
-    fn nodes_get_resolvers_that_they_can_reach() {
+    fn members_ask_resolvers_that_they_can_reach() {
         let stub = "nameserver 127.0.0.53\noptions edns0\n".to_owned();
         let real = "nameserver 192.0.2.1\nsearch example.org\n".to_owned();
-        assert_eq!(resolv_conf(&[stub.clone(), real.clone()]), Some(real));
-        assert_eq!(resolv_conf(&[stub]), None);
-        let mixed = "nameserver 127.0.0.1\n nameserver 192.0.2.2\n".to_owned();
-        assert_eq!(resolv_conf(&[mixed]).unwrap(), " nameserver 192.0.2.2\n");
+        let first = IpAddr::from([192, 0, 2, 1]);
+        assert_eq!(
+            resolvers_of(&[real.clone(), stub.clone()]).unwrap(),
+            Resolvers { unreachable: Vec::new(), first, text: real.clone() }
+        );
+        let unreachable = vec![IpAddr::from([127, 0, 0, 53])];
+        assert_eq!(
+            resolvers_of(&[stub.clone(), real.clone()]).unwrap(),
+            Resolvers { unreachable, first, text: real }
+        );
+        assert_eq!(resolvers_of(&[stub]), None);
+        let mixed = "nameserver 127.0.0.1\n nameserver 192.0.2.1\nnameserver nobody\n".to_owned();
+        let found = resolvers_of(&[mixed]).unwrap();
+        assert_eq!((found.unreachable, found.text.as_str()), (Vec::new(), " nameserver 192.0.2.1\n"));
     }
 }

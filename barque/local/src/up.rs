@@ -17,7 +17,7 @@ use crate::down::take_away;
 use crate::ground::{self, GroundError};
 use crate::kubeconfig::{KubeconfigError, with_server};
 use crate::manifests::{self, ManifestError};
-use crate::plan::{Ground, Member, Plan, PlanError, Role, Wanted, resolv_conf};
+use crate::plan::{Ground, Member, Plan, PlanError, Resolvers, Role, Wanted, resolvers_of};
 use crate::process::{self, ProcessError, Started};
 use crate::progress::Progress;
 use crate::state::{Lock, State, StateError, write_private};
@@ -33,6 +33,9 @@ pub(crate) const fn ready_line(role: Role) -> &'static str {
 
 /// Where machines say whom they ask for names, the preferred one first.
 const RESOLVERS: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+
+/// There where Docker has its network.
+const DOCKER: &str = "/proc/sys/net/ipv4/conf/docker0";
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -309,10 +312,15 @@ impl Making<'_> {
             }
             room(&self.state.plan).await?;
         }
-        ground::make(&self.state.plan).await?;
-        self.write_resolvers()?;
+        let resolvers = self.write_resolvers()?;
+        ground::make(&self.state.plan, resolvers.as_ref()).await?;
         if let Ground::Bridge { bridge, network, .. } = &self.state.plan.ground {
             self.progress.done(&format!("the network {network} is on the bridge {bridge}"));
+            if Path::new(DOCKER).exists() {
+                self.progress.done(&format!(
+                    "Docker may drop what nodes send to the outside; if images cannot be pulled: iptables -I DOCKER-USER -s {network} -j ACCEPT; iptables -I DOCKER-USER -d {network} -j ACCEPT"
+                ));
+            }
         }
         // Those that know each other need each other to begin.
         let masters: Vec<Member> = self.state.plan.of_role(Role::Master).cloned().collect();
@@ -386,19 +394,19 @@ impl Making<'_> {
         }
     }
 
-    fn write_resolvers(&self) -> Result<(), UpError> {
+    fn write_resolvers(&self) -> Result<Option<Resolvers>, UpError> {
         let texts: Vec<String> =
-            RESOLVERS.iter().filter_map(|path| std::fs::read_to_string(path).ok()).collect();
-        let text = resolv_conf(&texts).unwrap_or_else(|| {
-            if self.state.plan.ground != Ground::Loopback {
-                self.progress.done(
-                    "this machine's resolver is on loopback, where nodes do not reach it: names outside of the cluster are not found there",
-                );
-            }
-            String::new()
-        });
+            RESOLVERS.iter().map(|path| std::fs::read_to_string(path).unwrap_or_default()).collect();
+        let resolvers = resolvers_of(&texts);
+        if resolvers.is_none() && self.state.plan.ground != Ground::Loopback {
+            self.progress.done(
+                "this machine's resolver is on loopback, where nodes do not reach it: names outside of the cluster are not found there",
+            );
+        }
         let path = self.state.plan.resolvers();
-        std::fs::write(&path, text).map_err(file(&path))
+        let text = resolvers.as_ref().map_or("", |resolvers| resolvers.text.as_str());
+        std::fs::write(&path, text).map_err(file(&path))?;
+        Ok(resolvers)
     }
 
     /// The administrator speaks to the front.

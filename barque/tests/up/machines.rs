@@ -3,12 +3,16 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use barque_local::ground as machines;
 use barque_local::ground::GroundError;
-use barque_local::plan::{Plan, Wanted};
+use barque_local::plan::{Plan, Resolvers, Wanted};
 
 use super::ground;
+
+/// How long a packet may take before a test gives up.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn plan(name: &str, subnet: &str) -> Plan {
     let wanted = Wanted {
@@ -61,7 +65,13 @@ async fn they_are_made_cut_healed_and_removed_without_rest() {
     let before = everything();
     let plan = plan("here", "10.70.0.0/24");
     machines::check(&plan).await.unwrap();
-    machines::make(&plan).await.unwrap();
+    // A resolver that only this machine reaches, and one out there.
+    let resolvers = Resolvers {
+        unreachable: vec!["127.0.0.53".parse().unwrap()],
+        first: "10.9.0.50".parse().unwrap(),
+        text: String::new(),
+    };
+    machines::make(&plan, Some(&resolvers)).await.unwrap();
     for path in ["m1", "m2", "n1"].map(|member| namespace(&plan, member)) {
         assert!(path.starts_with("/run/netns"), "{}", path.display());
         let name = path.file_name().unwrap().to_str().unwrap();
@@ -93,6 +103,37 @@ async fn they_are_made_cut_healed_and_removed_without_rest() {
     let outside = tokio::net::TcpListener::from_std(outside.await.unwrap()).unwrap();
     barque_network::connect_tcp(namespace(&plan, "n1"), outside.local_addr().unwrap()).await.unwrap();
     assert_eq!(outside.accept().await.unwrap().1.ip().to_string(), ground::ADDRESS);
+
+    // Who is asked for names at the machine's own resolver is the one out there.
+    let resolver = barque_network::inside(Path::new("/run/netns/outside"), || {
+        let socket = std::net::UdpSocket::bind("10.9.0.50:53")?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        Ok(socket)
+    });
+    let resolver = resolver.await.unwrap();
+    let asking = barque_network::inside(namespace(&plan, "n1"), || {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.connect("127.0.0.53:53")?;
+        socket.send(b"name?")?;
+        Ok(socket)
+    });
+    let asking = asking.await.unwrap();
+    let mut buffer = [0; 16];
+    let (read, from) = resolver.recv_from(&mut buffer).unwrap();
+    assert_eq!((&buffer[..read], from.ip().to_string().as_str()), (&b"name?"[..], ground::ADDRESS));
+    resolver.send_to(b"name!", from).unwrap();
+    let read = asking.recv(&mut buffer).unwrap();
+    assert_eq!(&buffer[..read], b"name!");
+
+    // What drops packets between members is found before anybody waits for them.
+    assert_eq!(machines::remove(&plan).await, Vec::<String>::new());
+    told(
+        "nft 'add table bridge dropping; add chain bridge dropping forward { type filter hook forward priority 0; policy drop; }'",
+    );
+    let wrong = machines::make(&plan, None).await.unwrap_err().to_string();
+    assert!(wrong.contains("m1") && wrong.contains("m2") && wrong.contains("ACCEPT"), "{wrong}");
+    told("nft delete table bridge dropping");
 
     assert!(matches!(machines::check(&plan).await, Err(GroundError::Taken(name)) if name == "here"));
     let overlapping = self::plan("there", "10.70.0.0/16");
