@@ -140,6 +140,25 @@ impl Fabric {
     }
 }
 
+/// Gives a machine, by its namespace, a way to a network by another machine of the bridge; what the way was before is gone.
+///
+/// # Errors
+/// When there is no such namespace, or the kernel does not let us.
+pub async fn add_way(machine: &FilePath, network: Cidr, by: IpAddr) -> Result<(), NetworkError> {
+    let entering = |source: io::Error| NetworkError::Kernel {
+        what: format!("entering the network namespace {}", machine.display()),
+        source,
+    };
+    let namespace = namespace::open(machine).map_err(entering)?;
+    let (Socket { connection, kernel }, _) = namespace::connect(&namespace).await.map_err(entering)?;
+    let path = Path::Gateway { device: INTERFACE.to_owned(), gateway: by, onlink: false };
+    let route = Route { destination: network, path };
+    tokio::select! {
+        () = connection => Err(entering(io::Error::other("the socket closed"))),
+        outcome = kernel.add_route(&route, true) => outcome,
+    }
+}
+
 /// Makes a network namespace that lasts, and that this path names.
 ///
 /// # Errors

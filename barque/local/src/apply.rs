@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 
+use barque_api::ip::{Cidr, parse_cidr};
 use futures::StreamExt as _;
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{Node, ServiceAccount};
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::discovery::Scope;
@@ -101,6 +102,17 @@ pub(crate) async fn nodes_ready(
             None => return Err(ApplyError::Watch("nodes".to_owned())),
         }
     }
+}
+
+/// The networks of pods, of IPv4, by the names of their nodes.
+pub(crate) async fn pod_networks(client: &Client) -> Result<Vec<(String, Cidr)>, ApplyError> {
+    let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await?;
+    let networks = nodes.into_iter().flat_map(|node| {
+        let name = node.name_any();
+        let networks = node.spec.and_then(|spec| spec.pod_cidrs).unwrap_or_default();
+        networks.into_iter().filter_map(move |network| Some((name.clone(), parse_cidr(&network)?)))
+    });
+    Ok(networks.filter(|(_, network)| network.address.is_ipv4()).collect())
 }
 
 /// Why a node is not ready.

@@ -6,10 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use barque_api::ip::Cidr;
 use barque_network::NetworkError;
-use barque_network::fabric::{Fabric, Machine, add_namespace, remove_namespace};
+use barque_network::fabric::{Fabric, Machine, add_namespace, add_way, remove_namespace};
 use barque_proxy::{Block, KernelError};
 
-use crate::plan::{Ground, Place, Plan, Resolvers, overlapping};
+use crate::plan::{Ground, Place, Plan, Resolvers, Role, overlapping};
 
 /// The host forwards packets.
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
@@ -120,6 +120,22 @@ pub async fn make(plan: &Plan, resolvers: Option<&Resolvers>) -> Result<(), Grou
         }
     }
     try_links(plan, bridge).await
+}
+
+/// Masters reach pods, as webhooks and proxies are: the networks of nodes' pods are behind the nodes. Networks are by the names
+/// of nodes.
+///
+/// # Errors
+/// When the kernel does not let us.
+pub async fn reach_pods(plan: &Plan, networks: &[(String, Cidr)]) -> Result<(), GroundError> {
+    for place in plan.of_role(Role::Master).filter_map(|master| master.place.as_ref()) {
+        for (node, network) in networks {
+            if let Some(node) = plan.member(node) {
+                add_way(&place.namespace, *network, node.address).await?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What is asked of the machine's resolver on loopback goes to one that a member reaches.

@@ -338,12 +338,13 @@ impl Making<'_> {
         }
         let nodes: BTreeSet<String> =
             self.state.plan.of_role(Role::Node).map(|node| node.name.clone()).collect();
-        let (kubeconfig, progress) = (self.state.plan.kubeconfig(), self.progress);
+        let (plan, progress) = (self.state.plan.clone(), self.progress);
         self.unless_one_ends(async move {
-            let client = apply::client(&kubeconfig).await?;
+            let client = apply::client(&plan.kubeconfig()).await?;
             apply::nodes_ready(&client, &nodes, progress).await?;
             if !nodes.is_empty() {
                 progress.done(&format!("{} nodes are ready", nodes.len()));
+                ground::reach_pods(&plan, &apply::pod_networks(&client).await?).await?;
             }
             if !objects.is_empty() {
                 apply::apply(&client, objects, progress).await?;

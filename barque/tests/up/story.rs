@@ -121,7 +121,7 @@ const WEB: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---\
     apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: shop}\n\
     spec: {replicas: 2, selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}, spec: {\n\
       terminationGracePeriodSeconds: 0, containers: [{name: c, image: 'busybox:test',\n\
-      command: [httpd, -f, -p, '8080', -h, /bin], readinessProbe: {tcpSocket: {port: 8080}}}]}}}\n---\n\
+      command: [sh, -c, 'echo a-page > /index.html; exec httpd -f -p 8080 -h /'], readinessProbe: {tcpSocket: {port: 8080}}}]}}}\n---\n\
     apiVersion: v1\nkind: Pod\nmetadata: {name: lonely, namespace: shop}\n\
     spec: {terminationGracePeriodSeconds: 0, containers: [{name: c, image: 'busybox:test', command: [sleep, '100000']}]}\n";
 
@@ -149,6 +149,13 @@ fn three_masters_and_two_nodes_lose_a_master_and_go_on() {
         "jsonpath={.status.availableReplicas}",
     ]);
     assert_eq!(available.unwrap(), "2", "it came back when that was so");
+
+    // Masters reach pods, on whatever node.
+    let pods = ["get", "pods", "-n", "shop", "-l", "app=web", "-o", "jsonpath={.items[*].metadata.name}"];
+    for pod in world.kubectl(&pods).unwrap().split_whitespace() {
+        let page = format!("/api/v1/namespaces/shop/pods/{pod}:8080/proxy/");
+        assert_eq!(world.kubectl(&["get", "--raw", &page]).unwrap(), "a-page\n");
+    }
 
     assert!(world.done("up", &[]).contains("runs already"));
 
