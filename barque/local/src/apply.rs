@@ -8,6 +8,7 @@ use barque_api::ip::{Cidr, parse_cidr};
 use futures::StreamExt as _;
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{Node, ServiceAccount};
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -104,15 +105,19 @@ pub(crate) async fn nodes_ready(
     }
 }
 
-/// The networks of pods, of IPv4, by the names of their nodes.
-pub(crate) async fn pod_networks(client: &Client) -> Result<Vec<(String, Cidr)>, ApplyError> {
-    let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await?;
-    let networks = nodes.into_iter().flat_map(|node| {
-        let name = node.name_any();
-        let networks = node.spec.and_then(|spec| spec.pod_cidrs).unwrap_or_default();
-        networks.into_iter().filter_map(move |network| Some((name.clone(), parse_cidr(&network)?)))
+/// The networks of IPv4 that are behind nodes, by the names of the nodes: their pods', and that of services behind one of them.
+pub(crate) async fn networks_behind_nodes(client: &Client) -> Result<Vec<(String, Cidr)>, ApplyError> {
+    let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await?.items;
+    let services = Api::<ServiceCIDR>::all(client.clone()).list(&ListParams::default()).await?.items;
+    let services = services.into_iter().filter_map(|services| services.spec?.cidrs).flatten();
+    let first = nodes.first().map(kube::ResourceExt::name_any);
+    let of_services = services.filter_map(|network| Some((first.clone()?, network)));
+    let of_pods = nodes.iter().flat_map(|node| {
+        let networks = node.spec.as_ref().and_then(|spec| spec.pod_cidrs.clone()).unwrap_or_default();
+        networks.into_iter().map(|network| (node.name_any(), network))
     });
-    Ok(networks.filter(|(_, network)| network.address.is_ipv4()).collect())
+    let all = of_pods.chain(of_services).filter_map(|(node, network)| Some((node, parse_cidr(&network)?)));
+    Ok(all.filter(|(_, network)| network.address.is_ipv4()).collect())
 }
 
 /// Why a node is not ready.

@@ -122,12 +122,11 @@ pub async fn make(plan: &Plan, resolvers: Option<&Resolvers>) -> Result<(), Grou
     try_links(plan, bridge).await
 }
 
-/// Masters reach pods, as webhooks and proxies are: the networks of nodes' pods are behind the nodes. Networks are by the names
-/// of nodes.
+/// Masters reach pods and services, as webhooks are: these networks are behind the nodes of these names.
 ///
 /// # Errors
 /// When the kernel does not let us.
-pub async fn reach_pods(plan: &Plan, networks: &[(String, Cidr)]) -> Result<(), GroundError> {
+pub async fn reach_nodes(plan: &Plan, networks: &[(String, Cidr)]) -> Result<(), GroundError> {
     for place in plan.of_role(Role::Master).filter_map(|master| master.place.as_ref()) {
         for (node, network) in networks {
             if let Some(node) = plan.member(node) {

@@ -58,13 +58,14 @@ impl World {
         if output.status.success() { Ok(told(&output.stdout)) } else { Err(told(&output.stderr)) }
     }
 
-    /// Asks kubectl until it says what it should.
-    fn until(&self, words: &[&str], what: impl Fn(&str) -> bool) -> String {
+    /// Writes an object; who is cut off after the write was taken finds it there.
+    fn write(&self, name: &str) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match self.kubectl(words) {
-                Ok(told) if what(&told) => return told,
-                told => assert!(Instant::now() < deadline, "{words:?}: {told:?}"),
+            match self.kubectl(&["create", "configmap", name]) {
+                Ok(_) => return,
+                Err(told) if told.contains("already exists") => return,
+                Err(told) => assert!(Instant::now() < deadline, "{name}: {told}"),
             }
         }
     }
@@ -122,6 +123,8 @@ const WEB: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---\
     spec: {replicas: 2, selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}, spec: {\n\
       terminationGracePeriodSeconds: 0, containers: [{name: c, image: 'busybox:test',\n\
       command: [sh, -c, 'echo a-page > /index.html; exec httpd -f -p 8080 -h /'], readinessProbe: {tcpSocket: {port: 8080}}}]}}}\n---\n\
+    apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n\
+    spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}\n---\n\
     apiVersion: v1\nkind: Pod\nmetadata: {name: lonely, namespace: shop}\n\
     spec: {terminationGracePeriodSeconds: 0, containers: [{name: c, image: 'busybox:test', command: [sleep, '100000']}]}\n";
 
@@ -157,19 +160,31 @@ fn three_masters_and_two_nodes_lose_a_master_and_go_on() {
         assert_eq!(world.kubectl(&["get", "--raw", &page]).unwrap(), "a-page\n");
     }
 
+    // And services, as webhooks are asked.
+    let service = ["get", "service", "web", "-n", "shop", "-o", "jsonpath={.spec.clusterIP}"];
+    let service = world.kubectl(&service).unwrap();
+    let script =
+        format!("exec 3<>/dev/tcp/{service}/80 && printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3");
+    for _ in 0..4 {
+        let master = format!("{}-m2", world.name);
+        let asked = ground::on_host(&master, Path::new("bash")).args(["-c", &script]).output().unwrap();
+        let told = String::from_utf8_lossy(&asked.stdout).into_owned();
+        assert!(told.ends_with("a-page\n"), "{service}: {told}");
+    }
+
     assert!(world.done("up", &[]).contains("runs already"));
 
     // The first master has begun everything, and is no more than the others.
     world.done("fault", &["kill", "m1"]);
-    world.until(&["create", "configmap", "after-m1"], |_| true);
+    world.write("after-m1");
     assert!(world.done("up", &[]).contains("m1 does not run"));
     world.done("fault", &["restart", "m1"]);
     // One that is paused takes connections and says nothing.
     world.done("fault", &["pause", "m2"]);
-    world.until(&["create", "configmap", "after-m2"], |_| true);
+    world.write("after-m2");
     world.done("fault", &["resume", "m2"]);
     world.done("fault", &["partition", "m3"]);
-    world.until(&["create", "configmap", "after-m3"], |_| true);
+    world.write("after-m3");
     world.done("fault", &["heal", "m3"]);
 
     // Stopped, and started again with what it had.
