@@ -10,6 +10,7 @@ mod cluster_args;
 mod cluster_command;
 mod component_args;
 mod controller_manager_args;
+mod front_args;
 mod image_args;
 mod image_command;
 mod lint_args;
@@ -20,6 +21,8 @@ mod server_args;
 mod server_command;
 mod server_parts;
 mod store_args;
+mod up_args;
+mod up_command;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -33,11 +36,13 @@ use crate::apiserver_args::ApiserverArgs;
 use crate::cluster_args::{CertsArgs, KubeconfigArgs, ServerCommand, StatusArgs, TokenArgs};
 use crate::component_args::Output;
 use crate::controller_manager_args::ControllerManagerArgs;
+use crate::front_args::FrontArgs;
 use crate::image_args::{ImageArgs, ImageCommand};
 use crate::lint_args::LintArgs;
 use crate::scheduler_args::{ExplainArgs, SchedulerArgs, SchedulerCommand};
 use crate::server_args::ServerArgs;
 use crate::store_args::StoreArgs;
+use crate::up_args::{DownArgs, FaultArgs, UpArgs};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -93,6 +98,23 @@ enum Command {
     Lint(LintArgs),
     /// Pulls, lists, removes, loads and saves the images of this node, also while its agent runs.
     Image(ImageArgs),
+    /// Makes a whole cluster on this machine, with several masters and nodes, or starts it again.
+    ///
+    /// As root, each is in a network namespace of its own, `ip netns exec barque-m1` runs programs there, and nodes run containers.
+    /// Without root, each has a loopback address, and nodes are hollow. Comes back when all nodes are ready and all objects of
+    /// -f are what they ask for; what was begun is taken away when that fails.
+    Up(UpArgs),
+    /// Takes the cluster of `barque up` away, or stops it and keeps its data.
+    ///
+    /// Exit codes: 0 when nothing is left, 1 when something is, 2 when nothing was done.
+    Down(DownArgs),
+    /// Kills, pauses, cuts off a member of the cluster of `barque up`, and brings it back.
+    Fault(FaultArgs),
+    /// Passes TCP connections on to API servers that are ready.
+    ///
+    /// Each is asked every second. TLS stays between clients and servers. A server that does not answer twice, or takes no
+    /// connection, is left out, and its connections are cut, so that clients come again and get another one.
+    Front(FrontArgs),
 }
 
 /// What agents start: their sandboxes' shims, which must be there before any thread is.
@@ -192,6 +214,13 @@ fn main() -> ExitCode {
         },
         Command::Lint(args) => lint(args),
         Command::Image(args) => image(args),
+        Command::Up(args) => up_command::up(args),
+        Command::Down(args) => up_command::down(args),
+        Command::Fault(args) => up_command::fault(args),
+        Command::Front(args) => {
+            let config = args.into_config();
+            ended(process::run(|stop| async { Ok(barque_local::front::run(config, stop).await?) }))
+        }
     }
 }
 

@@ -83,6 +83,12 @@ const CRATES: &[(&str, &str, &[&str])] = &[
     ("controllers", "barque-controllers", &["barque-api", "barque-client"]),
     // Judges any cluster, and so shares no decision with the controllers.
     ("controllers/lint", "barque-lint", &["barque-api", "barque-client"]),
+    // Starts others' processes on one machine; what they do it does not know.
+    (
+        "barque/local",
+        "barque-local",
+        &["barque-api", "barque-containers", "barque-inotify", "barque-network", "barque-proxy"],
+    ),
     // The administrator's tool speaks the public protocol; of the store it knows `offline`, for files, alone.
     ("kvctl", "kvctl", &["barque-proto", "barque-store", "barque-unverified-tls"]),
     // Knows how machines find each other, and nothing of what they do then.
@@ -100,6 +106,8 @@ const CRATES: &[(&str, &str, &[&str])] = &[
             "barque-controllers",
             "barque-images",
             "barque-lint",
+            "barque-local",
+            "barque-network",
             "barque-proto",
             "barque-scheduler",
             "barque-scheduler-driver",

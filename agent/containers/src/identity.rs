@@ -5,37 +5,52 @@ use serde::{Deserialize, Serialize};
 
 /// A process that cannot be mistaken for another one on this machine, as long as it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Identity {
-    pub(crate) pid: i32,
+pub struct Identity {
+    /// Its id.
+    pub pid: i32,
     /// When it began, in the kernel's ticks since it did itself.
     started: u64,
 }
 
 impl Identity {
     /// Of a process that runs.
-    pub(crate) fn of(pid: i32) -> Option<Self> {
+    #[must_use]
+    pub fn of(pid: i32) -> Option<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         Some(Self { pid, started: started(&stat)? })
     }
 
     /// Its id, if it is still the same process.
-    pub(crate) fn alive(self) -> Option<Pid> {
+    #[must_use]
+    pub fn alive(self) -> Option<Pid> {
         if Self::of(self.pid) == Some(self) { Pid::from_raw(self.pid) } else { None }
     }
 
     /// Ends it and waits until it has ended, for some seconds; true if it no longer runs.
-    pub(crate) fn kill(self) -> bool {
-        let Some(pid) = self.alive() else { return true };
-        let Ok(handle) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else {
-            return self.alive().is_none();
-        };
-        // The handle means one process for ever: if it is the right one now, nobody else gets the signal.
-        if self.alive().is_none() {
-            return true;
-        }
+    #[must_use]
+    pub fn kill(self) -> bool {
+        self.end(Signal::KILL, std::time::Duration::from_secs(5))
+    }
+
+    /// Sends it a signal that ends it, and waits until it has ended, no longer than told; true if it no longer runs.
+    #[must_use]
+    pub fn end(self, signal: Signal, longest: std::time::Duration) -> bool {
+        let Some(handle) = self.handle() else { return self.alive().is_none() };
         // It may have ended meanwhile, which is what the wait finds out.
-        let _ = rustix::process::pidfd_send_signal(&handle, Signal::KILL);
-        wait(&handle, std::time::Duration::from_secs(5))
+        let _ = rustix::process::pidfd_send_signal(&handle, signal);
+        wait(&handle, longest)
+    }
+
+    /// Sends it a signal; true if it was there to get it.
+    #[must_use]
+    pub fn signal(self, signal: Signal) -> bool {
+        self.handle().is_some_and(|handle| rustix::process::pidfd_send_signal(&handle, signal).is_ok())
+    }
+
+    /// Means one process for ever: if it is the right one when it is open, nobody else gets a signal by it.
+    fn handle(self) -> Option<rustix::fd::OwnedFd> {
+        let handle = rustix::process::pidfd_open(self.alive()?, rustix::process::PidfdFlags::empty()).ok()?;
+        self.alive().map(|_| handle)
     }
 }
 

@@ -32,6 +32,7 @@ pub use cleanup::{Cleaned, cleanup};
 pub use containers::{Containers, Settings, is_used};
 pub use error::Error;
 pub use exec::{ExecOutput, ExecSpec};
+pub use identity::Identity;
 pub use last_word::last_word;
 pub use namespaces::NamespaceError;
 pub use rights::missing_rights;

@@ -20,14 +20,16 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::proto::Connection;
 use rtnetlink::sys::{SocketAddr, TokioSocket};
 use rtnetlink::{
-    Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, MulticastGroup, RouteMessageBuilder,
+    Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, MulticastGroup,
+    RouteMessageBuilder,
 };
 use rustix::io::Errno;
 use tokio::sync::Mutex;
 
 use crate::error::{NetworkError, system_error};
 use crate::messages::{
-    address_message, family, read_address, read_forward, read_link, read_neighbour, read_route, route_message,
+    address_message, family, read_address, read_forward, read_link, read_neighbour, read_network, read_route,
+    route_message,
 };
 use crate::model::{Action, Kind, Link, Neighbour, Observed, Outer, Route, Tunnel, single};
 use crate::names::{Mac, OVERLAY, PodLink};
@@ -190,6 +192,45 @@ impl Kernel {
         self.handle.link().add(message).execute().await.map_err(|error| NetworkError::kernel(what(), error))
     }
 
+    /// Creates a pair of links, the other end in another namespace.
+    pub(crate) async fn create_link_into(
+        &self,
+        name: &str,
+        inside: &str,
+        namespace: BorrowedFd<'_>,
+    ) -> Result<()> {
+        let peer = LinkMessageBuilder::<LinkUnspec>::new()
+            .name(inside.to_owned())
+            .setns_by_fd(namespace.as_raw_fd())
+            .build();
+        let message = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+            .name(name.to_owned())
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+            .build();
+        let what = || format!("creating the link {name}");
+        self.handle.link().add(message).execute().await.map_err(|error| NetworkError::kernel(what(), error))
+    }
+
+    /// Creates a bridge.
+    pub(crate) async fn create_bridge(&self, name: &str) -> Result<()> {
+        let message = LinkBridge::new(name).build();
+        let what = || format!("creating the bridge {name}");
+        self.handle.link().add(message).execute().await.map_err(|error| NetworkError::kernel(what(), error))
+    }
+
+    /// Puts a link on a bridge.
+    pub(crate) async fn set_bridge(&self, name: &str, bridge: &str) -> Result<()> {
+        let message =
+            LinkUnspec::new_with_index(self.index(name).await?).controller(self.index(bridge).await?);
+        let what = || format!("putting the link {name} on the bridge {bridge}");
+        self.handle
+            .link()
+            .set(message.build())
+            .execute()
+            .await
+            .map_err(|error| NetworkError::kernel(what(), error))
+    }
+
     /// Creates a pair of links, both ends in this namespace.
     pub(crate) async fn create_veth(&self, name: &str, peer: &str) -> Result<()> {
         let message = LinkVeth::new(name, peer).build();
@@ -216,6 +257,32 @@ impl Kernel {
             .execute()
             .await
             .map_err(|error| NetworkError::kernel(what(), error))
+    }
+
+    /// Takes the link down.
+    pub(crate) async fn set_down(&self, name: &str) -> Result<()> {
+        let message = LinkUnspec::new_with_index(self.index(name).await?).down();
+        let what = || format!("taking the link {name} down");
+        self.handle
+            .link()
+            .set(message.build())
+            .execute()
+            .await
+            .map_err(|error| NetworkError::kernel(what(), error))
+    }
+
+    /// Gives the link an address in a network that is behind the link.
+    pub(crate) async fn add_network_address(&self, name: &str, address: Cidr) -> Result<()> {
+        let request = self.handle.address().add(self.index(name).await?, address.address, address.prefix);
+        let what = || format!("giving the link {name} the address {address}");
+        request.replace().execute().await.map_err(|error| NetworkError::kernel(what(), error))
+    }
+
+    /// The networks of IPv4 that have a route, but for the default one.
+    pub(crate) async fn networks(&self) -> Result<Vec<Cidr>> {
+        let _listing = self.listing.lock().await;
+        let request = self.handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
+        Ok(all(request, "listing routes").await?.iter().filter_map(read_network).collect())
     }
 
     /// Gives the link an address without a network, which is not asked around for.

@@ -170,6 +170,18 @@ pub(crate) fn read_route(message: &RouteMessage, names: &HashMap<u32, String>) -
     Some(Route { destination: Cidr { address, prefix: message.header.destination_prefix_length }, path })
 }
 
+/// Where a route of the main table leads, whoever made it; nothing of the default route.
+pub(crate) fn read_network(message: &RouteMessage) -> Option<Cidr> {
+    if message.header.table != RouteHeader::RT_TABLE_MAIN {
+        return None;
+    }
+    let address = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(to) => ip(to),
+        _ => None,
+    })?;
+    Some(Cidr { address, prefix: message.header.destination_prefix_length })
+}
+
 fn ip(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(address) => Some((*address).into()),

@@ -50,6 +50,22 @@ pub async fn connect_tcp(namespace: &Path, address: SocketAddr) -> io::Result<Tc
     TcpStream::from_std(stream)
 }
 
+/// Runs something in the namespace, such as the start of a program, within the runtime of the caller.
+///
+/// # Errors
+/// The namespace is not there, or what the work says.
+pub async fn inside<T: Send + 'static>(
+    namespace: &Path,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let namespace = open(namespace)?;
+    in_thread(move || {
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+        work()
+    })
+    .await
+}
+
 /// Runs something in a thread of its own that may change its namespace; the thread ends afterwards.
 pub(crate) async fn in_thread<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,

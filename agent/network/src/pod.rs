@@ -50,7 +50,7 @@ pub(crate) async fn connect(
     let work = async {
         configure(node, &pod, path, &namespace, link, addresses, mtu).await?;
         node_side.await?;
-        let running = tokio::time::timeout(NOTICE, wait_until_running(&pod, changes));
+        let running = tokio::time::timeout(NOTICE, wait_until_running(&pod, POD_INTERFACE, changes));
         running.await.unwrap_or_else(|elapsed| {
             let what = format!("waiting for the link {} to come up", link.name);
             Err(NetworkError::Kernel { what, source: elapsed.into() })
@@ -64,8 +64,12 @@ pub(crate) async fn connect(
 }
 
 /// The end that came up first is made ready by a worker of the kernel; what is sent before that is lost.
-async fn wait_until_running(pod: &Kernel, mut changes: Changes) -> Result<(), NetworkError> {
-    while !pod.is_running(POD_INTERFACE).await? {
+pub(crate) async fn wait_until_running(
+    inside: &Kernel,
+    interface: &str,
+    mut changes: Changes,
+) -> Result<(), NetworkError> {
+    while !inside.is_running(interface).await? {
         if changes.next().await.is_none() {
             break;
         }

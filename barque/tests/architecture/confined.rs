@@ -74,6 +74,7 @@ pub(super) const CONFINED: &[(&str, &[&str])] = &[
             "controllers/src/certificates/",
             "controllers/src/settings.rs",
             "controllers/src/signing_key.rs",
+            "barque/local/src/front/probe.rs",
             "barque/tests/hostile.rs",
             "barque/tests/policies_and_volumes/",
             "jepsen-like-tests/src/door.rs",
