@@ -115,7 +115,7 @@ impl Fabric {
         inside.set_up(INTERFACE, None).await?;
         let everything = Cidr { address: Ipv4Addr::UNSPECIFIED.into(), prefix: 0 };
         let path = Path::Gateway { device: INTERFACE.to_owned(), gateway: machine.gateway, onlink: false };
-        inside.add_route(&Route { destination: everything, path }, true).await?;
+        inside.add_static_route(&Route { destination: everything, path }).await?;
         let running = tokio::time::timeout(NOTICE, pod::wait_until_running(inside, INTERFACE, changes));
         running.await.unwrap_or_else(|elapsed| {
             let what = format!("waiting for the link {} to come up", machine.link);
@@ -155,7 +155,7 @@ pub async fn add_way(machine: &FilePath, network: Cidr, by: IpAddr) -> Result<()
     let route = Route { destination: network, path };
     tokio::select! {
         () = connection => Err(entering(io::Error::other("the socket closed"))),
-        outcome = kernel.add_route(&route, true) => outcome,
+        outcome = kernel.add_static_route(&route) => outcome,
     }
 }
 

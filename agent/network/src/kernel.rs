@@ -16,6 +16,7 @@ use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute,
 use rtnetlink::packet_route::neighbour::{
     NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
+use rtnetlink::packet_route::route::RouteProtocol;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::proto::Connection;
 use rtnetlink::sys::{SocketAddr, TokioSocket};
@@ -319,6 +320,15 @@ impl Kernel {
             return Err(NetworkError::ForeignRoute { destination: route.destination });
         }
         Err(NetworkError::Kernel { what: format!("adding the route to {}", route.destination), source })
+    }
+
+    /// Adds a route, or replaces it, that belongs to the machine and not to the crate: no pass over the crate's own takes it away.
+    pub(crate) async fn add_static_route(&self, route: &Route) -> Result<()> {
+        let mut message = route_message(route, self.route_device(route).await?);
+        message.header.protocol = RouteProtocol::Static;
+        let what = || format!("adding the route to {}", route.destination);
+        let adding = self.handle.route().add(message).replace().execute();
+        adding.await.map_err(|error| NetworkError::kernel(what(), error))
     }
 
     async fn route_device(&self, route: &Route) -> Result<Option<u32>> {

@@ -19,11 +19,11 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
-        // Control groups are the machine's: their name is that of this run.
+    /// Control groups and what ends with the machine's run are the machine's: their name is that of this run and this test.
+    fn new(test: char) -> Self {
         let digits: String = ground::control_group().chars().filter(char::is_ascii_digit).take(7).collect();
         let kubectl = kubectls().pop().unwrap().program;
-        Self { directory: tempfile::tempdir().unwrap(), name: format!("s{digits}"), kubectl }
+        Self { directory: tempfile::tempdir().unwrap(), name: format!("{test}{digits}"), kubectl }
     }
 
     fn cluster(&self) -> PathBuf {
@@ -133,7 +133,7 @@ fn three_masters_and_two_nodes_lose_a_master_and_go_on() {
     if !ground::enter("story::three_masters_and_two_nodes_lose_a_master_and_go_on") {
         return;
     }
-    let world = World::new();
+    let world = World::new('s');
     for node in ["n1", "n2"] {
         world.load_image(node);
     }
@@ -152,6 +152,15 @@ fn three_masters_and_two_nodes_lose_a_master_and_go_on() {
         "jsonpath={.status.availableReplicas}",
     ]);
     assert_eq!(available.unwrap(), "2", "it came back when that was so");
+
+    // Agents leave the way to the outside to the machines.
+    for machine in ["m1", "n1", "n2"] {
+        let machine = format!("{}-{machine}", world.name);
+        let asked =
+            ground::on_host(&machine, Path::new("ip")).args(["route", "show", "default"]).output().unwrap();
+        let told = String::from_utf8_lossy(&asked.stdout).into_owned();
+        assert!(told.starts_with("default via "), "{machine}: {told}");
+    }
 
     // Masters reach pods, on whatever node.
     let pods = ["get", "pods", "-n", "shop", "-l", "app=web", "-o", "jsonpath={.items[*].metadata.name}"];
@@ -205,7 +214,7 @@ fn on_loopback_nodes_are_hollow_and_objects_come_about() {
     if !ground::enter("story::on_loopback_nodes_are_hollow_and_objects_come_about") {
         return;
     }
-    let world = World::new();
+    let world = World::new('l');
     let web = world.manifest("web.yaml", WEB);
     let words = ["--loopback", "--masters=1", "--nodes=1", "-f", &web];
     let output = world.barque("up", &words);
