@@ -7,24 +7,24 @@ use tokio::sync::watch;
 
 /// What is known of successes so far.
 #[derive(Clone, Copy, Debug)]
-pub struct Gaps {
+pub(crate) struct Gaps {
     /// How many there were.
-    pub successes: u64,
+    pub(crate) successes: u64,
     /// How often it failed.
-    pub failures: u64,
+    pub(crate) failures: u64,
     /// The longest time without one.
-    pub longest: Duration,
+    pub(crate) longest: Duration,
     last: Instant,
 }
 
 /// Who tells of successes.
-pub struct Meter(Arc<watch::Sender<Gaps>>);
+pub(crate) struct Meter(Arc<watch::Sender<Gaps>>);
 
 /// Who asks.
-pub struct Reader(Arc<watch::Sender<Gaps>>);
+pub(crate) struct Reader(Arc<watch::Sender<Gaps>>);
 
 /// Begins now.
-pub fn begin() -> (Meter, Reader) {
+pub(crate) fn begin() -> (Meter, Reader) {
     let (sender, _) =
         watch::channel(Gaps { successes: 0, failures: 0, longest: Duration::ZERO, last: Instant::now() });
     let sender = Arc::new(sender);
@@ -33,7 +33,7 @@ pub fn begin() -> (Meter, Reader) {
 
 impl Meter {
     /// It went well.
-    pub fn success(&self) {
+    pub(crate) fn success(&self) {
         let now = Instant::now();
         self.0.send_modify(|gaps| {
             gaps.successes += 1;
@@ -43,25 +43,25 @@ impl Meter {
     }
 
     /// It did not.
-    pub fn failure(&self) {
+    pub(crate) fn failure(&self) {
         self.0.send_modify(|gaps| gaps.failures += 1);
     }
 }
 
 impl Reader {
     /// What is known now.
-    pub fn now(&self) -> Gaps {
+    pub(crate) fn now(&self) -> Gaps {
         *self.0.borrow()
     }
 
     /// The longest time without a success, until now if there is none.
-    pub fn longest(&self) -> Duration {
+    pub(crate) fn longest(&self) -> Duration {
         let now = self.now();
         now.longest.max(now.last.elapsed())
     }
 
     /// The longest time is counted anew from here.
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.0.send_modify(|gaps| (gaps.longest, gaps.last) = (Duration::ZERO, Instant::now()));
     }
 
