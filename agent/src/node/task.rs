@@ -21,6 +21,7 @@ use super::plan::{Action, Known, Rhythm, plan};
 use super::status::status_patch;
 use super::watch::{Seen, lean};
 use crate::clock::{Clock, after, sooner};
+use crate::eviction::signals::Pressures;
 use crate::runtime::Runtime;
 use crate::tell::{Teller, about_node, normal};
 
@@ -49,6 +50,8 @@ pub struct NodeTask<R> {
     pub seen: watch::Receiver<Seen>,
     /// Who wants to know the node.
     pub known: watch::Sender<Arc<Node>>,
+    /// What it is short of.
+    pub pressures: watch::Receiver<Pressures>,
 }
 
 /// What a node's task has done so far.
@@ -75,6 +78,7 @@ impl<R: Runtime> NodeTask<R> {
             let mut retry = None;
             if self.look(&mut done) {
                 let problem = self.runtime.network_problem();
+                let pressures = self.pressures.borrow_and_update().clone();
                 let known = Known {
                     identity: &self.identity,
                     rhythm: self.rhythm,
@@ -83,6 +87,7 @@ impl<R: Runtime> NodeTask<R> {
                     reported: done.reported,
                     renewed: done.renewed,
                     network_problem: problem.as_deref(),
+                    pressures: &pressures,
                     now: self.clock.now(),
                 };
                 let plan = plan(&known);
@@ -111,6 +116,8 @@ impl<R: Runtime> NodeTask<R> {
                     Ok(()) => self.seen.mark_changed(),
                     Err(_) => return,
                 },
+                // Where nobody looks it is short of nothing.
+                Ok(()) = self.pressures.changed() => {}
                 () = self.clock.sleep_until(sooner(retry, None)) => {}
             }
         }
