@@ -26,6 +26,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Clock;
 use crate::config::{ConfigError, ValidConfig};
 use crate::container_node::{self, ContainerNodeError};
+use crate::eviction::signals::Pressures;
 use crate::limit::limited;
 use crate::machine::machine;
 use crate::metrics::Metrics;
@@ -142,6 +143,7 @@ impl Process {
         teller: Arc<dyn Teller>,
         clock: Clock,
         mirrors: Mirrors,
+        pressures: watch::Receiver<Pressures>,
     ) -> (watch::Sender<Seen>, Host<R, KubePods>) {
         self.metrics.node(&identity.name);
         let (sender, seen) = watch::channel(Seen::Unknown);
@@ -155,9 +157,12 @@ impl Process {
             metrics: self.metrics.clone(),
         };
         let client = self.client.clone();
-        let task = NodeTask { client, identity, rhythm: config.rhythm, clock, teller, runtime, seen, known };
+        let rhythm = config.rhythm;
+        let of_node = pressures.clone();
+        let task =
+            NodeTask { client, identity, rhythm, clock, teller, runtime, seen, known, pressures: of_node };
         self.spawn(task.run(self.stop.clone()));
-        (sender, Host { place: Arc::new(place), node })
+        (sender, Host { place: Arc::new(place), node, pressures })
     }
 }
 
@@ -174,7 +179,10 @@ fn hollow(config: &ValidConfig, process: &Process) -> Result<(), AgentError> {
         let name = identity.name.clone();
         let teller = process.teller(&name);
         let runtime = Arc::new(HollowRuntime::new(clock.clone(), teller.clone()));
-        let (sender, host) = process.node(config, identity, runtime, teller, clock, Mirrors::default());
+        // What does not use anything is short of nothing.
+        let (_, pressures) = watch::channel(Pressures::new());
+        let mirrors = Mirrors::default();
+        let (sender, host) = process.node(config, identity, runtime, teller, clock, mirrors, pressures);
         senders.insert(name.clone(), sender);
         hosts.insert(name, host);
     }

@@ -9,6 +9,7 @@
 //! | proxy | services, policies and ports of hosts in the packet filter | at the stop; its tables stay |
 //! | names | the cluster's names, from the watches; its sockets | at the stop |
 //! | images | what nobody uses, when the disk fills | at the stop |
+//! | eviction | what the node is short of, and who has to leave | at the stop |
 //! | references | one watch for each object that pods name | at the stop |
 //! | files | pods of a directory | at the stop; the pods stay |
 //! | mirrors | pods that stand for those of files | at the stop; they stay |
@@ -49,6 +50,8 @@ use crate::agent::{AgentError, Process};
 use crate::clock::Clock;
 use crate::config::{ContainerConfig, ContainerRuntime, ValidConfig};
 use crate::containers::NodeFacts;
+use crate::eviction::signals::Pressures;
+use crate::eviction::task::EvictionTask;
 use crate::fan_out::{Events, FanOut};
 use crate::image_collection;
 use crate::links::Links;
@@ -174,6 +177,10 @@ struct Ground {
     listener: NodeApiListener,
     /// The watches that all share.
     watches: Watches,
+    /// Those of its pods, once the runtime has them.
+    volumes: Option<Arc<Volumes>>,
+    /// Images that the agent keeps itself.
+    images: Option<ImageStore>,
 }
 
 /// The watches that all share.
@@ -277,6 +284,8 @@ pub(crate) async fn begin(
         listener,
         network: Arc::new(network.map_err(ContainerNodeError::Network)?),
         watches: Watches::default(),
+        volumes: None,
+        images: None,
     };
     match other {
         None => begin_embedded(config, ground, process).await?,
@@ -346,6 +355,7 @@ async fn begin_embedded(
         process.spawn(server.run(process.stop.clone()));
     }
     let (node, teller) = (ground.identity.node(), ground.teller.clone());
+    ground.images = Some(images.clone());
     process.spawn(image_collection::run(images, node, teller, process.stop.clone()));
     serve(config, ground, runtime, own_networks, process).await
 }
@@ -379,16 +389,17 @@ async fn begin_cri(
 impl Ground {
     /// What pods get beside their containers.
     fn supplies(&mut self, images: Arc<dyn ImageLayers>, process: &Process) -> Supplies {
-        let volumes = Volumes::new(
+        let volumes = Arc::new(Volumes::new(
             self.config.root_dir.clone(),
             process.client.clone(),
             self.references.clone(),
             images,
             NodeDrivers { node: self.identity.name.clone(), drivers: self.drivers.clone() },
             self.clock.clone(),
-        );
+        ));
+        self.volumes = Some(volumes.clone());
         Supplies {
-            volumes: Arc::new(volumes),
+            volumes,
             references: self.references.clone(),
             services: kept(&mut self.watches.services, process),
             node: self.node.clone(),
@@ -409,7 +420,18 @@ async fn serve<R: Runtime + PodStreams>(
     process: &Process,
 ) -> Result<(), ContainerNodeError> {
     let Ground {
-        config: containers, identity, node, clock, teller, drivers, network, listener, watches, ..
+        config: containers,
+        identity,
+        node,
+        clock,
+        teller,
+        drivers,
+        network,
+        listener,
+        watches,
+        volumes,
+        images,
+        ..
     } = ground;
     let Watches { mut nodes, mut pods, mut services, mut slices, mut namespaces } = watches;
     let follow_names =
@@ -458,10 +480,29 @@ async fn serve<R: Runtime + PodStreams>(
         }
     });
 
+    let (pressures, of_pressures) = watch::channel(Pressures::new());
+    if let Some(volumes) = volumes {
+        let task = EvictionTask {
+            config: containers.eviction,
+            facts: node.clone(),
+            images: images_directory(&containers.root_dir),
+            pods: index.clone(),
+            runtime: runtime.clone(),
+            volumes,
+            store: images,
+            node: identity.node(),
+            teller: teller.clone(),
+            clock: clock.clone(),
+            metrics: process.metrics.clone(),
+            pressures,
+        };
+        process.spawn(task.run(process.stop.clone()));
+    }
     let name = identity.name.clone();
     let mirrors = Mirrors::default();
     let described = start_files(containers.pod_manifest_path, &name, &clock, process)?;
-    let (sender, host) = process.node(config, identity, runtime, teller, clock, mirrors.clone());
+    let (sender, host) =
+        process.node(config, identity, runtime, teller, clock, mirrors.clone(), of_pressures);
     process.spawn({
         let (mirrors, described, node) = (mirrors.clone(), described.subscribe(), host.node.clone());
         let task = MirrorTask { client: process.client.clone(), mirrors, described, node };

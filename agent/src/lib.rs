@@ -3,7 +3,8 @@
 //!
 //! [`pods`] has the plan of a pod and its worker, [`node`] what a node tells of itself, [`runtime`] what runs containers;
 //! [`containers`] says what a container is made of, [`references`] follows what pods name, [`volumes`] has their directories, and
-//! [`node_api`] is what a node is asked for; [`static_pods`] come from files; [`agent`] puts them together.
+//! [`node_api`] is what a node is asked for; [`static_pods`] come from files; [`eviction`] ends some when the node is short of
+//! something; [`agent`] puts them together.
 
 pub mod agent;
 pub mod check;
@@ -12,6 +13,7 @@ pub mod clock;
 pub mod config;
 pub mod container_node;
 pub mod containers;
+pub mod eviction;
 pub mod fan_out;
 pub mod handlers;
 mod image_collection;

@@ -3,8 +3,8 @@
 use barque_client::component::count_process;
 use barque_client::servers::Requests;
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramTimer, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder as _, Histogram, HistogramOpts, HistogramTimer, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 const ONCE: &str = "names are registered once";
@@ -17,6 +17,7 @@ pub struct Metrics {
     running: IntGauge,
     sync: Histogram,
     names: IntGaugeVec,
+    evictions: IntCounterVec,
     requests: Requests,
 }
 
@@ -37,11 +38,14 @@ impl Metrics {
         let sync = Histogram::with_opts(opts).expect(WELL_FORMED);
         let opts = Opts::new("kubelet_node_name", "The node's name. The count is always 1.");
         let names = IntGaugeVec::new(opts, &["node"]).expect(WELL_FORMED);
+        let opts = Opts::new("kubelet_evictions", "Cumulative number of pod evictions by eviction signal");
+        let evictions = IntCounterVec::new(opts, &["eviction_signal"]).expect(WELL_FORMED);
+        registry.register(Box::new(evictions.clone())).expect(ONCE);
         registry.register(Box::new(running.clone())).expect(ONCE);
         registry.register(Box::new(sync.clone())).expect(ONCE);
         registry.register(Box::new(names.clone())).expect(ONCE);
         let requests = count_process(&registry);
-        Self { registry, running, sync, names, requests }
+        Self { registry, running, sync, names, evictions, requests }
     }
 
     /// Where others of the process count.
@@ -62,6 +66,11 @@ impl Metrics {
     /// A pod has a sandbox now, or none any more.
     pub fn pod_runs(&self, runs: bool) {
         self.running.add(if runs { 1 } else { -1 });
+    }
+
+    /// A pod was evicted, because of this signal.
+    pub fn evicted(&self, signal: &str) {
+        self.evictions.with_label_values(&[signal]).inc();
     }
 
     /// A step of a pod's worker, until this is dropped.

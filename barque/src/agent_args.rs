@@ -5,7 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use barque_agent::config::{Config, ConfigError, ContainerConfig, ContainerFlags, ValidConfig};
+use barque_agent::config::{
+    Config, ConfigError, ContainerConfig, ContainerFlags, EVICTION_HARD, EvictionFlags, ValidConfig,
+};
 use barque_agent::node_api::config::NodeApiConfig;
 use barque_cluster::node_join::{NodeCluster, NodeFiles};
 use clap::{ArgAction, Args, Subcommand};
@@ -249,7 +251,74 @@ struct ContainerArgs {
     #[arg(long, env = "BARQUE_AGENT_KUBE_RESERVED", value_name = "RESOURCES", value_delimiter = ',')]
     kube_reserved: Vec<String>,
     #[command(flatten)]
+    eviction: EvictionArgs,
+    #[command(flatten)]
     node_api: NodeApiArgs,
+}
+
+/// What is done when the node is short of something.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Eviction")]
+struct EvictionArgs {
+    /// Pods leave at once when less than this is left, signal<amount, comma separated; empty is never.
+    #[arg(long, env = "BARQUE_AGENT_EVICTION_HARD", default_value = EVICTION_HARD, value_name = "THRESHOLDS")]
+    eviction_hard: String,
+    /// The same, when it stays so for the time of --eviction-soft-grace-period.
+    #[arg(
+        long,
+        env = "BARQUE_AGENT_EVICTION_SOFT",
+        default_value = "",
+        hide_default_value = true,
+        value_name = "THRESHOLDS"
+    )]
+    eviction_soft: String,
+    /// How long each soft threshold may be met, signal=duration, comma separated.
+    #[arg(
+        long,
+        env = "BARQUE_AGENT_EVICTION_SOFT_GRACE_PERIOD",
+        default_value = "",
+        hide_default_value = true,
+        value_name = "DURATIONS"
+    )]
+    eviction_soft_grace_period: String,
+    /// The longest time that pods have to end when a soft threshold is met.
+    #[arg(
+        long,
+        env = "BARQUE_AGENT_EVICTION_MAX_POD_GRACE_PERIOD",
+        default_value_t = 0,
+        value_name = "SECONDS"
+    )]
+    eviction_max_pod_grace_period: u32,
+    /// How long the node tells that it is short of something after it was.
+    #[arg(
+        long,
+        env = "BARQUE_AGENT_EVICTION_PRESSURE_TRANSITION_PERIOD",
+        default_value = "5m",
+        value_name = "DURATION"
+    )]
+    eviction_pressure_transition_period: String,
+    /// How much more than its threshold has to be there before it is good again, signal=amount, comma separated.
+    #[arg(
+        long,
+        env = "BARQUE_AGENT_EVICTION_MINIMUM_RECLAIM",
+        default_value = "",
+        hide_default_value = true,
+        value_name = "AMOUNTS"
+    )]
+    eviction_minimum_reclaim: String,
+}
+
+impl EvictionArgs {
+    fn into_flags(self) -> EvictionFlags {
+        EvictionFlags {
+            hard: self.eviction_hard,
+            soft: self.eviction_soft,
+            soft_grace_period: self.eviction_soft_grace_period,
+            max_pod_grace_period: self.eviction_max_pod_grace_period,
+            pressure_transition_period: self.eviction_pressure_transition_period,
+            minimum_reclaim: self.eviction_minimum_reclaim,
+        }
+    }
 }
 
 /// How the node API is served.
@@ -322,6 +391,7 @@ impl ContainerArgs {
             cni_bin_dir: self.cni_bin_dir,
             system_reserved: self.system_reserved,
             kube_reserved: self.kube_reserved,
+            eviction: self.eviction.into_flags(),
             node_api: self.node_api.into_config(),
         }
     }

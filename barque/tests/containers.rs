@@ -35,6 +35,8 @@ mod refusals;
 mod registry;
 #[path = "containers/services.rs"]
 mod services;
+#[path = "containers/short.rs"]
+mod short;
 #[path = "containers/static_pods.rs"]
 mod static_pods;
 #[path = "containers/streams.rs"]
@@ -70,6 +72,17 @@ fn pods_run_on_nodes_and_reach_each_other() {
     datagrams::who_keeps_asking_from_one_port_finds_the_next_pod(&world);
     killed_agents::agents_killed_under_load_lose_no_request(&mut world);
     leftovers::nothing_is_left_after_a_kill_and_a_cleanup(&mut world);
+}
+
+/// With a cluster of its own: what it does to a node would disturb others.
+#[test]
+fn nodes_that_are_short_of_something_have_pods_leave() {
+    if !ground::enter("nodes_that_are_short_of_something_have_pods_leave") {
+        return;
+    }
+    let mut world = World::start(&["n1"]);
+    short::who_holds_more_than_it_may_is_evicted(&mut world);
+    short::a_node_with_a_full_disk_says_so_and_takes_no_pods(&mut world);
 }
 
 /// Beside the other one, with a cluster of its own: of both families of addresses, with registries.

@@ -281,6 +281,12 @@ impl Containers {
         self.ask(container, Request::ReopenLog { id: container.to_owned() }).await
     }
 
+    /// What a container wrote into its root lies there.
+    #[must_use]
+    pub fn written_by(&self, container: &str) -> PathBuf {
+        self.inner.store.written_by(container).join("upper")
+    }
+
     /// What a container used so far; nothing if it does not run.
     pub fn stats(&self, container: &str) -> Result<Option<Stats>, Error> {
         let sandbox = self.sandbox_of(container)?;

@@ -10,7 +10,9 @@ use barque_api::quantity::Quantity;
 
 use barque_cri::{Endpoint, EndpointError};
 
+use super::eviction::EvictionFlags;
 use super::{ConfigError, value};
+use crate::eviction::thresholds::EvictionConfig;
 use crate::node_api::config::{NodeApiConfig, ValidNodeApi};
 
 /// What was said, as the kubelet's flags say it.
@@ -56,6 +58,8 @@ pub struct ContainerFlags {
     pub system_reserved: Vec<String>,
     /// The same, for the agent itself.
     pub kube_reserved: Vec<String>,
+    /// What is done when something is short.
+    pub eviction: EvictionFlags,
     /// How the node API is served.
     pub node_api: NodeApiConfig,
 }
@@ -110,6 +114,8 @@ pub struct ContainerConfig {
     pub cni_bin_dirs: Vec<PathBuf>,
     /// What is kept from pods, as nodes count it: thousandths of cores, and units of all else.
     pub reserved: BTreeMap<String, i64>,
+    /// What is done when something is short.
+    pub eviction: EvictionConfig,
     /// How the node API is served.
     pub node_api: ValidNodeApi,
 }
@@ -210,6 +216,7 @@ impl ContainerFlags {
             cni_conf_dir: self.cni_conf_dir,
             cni_bin_dirs: self.cni_bin_dir,
             reserved,
+            eviction: self.eviction.validate()?,
             node_api: self.node_api.validate()?,
         })
     }

@@ -1,6 +1,7 @@
 //! What an agent is told at its start, checked. Must never read a file, the environment or the clock.
 
 mod containers;
+mod eviction;
 
 use core::net::{IpAddr, SocketAddr};
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use crate::node::plan::Rhythm;
 use crate::node_api::config::NodeApiConfigError;
 
 pub use self::containers::{ContainerConfig, ContainerFlags, ContainerRuntime};
+pub use self::eviction::{EVICTION_HARD, EvictionFlags};
 
 /// Pods of a node, unless it is told otherwise.
 const PODS: u32 = 110;

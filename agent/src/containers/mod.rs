@@ -84,6 +84,14 @@ pub struct NodeFacts {
     pub logs: PathBuf,
 }
 
+impl NodeFacts {
+    /// Where the logs of a pod's containers are.
+    #[must_use]
+    pub fn pod_logs(&self, pod: &Pod) -> PathBuf {
+        self.logs.join(format!("{}_{}_{}", namespace(pod), name(pod), spec::uid(pod)))
+    }
+}
+
 /// Why a container cannot be made, in the kubelet's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ContainerError {

@@ -5,10 +5,14 @@ use std::collections::BTreeMap;
 
 use barque_api::quantity::Quantity;
 use k8s_openapi::api::core::v1::{
-    Container, Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Taint, Toleration,
+    Container, Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, ResourceRequirements, Taint,
+    Toleration,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
+use crate::containers::qos::{Qos, class};
+use crate::eviction::ranking::is_critical;
+use crate::eviction::signals::{Pressure, Pressures};
 use crate::pods::plan::Refusal;
 use crate::pods::spec::{self, Kind};
 
@@ -27,7 +31,9 @@ impl Amounts {
         Self(list.into_iter().flatten().filter_map(amount).collect())
     }
 
-    fn get(&self, name: &str) -> i64 {
+    /// So much of this resource.
+    #[must_use]
+    pub fn get(&self, name: &str) -> i64 {
         self.0.get(name).copied().unwrap_or_default()
     }
 
@@ -52,9 +58,24 @@ impl Amounts {
 #[must_use]
 pub fn asks(pod: &Pod) -> Amounts {
     let Some(spec) = spec::spec(pod) else { return Amounts::default() };
-    let of = |container: &Container| {
-        Amounts::of(container.resources.as_ref().and_then(|resources| resources.requests.as_ref()))
-    };
+    let mut sum = together(pod, |resources| resources.requests.as_ref());
+    let whole = Amounts::of(spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()));
+    sum.0.extend(whole.0);
+    sum.add(&Amounts::of(spec.overhead.as_ref()));
+    sum.0.insert("pods".to_owned(), 1);
+    sum
+}
+
+/// The most that a pod may have of a resource, when any of its containers has a bound for it: that of all who have one.
+#[must_use]
+pub fn bound(pod: &Pod, name: &str) -> Option<i64> {
+    together(pod, |resources| resources.limits.as_ref()).0.get(name).copied()
+}
+
+/// What containers say, added up as they run.
+fn together(pod: &Pod, said: fn(&ResourceRequirements) -> Option<&BTreeMap<String, Text>>) -> Amounts {
+    let Some(spec) = spec::spec(pod) else { return Amounts::default() };
+    let of = |container: &Container| Amounts::of(container.resources.as_ref().and_then(said));
     let mut sum = Amounts::default();
     spec.containers.iter().for_each(|container| sum.add(&of(container)));
     let (mut sidecars, mut most) = (Amounts::default(), Amounts::default());
@@ -71,19 +92,35 @@ pub fn asks(pod: &Pod) -> Amounts {
         }
     }
     sum.raise(&most);
-    let whole = Amounts::of(spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()));
-    sum.0.extend(whole.0);
-    sum.add(&Amounts::of(spec.overhead.as_ref()));
-    sum.0.insert("pods".to_owned(), 1);
     sum
+}
+
+/// Why a node in these conditions does not take a pod: without what the system needs it takes none, but who asks for something
+/// where memory alone is short.
+#[must_use]
+pub fn admit_under(pressures: &Pressures, pod: &Pod) -> Option<Refusal> {
+    if pressures.is_empty() || is_critical(pod) {
+        return None;
+    }
+    if pressures.iter().eq([&Pressure::Memory]) {
+        let taint = Taint {
+            key: "node.kubernetes.io/memory-pressure".to_owned(),
+            effect: "NoSchedule".to_owned(),
+            ..Taint::default()
+        };
+        let tolerations = spec::spec(pod).and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
+        if class(pod) != Qos::BestEffort || tolerations.iter().any(|it| tolerates(it, &taint)) {
+            return None;
+        }
+    }
+    let words: Vec<_> = pressures.iter().map(|pressure| pressure.word()).collect();
+    Some(Refusal::new("Evicted", format!("The node had condition: [{}]. ", words.join(" "))))
 }
 
 /// Why the node does not take the pod, beside others that use so much; nothing when it does.
 #[must_use]
 pub fn admit(pod: &Pod, node: &Node, used: &Amounts) -> Option<Refusal> {
-    let refuse = |reason: &str, text: String| {
-        Some(Refusal { reason: reason.to_owned(), message: format!("Pod was rejected: {text}") })
-    };
+    let refuse = |reason: &str, text: String| Some(Refusal::new(reason, format!("Pod was rejected: {text}")));
     let predicate = |name: &str, text: &str| refuse(name, format!("Predicate {name} failed: {text}"));
     let spec = spec::spec(pod)?;
     let status = node.status.as_ref();

@@ -9,6 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::identity::Identity;
 use super::status::{differs, status};
 use crate::clock::{after, sooner};
+use crate::eviction::signals::Pressures;
 
 /// How often a node tells what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub struct Known<'a> {
     pub renewed: Option<Timestamp>,
     /// Why pods can have no network.
     pub network_problem: Option<&'a str>,
+    /// What it is short of.
+    pub pressures: &'a Pressures,
     /// The time.
     pub now: Timestamp,
 }
@@ -76,7 +79,7 @@ pub fn plan(known: &Known<'_>) -> NodePlan {
     let mut actions = Vec::new();
     let Some(seen) = known.seen else {
         let mut node = known.identity.node();
-        node.status = Some(status(known.identity, &node, known.network_problem, known.now));
+        node.status = Some(status(known.identity, &node, known.network_problem, known.pressures, known.now));
         return NodePlan { actions: vec![Action::Register(Box::new(node))], wake_at: None };
     };
     if !known.labelled {
@@ -88,7 +91,7 @@ pub fn plan(known: &Known<'_>) -> NodePlan {
             actions.push(Action::Label(wrong));
         }
     }
-    let wanted = status(known.identity, seen, known.network_problem, known.now);
+    let wanted = status(known.identity, seen, known.network_problem, known.pressures, known.now);
     let next_report = known.reported.map(|reported| after(reported, known.rhythm.report));
     let report_due = next_report.is_none_or(|next| next <= known.now);
     if report_due || differs(seen, &wanted) {
@@ -107,7 +110,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::eviction::signals::Pressure;
     use crate::node::status::status_patch;
+
+    static DISK: std::sync::LazyLock<Pressures> = std::sync::LazyLock::new(|| [Pressure::Disk].into());
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -133,9 +139,9 @@ mod tests {
     }
 
     fn check(change: impl FnOnce(&mut Known<'_>), expected: &str) {
-        let identity = identity();
+        let (identity, nothing) = (identity(), Pressures::new());
         let mut node = identity.node();
-        node.status = Some(status(&identity, &node, None, at(0)));
+        node.status = Some(status(&identity, &node, None, &Pressures::new(), at(0)));
         let mut known = Known {
             identity: &identity,
             rhythm: Rhythm { report: Duration::from_secs(300), lease: Duration::from_secs(40) },
@@ -144,6 +150,7 @@ mod tests {
             reported: Some(at(100)),
             renewed: Some(at(100)),
             network_problem: None,
+            pressures: &nothing,
             now: at(105),
         };
         change(&mut known);
@@ -153,7 +160,13 @@ mod tests {
             Action::Label(labels) => format!("label {}", labels.len()),
             Action::Report(status) => {
                 let ready = status.conditions.iter().flatten().find(|it| it.type_ == "Ready").unwrap();
-                format!("report {}", ready.status)
+                let short = status
+                    .conditions
+                    .iter()
+                    .flatten()
+                    .filter(|it| it.type_ != "Ready" && it.status == "True");
+                let short: String = short.map(|it| format!(" {}", it.type_)).collect();
+                format!("report {}{short}", ready.status)
             }
             Action::Renew => "renew".to_owned(),
         };
@@ -170,13 +183,14 @@ mod tests {
         check(|known| known.seen = None, "register n1");
         check(|known| (known.reported, known.renewed) = (None, None), "report True, renew");
         check(|known| known.network_problem = Some("no pod CIDR"), "report False, wake 110");
+        check(|known| known.pressures = &DISK, "report True DiskPressure, wake 110");
         check(|known| known.labelled = false, "wake 110");
     }
 
     #[test]
     fn what_others_say_in_its_name_is_put_right() {
         let mut node = identity().node();
-        node.status = Some(status(&identity(), &node, None, at(0)));
+        node.status = Some(status(&identity(), &node, None, &Pressures::new(), at(0)));
         node.status.as_mut().unwrap().conditions.as_mut().unwrap()[3].status = "Unknown".into();
         node.metadata.labels.as_mut().unwrap().remove("kubernetes.io/os");
         let node = &node;
@@ -190,6 +204,7 @@ mod tests {
             reported: Some(at(1)),
             renewed: Some(at(1)),
             network_problem: None,
+            pressures: &Pressures::new(),
             now: at(2),
         };
         let actions = plan(&known).actions;
@@ -203,12 +218,12 @@ mod tests {
     fn addresses_are_replaced_and_conditions_of_others_stay() {
         let identity = identity();
         let seen = Node::default();
-        let patch = status_patch(&seen, &status(&identity, &seen, None, at(0)));
+        let patch = status_patch(&seen, &status(&identity, &seen, None, &Pressures::new(), at(0)));
         assert_eq!(patch["status"]["addresses"][0], json!({"$patch": "replace"}));
         assert_eq!(patch["status"]["conditions"].as_array().unwrap().len(), 4);
         let same = identity.node();
         assert_eq!(
-            status_patch(&same, &status(&identity, &same, None, at(0)))["status"]["addresses"],
+            status_patch(&same, &status(&identity, &same, None, &Pressures::new(), at(0)))["status"]["addresses"],
             json!(null)
         );
     }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::identity::Identity;
 use crate::clock::told;
+use crate::eviction::signals::{Pressure, Pressures};
 
 /// What the kubelet says of a node whose pods can have no network.
 #[must_use]
@@ -18,19 +19,24 @@ pub fn network_text(problem: &str) -> String {
 
 /// The status of a node, as far as its agent says it.
 #[must_use]
-pub fn status(identity: &Identity, seen: &Node, network_problem: Option<&str>, now: Timestamp) -> NodeStatus {
-    let fine = |kind: &str, reason: &str, message: &str| condition(seen, kind, false, reason, message, now);
+pub fn status(
+    identity: &Identity,
+    seen: &Node,
+    network_problem: Option<&str>,
+    pressures: &Pressures,
+    now: Timestamp,
+) -> NodeStatus {
+    let of_pressure = |pressure: Pressure| {
+        let holds = pressures.contains(&pressure);
+        let (reason, message) = pressure.story(holds);
+        condition(seen, pressure.word(), holds, reason, message, now)
+    };
     let ready = match network_problem {
         None => condition(seen, "Ready", true, "KubeletReady", "kubelet is posting ready status", now),
         Some(problem) => condition(seen, "Ready", false, "KubeletNotReady", &network_text(problem), now),
     };
     NodeStatus {
-        conditions: Some(vec![
-            fine("MemoryPressure", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-            fine("DiskPressure", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-            fine("PIDPressure", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-            ready,
-        ]),
+        conditions: Some(Pressure::ALL.into_iter().map(of_pressure).chain([ready]).collect()),
         ..identity.node().status.unwrap_or_default()
     }
 }

@@ -22,6 +22,7 @@ use super::plan::{Action, Known, Rhythm, plan};
 use super::status::status_patch;
 use super::watch::{Seen, lean};
 use crate::clock::{Clock, after, sooner};
+use crate::eviction::signals::Pressures;
 use crate::runtime::Runtime;
 use crate::tell::{Teller, about_node, normal};
 
@@ -50,6 +51,8 @@ pub struct NodeTask<R> {
     pub seen: watch::Receiver<Seen>,
     /// Who wants to know the node.
     pub known: watch::Sender<Arc<Node>>,
+    /// What it is short of.
+    pub pressures: watch::Receiver<Pressures>,
 }
 
 /// What a node's task has done so far.
@@ -77,6 +80,7 @@ impl<R: Runtime> NodeTask<R> {
             let mut retry = None;
             if self.look(&mut done) {
                 let problem = self.runtime.network_problem();
+                let pressures = self.pressures.borrow_and_update().clone();
                 let known = Known {
                     identity: &self.identity,
                     rhythm: self.rhythm,
@@ -85,6 +89,7 @@ impl<R: Runtime> NodeTask<R> {
                     reported: done.reported,
                     renewed: done.renewed,
                     network_problem: problem.as_deref(),
+                    pressures: &pressures,
                     now: self.clock.now(),
                 };
                 let plan = plan(&known);
@@ -115,6 +120,8 @@ impl<R: Runtime> NodeTask<R> {
                 },
                 // A node whose pods can have a network now is ready now.
                 Some(()) = network.next() => {}
+                // Where nobody looks it is short of nothing.
+                Ok(()) = self.pressures.changed() => {}
                 () = self.clock.sleep_until(sooner(retry, None)) => {}
             }
         }

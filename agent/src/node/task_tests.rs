@@ -131,6 +131,7 @@ impl World {
             runtime: runtime.clone(),
             seen: receiver,
             known: watch::channel(Arc::new(identity.node())).0,
+            pressures: watch::channel(Default::default()).1,
             identity,
         };
         let task = tokio::spawn(task.run(stop.clone()));

@@ -1,5 +1,6 @@
 //! What the node API needs of whatever runs containers, and of whoever knows the pods. Vocabulary; must never say how.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
 use super::stats::PodStats;
+use crate::volumes::Usage;
 
 /// What reads.
 pub type BoxRead = Box<dyn AsyncRead + Send + Unpin>;
@@ -65,6 +67,9 @@ pub trait PodStreams: Send + Sync + 'static {
 
     /// What a pod uses; nothing when nothing of it runs.
     fn stats(&self, pod: &Pod) -> impl Future<Output = Option<PodStats>> + Send;
+
+    /// What containers of a pod wrote into their roots, by their names. Looks at every file: not for those who ask often.
+    fn written(&self, pod: &Pod) -> impl Future<Output = BTreeMap<String, Usage>> + Send;
 }
 
 /// A command to run.

@@ -4,6 +4,7 @@
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 use k8s_openapi::jiff::Timestamp;
 
+use super::plan::Refusal;
 use super::spec::{self, Kind};
 use crate::clock::told;
 
@@ -13,6 +14,8 @@ pub(super) struct Facts<'a> {
     pub(super) main: &'a [ContainerStatus],
     pub(super) phase: &'a str,
     pub(super) has_sandbox: bool,
+    /// Why it was ended for the node's sake.
+    pub(super) disruption: Option<&'a Refusal>,
 }
 
 /// One condition, before it is known since when it holds.
@@ -43,7 +46,11 @@ pub(super) fn conditions(pod: &Pod, facts: &Facts<'_>, now: Timestamp) -> Vec<Po
         ("ContainersReady", containers_ready),
         ("PodScheduled", Verdict::yes()),
     ];
-    all.into_iter().map(|(kind, verdict)| condition(pod, kind, verdict, now)).collect()
+    let disruption = facts.disruption.map(|refusal| {
+        let message = Some(refusal.message.clone());
+        ("DisruptionTarget", Verdict { holds: true, reason: Some("TerminationByKubelet"), message })
+    });
+    all.into_iter().chain(disruption).map(|(kind, verdict)| condition(pod, kind, verdict, now)).collect()
 }
 
 fn known<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {

@@ -15,7 +15,8 @@ use super::index::Index;
 use super::plan::Refusal;
 use super::spec;
 use super::worker::{Place, Wanted, Worker};
-use crate::node::admission::{Amounts, admit, asks};
+use crate::eviction::signals::Pressures;
+use crate::node::admission::{Amounts, admit, admit_under, asks};
 use crate::pod_api::{PodApi, lean};
 use crate::runtime::Runtime;
 use crate::static_pods::manifest::is_static;
@@ -26,12 +27,14 @@ pub struct Host<R, A> {
     pub place: Arc<Place<R, A>>,
     /// The node as it was seen last, or as it will be registered.
     pub node: watch::Receiver<Arc<Node>>,
+    /// What it is short of.
+    pub pressures: watch::Receiver<Pressures>,
 }
 
 /// A node with what the workers of its pods are told, by uid.
 struct Kept<R, A> {
     host: Host<R, A>,
-    pods: HashMap<String, watch::Sender<Wanted>>,
+    pods: HashMap<String, Arc<watch::Sender<Wanted>>>,
 }
 
 /// The workers of all pods of some nodes.
@@ -178,6 +181,8 @@ impl<R: Runtime, A: PodApi> Dispatcher<R, A> {
     fn work(&mut self, name: &str, uid: String, wanted: Wanted) {
         let Some(node) = self.nodes.get_mut(name) else { return };
         let (wanted, inbox) = watch::channel(wanted);
+        let wanted = Arc::new(wanted);
+        self.index.works(&uid, &wanted);
         let worker = Worker::new(node.host.place.clone(), inbox);
         node.pods.insert(uid.clone(), wanted);
         let name = name.to_owned();
@@ -206,20 +211,27 @@ impl<R, A> Kept<R, A> {
 
     /// Whether the node takes a pod that it has not begun to run.
     fn admission(&self, pod: &Pod) -> Option<Refusal> {
-        let has_begun = pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
-        if has_begun || spec::is_deleted(pod) || spec::is_terminal(spec::phase(pod)) {
+        if has_begun(pod) || spec::is_deleted(pod) || spec::is_terminal(spec::phase(pod)) {
             return None;
+        }
+        if let Some(refusal) = admit_under(&self.host.pressures.borrow(), pod) {
+            return Some(refusal);
         }
         let mut used = Amounts::default();
         for other in self.pods.values() {
             let other = other.borrow();
-            if other.refusal.is_none() && !spec::is_terminal(spec::phase(&other.pod)) {
+            let is_refused = other.refusal.is_some() && !has_begun(&other.pod);
+            if !is_refused && !spec::is_terminal(spec::phase(&other.pod)) {
                 used.add(&asks(&other.pod));
             }
         }
         let node = self.host.node.borrow().clone();
         admit(pod, &node, &used)
     }
+}
+
+fn has_begun(pod: &Pod) -> bool {
+    pod.status.as_ref().is_some_and(|status| status.start_time.is_some())
 }
 
 fn kept_by<R, A>(nodes: &HashMap<String, Kept<R, A>>, node: &str, uid: &str) -> bool {

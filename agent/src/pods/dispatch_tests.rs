@@ -91,7 +91,8 @@ async fn what_a_file_described_ends_before_what_it_describes_begins() {
     let allocatable = json!({"cpu": "1", "memory": "1Gi", "pods": "10"});
     let node = json!({"metadata": {"name": "n1"}, "status": {"allocatable": allocatable}});
     let node: Node = serde_json::from_value(node).unwrap();
-    let host = Host { place: Arc::new(place), node: watch::channel(Arc::new(node)).1 };
+    let node = watch::channel(Arc::new(node)).1;
+    let host = Host { place: Arc::new(place), node, pressures: watch::channel(Default::default()).1 };
     let stop = CancellationToken::new();
     let dispatcher = Dispatcher::new([("n1".to_owned(), host)].into(), Index::default(), stop.clone());
     let (mut events, told) = mpsc::channel::<watcher::Result<Event<Pod>>>(8);

@@ -7,6 +7,8 @@ use k8s_openapi::api::core::v1::Pod;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
+use super::plan::Refusal;
+use super::worker::Wanted;
 use crate::node_api::containers::KnownPods;
 
 /// Namespace and name.
@@ -23,12 +25,29 @@ pub struct Index {
     pods: Arc<RwLock<HashMap<Name, Arc<Pod>>>>,
     /// All pods that there are have been told once.
     is_complete: Arc<watch::Sender<bool>>,
+    /// What the workers are told, by uid.
+    workers: Arc<RwLock<HashMap<String, Arc<watch::Sender<Wanted>>>>>,
 }
 
 impl Index {
     /// This is the newest of it.
     pub(super) fn set(&self, pod: &Arc<Pod>) {
         self.pods.write().insert(name(pod), pod.clone());
+    }
+
+    /// A pod of this uid has a worker.
+    pub(super) fn works(&self, uid: &str, wanted: &Arc<watch::Sender<Wanted>>) {
+        self.workers.write().insert(uid.to_owned(), wanted.clone());
+    }
+
+    /// The node keeps a pod no longer: its worker ends it, and tells why. Says whether it has one, which had no such reason before.
+    pub(crate) fn end(&self, uid: &str, refusal: Refusal) -> bool {
+        let Some(wanted) = self.workers.read().get(uid).cloned() else { return false };
+        wanted.send_if_modified(|wanted| {
+            let is_new = wanted.refusal.is_none();
+            wanted.refusal.get_or_insert_with(|| Arc::new(refusal));
+            is_new
+        })
     }
 
     /// All pods that there are have been told.
@@ -45,6 +64,7 @@ impl Index {
     /// It has no worker any more, unless another one of its name has.
     pub(super) fn remove(&self, uid: &str) {
         self.pods.write().retain(|_, pod| pod.metadata.uid.as_deref() != Some(uid));
+        self.workers.write().remove(uid);
     }
 }
 

@@ -32,7 +32,7 @@ pub struct Known<'a> {
     pub probes: &'a Probes,
     /// What could not be started lately.
     pub failures: &'a Failures,
-    /// The node does not take the pod.
+    /// The node does not take the pod, or keeps it no longer.
     pub refusal: Option<&'a Refusal>,
     /// The pod is gone from the API server.
     pub gone: bool,
@@ -47,6 +47,18 @@ pub struct Refusal {
     pub reason: String,
     /// The story.
     pub message: String,
+    /// Its containers have no more than this to end, if they run; nothing is as long as the pod says.
+    pub grace: Option<Duration>,
+    /// It ends for the node's sake: others see that by a condition.
+    pub is_disruption: bool,
+}
+
+impl Refusal {
+    /// For what does not run yet, or may take its time to end.
+    #[must_use]
+    pub fn new(reason: &str, message: impl Into<String>) -> Self {
+        Self { reason: reason.to_owned(), message: message.into(), grace: None, is_disruption: false }
+    }
 }
 
 /// Something to do. Several of one plan are done in their order.
@@ -168,10 +180,7 @@ impl Planner<'_> {
             return Some(End::Failed(refusal.clone()));
         }
         if spec::deadline(pod).is_some_and(|deadline| deadline <= now) {
-            return Some(End::Failed(Refusal {
-                reason: "DeadlineExceeded".into(),
-                message: DEADLINE.into(),
-            }));
+            return Some(End::Failed(Refusal::new("DeadlineExceeded", DEADLINE)));
         }
         self.has_run_out().then(|| End::Within(spec::grace(pod)))
     }
@@ -218,8 +227,10 @@ impl Planner<'_> {
         let grace = match end {
             End::Within(grace) => grace,
             End::Failed(refusal) => {
+                let own = spec::grace(self.known.pod);
+                let grace = refusal.grace.map_or(own, |grace| grace.clamp(spec::SHORTEST_GRACE, own));
                 self.plan.failure = Some(refusal);
-                spec::grace(self.known.pod)
+                grace
             }
         };
         self.plan.stage = Stage::Ending;

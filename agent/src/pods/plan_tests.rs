@@ -280,9 +280,23 @@ fn a_deleted_pod_ends_within_what_is_left_of_its_grace() {
 
 #[test]
 fn a_pod_that_the_node_does_not_take_never_starts() {
-    let refuse =
-        |case: &mut Case| case.refusal = Some(Refusal { reason: "OutOfcpu".into(), message: "m".into() });
+    let refuse = |case: &mut Case| case.refusal = Some(Refusal::new("OutOfcpu", "m"));
     Case::of("Always", "a", "no-sandbox").with(refuse).is("ended, OutOfcpu");
+}
+
+#[test]
+fn a_pod_that_the_node_keeps_no_longer_ends_within_what_it_is_left() {
+    let end = |grace: Option<u64>| {
+        move |case: &mut Case| {
+            let refusal = Refusal::new("Evicted", "m");
+            case.refusal = Some(Refusal { grace: grace.map(Duration::from_secs), ..refusal });
+        }
+    };
+    for (grace, expected) in [(None, 30), (Some(0), 2), (Some(10), 10), (Some(60), 30)] {
+        let stops = format!("ending, Evicted, stop a {expected}");
+        Case::of("Always", "a", "a=r").with(end(grace)).is(&stops);
+    }
+    Case::of("Always", "a", "no-sandbox a=143").with(end(Some(0))).is("ended, Evicted");
 }
 
 #[test]

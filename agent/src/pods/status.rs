@@ -50,6 +50,7 @@ pub fn status(known: &Known<'_>, plan: &PodPlan, host: &[IpAddr]) -> PodStatus {
         // Readiness follows what has happened, also while the phase waits for the rest.
         phase: if spec::is_terminal(now_in) { now_in } else { shown },
         has_sandbox: observed.ready_sandbox().is_some(),
+        disruption: plan.failure.as_ref().filter(|failure| failure.is_disruption && shown == "Failed"),
     };
     let mut addresses =
         observed.sandbox.as_ref().map(|sandbox| sandbox.addresses.clone()).unwrap_or_default();

@@ -178,12 +178,24 @@ fn readiness_goes_before_the_phase_does() {
 
 #[test]
 fn a_pod_that_is_refused_says_why() {
-    let refusal = Refusal { reason: "OutOfcpu".into(), message: "Pod was rejected: none left".into() };
+    let refusal = Refusal::new("OutOfcpu", "Pod was rejected: none left");
     let status = told(&pod("Always", "a"), &observed("no-sandbox"), Some(&refusal));
     assert_eq!(
         (status.phase.as_deref(), status.reason.as_deref(), status.message.as_deref()),
         (Some("Failed"), Some("OutOfcpu"), Some("Pod was rejected: none left"))
     );
+}
+
+#[test]
+fn a_pod_that_was_evicted_is_told_to_be_disrupted_once_it_is_over() {
+    let refusal = Refusal { is_disruption: true, ..Refusal::new("Evicted", "m") };
+    let status = told(&pod("Always", "a"), &observed("a=r"), Some(&refusal));
+    assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some("Pending"), None), "as before");
+    assert!(!conditions(&status).contains("DisruptionTarget"));
+    let status = told(&pod("Always", "a"), &observed("no-sandbox a=137"), Some(&refusal));
+    assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some("Failed"), Some("Evicted")));
+    let told = conditions(&status);
+    assert!(told.contains("DisruptionTarget=True TerminationByKubelet"), "{told}");
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub struct Wanted {
     pub pod: Arc<Pod>,
     /// It is not there any more.
     pub gone: bool,
-    /// The node does not take it.
+    /// The node does not take it, or keeps it no longer.
     pub refusal: Option<Arc<Refusal>>,
 }
 

@@ -157,11 +157,22 @@ pub struct Usage {
     pub inodes: u64,
 }
 
+impl Usage {
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_add(other.bytes),
+            inodes: self.inodes.saturating_add(other.inodes),
+        }
+    }
+}
+
 /// What a directory holds. What vanishes meanwhile is not counted.
 ///
 /// # Errors
 /// When the directory cannot be read.
-pub(super) fn usage(dir: &Path) -> io::Result<Usage> {
+pub(crate) fn usage(dir: &Path) -> io::Result<Usage> {
     use std::os::unix::fs::MetadataExt as _;
     let top = fs::symlink_metadata(dir)?;
     let mut usage = Usage::default();

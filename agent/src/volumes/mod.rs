@@ -28,6 +28,7 @@ mod sub_path;
 mod testing;
 mod tokens;
 
+pub(crate) use act::usage;
 pub use act::{Usage, tear_down_all};
 pub use set::{NodeDrivers, VolumeError, Volumes};
 pub use source::ImageLayers;

@@ -198,6 +198,8 @@ impl World {
             ("tls-cert-file", certificate.display().to_string()),
             ("tls-private-key-file", key.display().to_string()),
             ("client-ca-file", self.cluster.certificates.ca.display().to_string()),
+            // The machine's disk may be as full as it likes.
+            ("eviction-hard", String::new()),
         ];
         let flags: BTreeMap<&str, String> = usual.into_iter().chain(others.iter().cloned()).collect();
         let flags = flags.into_iter().map(|(flag, value)| format!("--{flag}={value}"));

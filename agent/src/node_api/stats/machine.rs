@@ -68,7 +68,7 @@ fn memory_of(memory: &str, counters: &str) -> Option<MemoryStats> {
 }
 
 /// The file system that a directory is on.
-fn file_system(directory: &Path, now: i64) -> Option<FsStats> {
+pub(crate) fn file_system(directory: &Path, now: i64) -> Option<FsStats> {
     let stat = rustix::fs::statvfs(directory).ok()?;
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
     Some(FsStats {

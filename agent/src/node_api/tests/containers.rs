@@ -1,5 +1,6 @@
 //! Containers that are processes of this machine, for tests.
 
+use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::containers::{BoxConnection, ContainerLog, ExecRequest, PodStreams, Process, RunError};
 use super::super::stats::{ContainerStats, CpuStats, MemoryStats, PodStats};
+use crate::volumes::Usage;
 
 /// See the module's description. The container `late` has not begun.
 pub(super) struct Processes {
@@ -94,6 +96,10 @@ impl PodStreams for Processes {
         };
         let ended = self.ended.clone().cancelled_owned().boxed();
         Some(ContainerLog { path: self.logs.join(format!("{number}.log")), ended })
+    }
+
+    async fn written(&self, _: &Pod) -> BTreeMap<String, Usage> {
+        BTreeMap::new()
     }
 
     async fn stats(&self, _: &Pod) -> Option<PodStats> {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::future::OptionFuture;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
+use std::collections::BTreeMap;
 use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, oneshot};
 
@@ -18,6 +19,7 @@ use crate::node_api::containers::{
 };
 use crate::node_api::stats::PodStats;
 use crate::pods::spec;
+use crate::volumes::Usage;
 
 /// Sizes of a terminal that wait; the client waits when there are more.
 const SIZES: usize = 8;
@@ -224,5 +226,9 @@ impl PodStreams for CriRuntime {
 
     async fn stats(&self, pod: &Pod) -> Option<PodStats> {
         self.usage(pod).await
+    }
+
+    async fn written(&self, pod: &Pod) -> BTreeMap<String, Usage> {
+        self.written_by(pod).await
     }
 }

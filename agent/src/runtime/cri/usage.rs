@@ -1,5 +1,7 @@
 //! What pods and their containers use, as the runtime counts it, in the words of the node API. Must never measure.
 
+use std::collections::BTreeMap;
+
 use barque_cri::v1;
 use k8s_openapi::api::core::v1::Pod;
 
@@ -7,6 +9,7 @@ use super::CriRuntime;
 use super::labels::{CONTAINER_NAME, POD_UID};
 use crate::node_api::stats::{ContainerStats, CpuStats, MemoryStats, PodStats};
 use crate::pods::spec;
+use crate::volumes::Usage;
 
 fn value(value: Option<&v1::UInt64Value>) -> u64 {
     value.map_or(0, |value| value.value)
@@ -52,17 +55,33 @@ fn total(containers: &[ContainerStats]) -> (Option<CpuStats>, Option<MemoryStats
 }
 
 impl CriRuntime {
-    pub(super) async fn usage(&self, pod: &Pod) -> Option<PodStats> {
-        let uid = spec::uid(pod);
-        let known = self.look(uid).await;
-        let sandbox = known.sandbox?;
+    /// What the runtime says of a pod's containers.
+    async fn told_of(&self, uid: &str) -> Option<v1::ListContainerStatsResponse> {
         let filter = v1::ContainerStatsFilter {
             label_selector: [(POD_UID.to_owned(), uid.to_owned())].into(),
             ..v1::ContainerStatsFilter::default()
         };
         let request = v1::ListContainerStatsRequest { filter: Some(filter) };
         let told = self.client.list_container_stats(request).await;
-        let told = told.inspect_err(|error| tracing::debug!(%error, "what a pod uses is not known")).ok()?;
+        told.inspect_err(|error| tracing::debug!(%error, "what a pod uses is not known")).ok()
+    }
+
+    /// What its containers wrote into their roots, as far as the runtime says it.
+    pub(super) async fn written_by(&self, pod: &Pod) -> BTreeMap<String, Usage> {
+        let told = self.told_of(spec::uid(pod)).await;
+        let of = |stats: v1::ContainerStats| {
+            let (name, layer) = (stats.attributes?.labels.remove(CONTAINER_NAME)?, stats.writable_layer?);
+            let bytes = value(layer.used_bytes.as_ref());
+            Some((name, Usage { bytes, inodes: value(layer.inodes_used.as_ref()) }))
+        };
+        told.into_iter().flat_map(|told| told.stats).filter_map(of).collect()
+    }
+
+    pub(super) async fn usage(&self, pod: &Pod) -> Option<PodStats> {
+        let uid = spec::uid(pod);
+        let known = self.look(uid).await;
+        let sandbox = known.sandbox?;
+        let told = self.told_of(uid).await?;
         let of = |stats: v1::ContainerStats| {
             let attributes = stats.attributes?;
             let running = known.containers.iter().find(|state| state.spec.id == attributes.id)?;

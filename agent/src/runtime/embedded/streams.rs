@@ -1,6 +1,7 @@
 //! What runs in pods, for clients of the node API: commands, streams of containers, ports, logs. Must never decide who may.
 
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::collections::BTreeMap;
 
 use barque_containers::spec::Phase;
 use barque_containers::{Error, ExecSpec, Streams};
@@ -16,6 +17,7 @@ use crate::node_api::containers::{
 };
 use crate::node_api::stats::PodStats;
 use crate::pods::spec;
+use crate::volumes::Usage;
 
 /// Sizes of a terminal that wait; the client waits when there are more.
 const SIZES: usize = 8;
@@ -130,5 +132,9 @@ impl PodStreams for EmbeddedRuntime {
 
     async fn stats(&self, pod: &Pod) -> Option<PodStats> {
         self.usage(pod)
+    }
+
+    async fn written(&self, pod: &Pod) -> BTreeMap<String, Usage> {
+        self.written_by(pod).await
     }
 }

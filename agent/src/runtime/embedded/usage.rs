@@ -1,5 +1,7 @@
 //! What pods and their containers use, in the words of the node API. Must never measure: control groups count by themselves.
 
+use std::collections::BTreeMap;
+
 use barque_containers::Stats;
 use barque_containers::spec::{ContainerState, Phase};
 use barque_network::pod_link_name;
@@ -9,6 +11,7 @@ use super::EmbeddedRuntime;
 use crate::node_api::stats::machine::interface_of;
 use crate::node_api::stats::{ContainerStats, CpuStats, InterfaceStats, MemoryStats, PodStats};
 use crate::pods::spec;
+use crate::volumes::{Usage, usage};
 
 fn cpu(stats: &Stats, at_ns: i64) -> CpuStats {
     CpuStats { at_ns, used_ns: stats.cpu_ns }
@@ -55,6 +58,24 @@ impl EmbeddedRuntime {
             containers: containers.containers(uid).ok()?.into_iter().filter_map(of).collect(),
             ephemeral_storage: None,
         })
+    }
+
+    /// What all instances of its containers wrote into their roots.
+    pub(super) async fn written_by(&self, pod: &Pod) -> BTreeMap<String, Usage> {
+        let Ok(all) = self.containers.containers(spec::uid(pod)) else { return BTreeMap::new() };
+        let place = |state: ContainerState| (state.spec.name, self.containers.written_by(&state.spec.id));
+        let places: Vec<_> = all.into_iter().map(place).collect();
+        let work = move || {
+            let mut written = BTreeMap::<String, Usage>::new();
+            for (name, place) in places {
+                // One that has just gone wrote nothing.
+                let sum = written.entry(name).or_default();
+                *sum = sum.plus(usage(&place).unwrap_or_default());
+            }
+            written
+        };
+        // It cannot fail; what ends it is the end of the process.
+        tokio::task::spawn_blocking(work).await.unwrap_or_default()
     }
 
     /// The pod's link, counted at the node's end: what one sends the other receives.

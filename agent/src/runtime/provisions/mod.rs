@@ -28,8 +28,8 @@ pub(super) use self::gather::{Gathered, make_last_word, not_configured, not_crea
 use self::ended::Ended;
 use super::{RuntimeError, SandboxError};
 use crate::clock::{Clock, after};
+use crate::containers::NodeFacts;
 use crate::containers::mounts::MountedVolume;
-use crate::containers::{NodeFacts, name, namespace};
 use crate::pods::spec;
 use crate::references::References;
 use crate::tell::Teller;
@@ -179,8 +179,7 @@ impl Provisions {
 
     /// Where the logs of a pod's containers are.
     pub(super) fn log_directory(&self, pod: &Pod) -> PathBuf {
-        let title = format!("{}_{}_{}", namespace(pod), name(pod), spec::uid(pod));
-        self.supplies.node.logs.join(title)
+        self.supplies.node.pod_logs(pod)
     }
 }
 
