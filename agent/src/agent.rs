@@ -33,6 +33,7 @@ use crate::node::identity::Identity;
 use crate::node::task::NodeTask;
 use crate::node::watch::{Seen, follow};
 use crate::pod_api::KubePods;
+use crate::pods::allocation::Allocations;
 use crate::pods::dispatch::{Dispatcher, Host};
 use crate::pods::index::Index;
 use crate::pods::worker::Place;
@@ -142,6 +143,7 @@ impl Process {
         teller: Arc<dyn Teller>,
         clock: Clock,
         mirrors: Mirrors,
+        allocations: Allocations,
     ) -> (watch::Sender<Seen>, Host<R, KubePods>) {
         self.metrics.node(&identity.name);
         let (sender, seen) = watch::channel(Seen::Unknown);
@@ -157,7 +159,7 @@ impl Process {
         let client = self.client.clone();
         let task = NodeTask { client, identity, rhythm: config.rhythm, clock, teller, runtime, seen, known };
         self.spawn(task.run(self.stop.clone()));
-        (sender, Host { place: Arc::new(place), node })
+        (sender, Host { place: Arc::new(place), node, allocations })
     }
 }
 
@@ -174,7 +176,15 @@ fn hollow(config: &ValidConfig, process: &Process) -> Result<(), AgentError> {
         let name = identity.name.clone();
         let teller = process.teller(&name);
         let runtime = Arc::new(HollowRuntime::new(clock.clone(), teller.clone()));
-        let (sender, host) = process.node(config, identity, runtime, teller, clock, Mirrors::default());
+        let (sender, host) = process.node(
+            config,
+            identity,
+            runtime,
+            teller,
+            clock,
+            Mirrors::default(),
+            Allocations::default(),
+        );
         senders.insert(name.clone(), sender);
         hosts.insert(name, host);
     }

@@ -61,6 +61,7 @@ use crate::node_api::containers::PodStreams;
 use crate::node_api::reviews::KubeReviews;
 use crate::node_api::server::{NodeApi, NodeApiError, NodeApiListener, Parts as NodeApiParts};
 use crate::pod_network::{PluginPlaces, PluginsTask, PodNetwork};
+use crate::pods::allocation::Allocations;
 use crate::pods::dispatch::Dispatcher;
 use crate::pods::index::Index;
 use crate::references::References;
@@ -461,7 +462,10 @@ async fn serve<R: Runtime + PodStreams>(
     let name = identity.name.clone();
     let mirrors = Mirrors::default();
     let described = start_files(containers.pod_manifest_path, &name, &clock, process)?;
-    let (sender, host) = process.node(config, identity, runtime, teller, clock, mirrors.clone());
+    let allocated = containers.root_dir.join("allocated");
+    let allocations = Allocations::open(allocated.clone())
+        .map_err(|source| ContainerNodeError::Directory { flag: "--root-dir", path: allocated, source })?;
+    let (sender, host) = process.node(config, identity, runtime, teller, clock, mirrors.clone(), allocations);
     process.spawn({
         let (mirrors, described, node) = (mirrors.clone(), described.subscribe(), host.node.clone());
         let task = MirrorTask { client: process.client.clone(), mirrors, described, node };

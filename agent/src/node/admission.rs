@@ -17,7 +17,9 @@ use crate::pods::spec::{self, Kind};
 pub struct Amounts(BTreeMap<String, i64>);
 
 impl Amounts {
-    fn of(list: Option<&BTreeMap<String, Text>>) -> Self {
+    /// As a list says.
+    #[must_use]
+    pub fn of(list: Option<&BTreeMap<String, Text>>) -> Self {
         let amount = |(name, text): (&String, &Text)| {
             // The API server has read it before.
             let quantity = Quantity::parse(&text.0).ok()?;
@@ -27,7 +29,9 @@ impl Amounts {
         Self(list.into_iter().flatten().filter_map(amount).collect())
     }
 
-    fn get(&self, name: &str) -> i64 {
+    /// Of one resource.
+    #[must_use]
+    pub fn get(&self, name: &str) -> i64 {
         self.0.get(name).copied().unwrap_or_default()
     }
 
