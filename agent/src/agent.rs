@@ -34,6 +34,7 @@ use crate::node::identity::Identity;
 use crate::node::task::NodeTask;
 use crate::node::watch::{Seen, follow};
 use crate::pod_api::KubePods;
+use crate::pods::allocation::Allocations;
 use crate::pods::dispatch::{Dispatcher, Host};
 use crate::pods::index::Index;
 use crate::pods::worker::Place;
@@ -115,6 +116,16 @@ pub(crate) struct Process {
     pub(crate) stop: CancellationToken,
 }
 
+/// What a node's pods depend on beside the API.
+pub(crate) struct Beside {
+    /// The mirrors of those that files describe.
+    pub(crate) mirrors: Mirrors,
+    /// What the node is short of.
+    pub(crate) pressures: watch::Receiver<Pressures>,
+    /// What pods were granted while they ran.
+    pub(crate) allocations: Allocations,
+}
+
 impl Process {
     async fn drain(&self) {
         self.tasks.close();
@@ -142,15 +153,14 @@ impl Process {
         runtime: Arc<R>,
         teller: Arc<dyn Teller>,
         clock: Clock,
-        mirrors: Mirrors,
-        pressures: watch::Receiver<Pressures>,
+        beside: Beside,
     ) -> (watch::Sender<Seen>, Host<R, KubePods>) {
         self.metrics.node(&identity.name);
         let (sender, seen) = watch::channel(Seen::Unknown);
         let (known, node) = watch::channel(Arc::new(identity.node()));
         let place = Place {
             runtime: runtime.clone(),
-            api: KubePods::new(self.client.clone(), mirrors),
+            api: KubePods::new(self.client.clone(), beside.mirrors),
             teller: teller.clone(),
             clock: clock.clone(),
             host: identity.addresses.clone(),
@@ -158,11 +168,19 @@ impl Process {
         };
         let client = self.client.clone();
         let rhythm = config.rhythm;
-        let of_node = pressures.clone();
+        let of_node = beside.pressures.clone();
         let task =
             NodeTask { client, identity, rhythm, clock, teller, runtime, seen, known, pressures: of_node };
         self.spawn(task.run(self.stop.clone()));
-        (sender, Host { place: Arc::new(place), node, pressures })
+        (
+            sender,
+            Host {
+                place: Arc::new(place),
+                node,
+                pressures: beside.pressures,
+                allocations: beside.allocations,
+            },
+        )
     }
 }
 
@@ -181,8 +199,8 @@ fn hollow(config: &ValidConfig, process: &Process) -> Result<(), AgentError> {
         let runtime = Arc::new(HollowRuntime::new(clock.clone(), teller.clone()));
         // What does not use anything is short of nothing.
         let (_, pressures) = watch::channel(Pressures::new());
-        let mirrors = Mirrors::default();
-        let (sender, host) = process.node(config, identity, runtime, teller, clock, mirrors, pressures);
+        let beside = Beside { mirrors: Mirrors::default(), pressures, allocations: Allocations::default() };
+        let (sender, host) = process.node(config, identity, runtime, teller, clock, beside);
         senders.insert(name.clone(), sender);
         hosts.insert(name, host);
     }

@@ -46,7 +46,7 @@ use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Client};
 use tokio::sync::watch;
 
-use crate::agent::{AgentError, Process};
+use crate::agent::{AgentError, Beside, Process};
 use crate::clock::Clock;
 use crate::config::{ContainerConfig, ContainerRuntime, ValidConfig};
 use crate::containers::NodeFacts;
@@ -64,6 +64,7 @@ use crate::node_api::containers::PodStreams;
 use crate::node_api::reviews::KubeReviews;
 use crate::node_api::server::{NodeApi, NodeApiError, NodeApiListener, Parts as NodeApiParts};
 use crate::pod_network::{PluginPlaces, PluginsTask, PodNetwork};
+use crate::pods::allocation::Allocations;
 use crate::pods::dispatch::Dispatcher;
 use crate::pods::index::Index;
 use crate::references::References;
@@ -501,8 +502,11 @@ async fn serve<R: Runtime + PodStreams>(
     let name = identity.name.clone();
     let mirrors = Mirrors::default();
     let described = start_files(containers.pod_manifest_path, &name, &clock, process)?;
-    let (sender, host) =
-        process.node(config, identity, runtime, teller, clock, mirrors.clone(), of_pressures);
+    let allocated = containers.root_dir.join("allocated");
+    let allocations = Allocations::open(allocated.clone())
+        .map_err(|source| ContainerNodeError::Directory { flag: "--root-dir", path: allocated, source })?;
+    let beside = Beside { mirrors: mirrors.clone(), pressures: of_pressures, allocations };
+    let (sender, host) = process.node(config, identity, runtime, teller, clock, beside);
     process.spawn({
         let (mirrors, described, node) = (mirrors.clone(), described.subscribe(), host.node.clone());
         let task = MirrorTask { client: process.client.clone(), mirrors, described, node };

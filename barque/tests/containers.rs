@@ -33,6 +33,8 @@ mod pulls;
 mod refusals;
 #[path = "containers/registry.rs"]
 mod registry;
+#[path = "containers/resizes.rs"]
+mod resizes;
 #[path = "containers/services.rs"]
 mod services;
 #[path = "containers/short.rs"]
@@ -62,6 +64,7 @@ fn pods_run_on_nodes_and_reach_each_other() {
     static_pods::what_a_file_describes_runs_and_is_told(&mut world);
     lifecycle::what_cannot_run_is_told(&world);
     lifecycle::what_objects_become_appears_in_volumes(&world);
+    resizes::a_pod_gets_other_resources_while_it_runs(&world);
     streams::every_kubectl_reaches_into_containers(&world);
     top::top_tells_what_nodes_and_pods_use(&world);
     services::a_service_is_reached_from_everywhere_and_spreads_over_its_pods(&world);

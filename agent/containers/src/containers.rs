@@ -276,6 +276,25 @@ impl Containers {
         self.ask(container, Request::Update { id: container.to_owned(), resources }).await
     }
 
+    /// Changes what the containers of a sandbox may use together, at once and for those who ask.
+    pub async fn update_sandbox(&self, sandbox: &str, resources: Resources) -> Result<(), Error> {
+        self.shim(sandbox)?;
+        let inner = Arc::clone(&self.inner);
+        let id = sandbox.to_owned();
+        blocking(move || {
+            let mut record = inner.record(&id)?;
+            inner.hierarchies.bound(&record.cgroup, &resources).map_err(Error::Cgroup)?;
+            record.state.spec.resources = resources;
+            store::write(&inner.store.sandbox(&id).record(), &record)
+                .map_err(io("write the sandbox's record"))
+        })
+        .await?;
+        if let Some(sandbox) = self.inner.known.lock().sandboxes.get(sandbox) {
+            sandbox.changes.send_modify(|number| *number += 1);
+        }
+        Ok(())
+    }
+
     /// Begins a new file of a container's log: somebody has renamed the old one.
     pub async fn reopen_log(&self, container: &str) -> Result<(), Error> {
         self.ask(container, Request::ReopenLog { id: container.to_owned() }).await

@@ -97,10 +97,16 @@ pub fn of_container(container: &Container) -> Resources {
     }
 }
 
-/// What all containers of a pod may use together. It is bounded where each of them is, or where the pod says so itself.
+/// What all containers of a pod may use together, with what the node says.
 #[must_use]
 pub fn of_pod(pod: &Pod, node: &NodeFacts) -> Resources {
-    let mut resources = Resources { pids: node.pod_pids_limit, ..Resources::default() };
+    Resources { pids: node.pod_pids_limit, ..of_whole(pod) }
+}
+
+/// What all containers of a pod may use together. It is bounded where each of them is, or where the pod says so itself.
+#[must_use]
+pub fn of_whole(pod: &Pod) -> Resources {
+    let mut resources = Resources::default();
     let Some(spec) = spec::spec(pod) else { return resources };
     let of_overhead = |name: &str| spec.overhead.as_ref().and_then(|list| of_list(list, name));
     let limit = |name: &str| {
@@ -126,6 +132,47 @@ pub fn of_pod(pod: &Pod, node: &NodeFacts) -> Resources {
     }
     resources.huge_pages = pod_huge_pages(pod);
     resources
+}
+
+/// Whether processors and memory, which a pod may be given more or less of while it runs, are bounded alike.
+#[must_use]
+pub fn same(one: &Resources, other: &Resources) -> bool {
+    same_cpu(one, other) && one.memory_bytes == other.memory_bytes
+}
+
+/// Whether processors are bounded alike.
+#[must_use]
+pub fn same_cpu(one: &Resources, other: &Resources) -> bool {
+    (one.cpu_shares, one.cpu_quota_us) == (other.cpu_shares, other.cpu_quota_us)
+}
+
+/// What is wanted, but nothing less than there is.
+#[must_use]
+pub fn raised(now: &Resources, wanted: &Resources) -> Resources {
+    // No bound is the widest.
+    fn wider<T: Ord + Copy>(now: Option<T>, wanted: Option<T>) -> Option<T> {
+        Some(now?.max(wanted?))
+    }
+    Resources {
+        cpu_shares: now.cpu_shares.max(wanted.cpu_shares),
+        cpu_quota_us: wider(now.cpu_quota_us, wanted.cpu_quota_us),
+        cpu_period_us: now.cpu_period_us.and(wanted.cpu_period_us),
+        memory_bytes: wider(now.memory_bytes, wanted.memory_bytes),
+        ..wanted.clone()
+    }
+}
+
+/// Thousandths of a processor for a share; what [`of_container`] makes this share of.
+#[must_use]
+pub fn milli_of_shares(shares: u64) -> i64 {
+    i64::try_from(shares.saturating_mul(1000).div_ceil(1024)).unwrap_or(i64::MAX)
+}
+
+/// Thousandths of a processor for a time within a period.
+#[must_use]
+pub fn milli_of_quota(quota_us: i64, period_us: u64) -> i64 {
+    let period = i64::try_from(period_us).unwrap_or(i64::MAX).max(1);
+    quota_us.saturating_mul(1000) / period
 }
 
 /// Whether each container has a limit, so that all together have one.

@@ -21,7 +21,9 @@ use crate::pods::spec::{self, Kind};
 pub struct Amounts(BTreeMap<String, i64>);
 
 impl Amounts {
-    fn of(list: Option<&BTreeMap<String, Text>>) -> Self {
+    /// As a list says.
+    #[must_use]
+    pub fn of(list: Option<&BTreeMap<String, Text>>) -> Self {
         let amount = |(name, text): (&String, &Text)| {
             // The API server has read it before.
             let quantity = Quantity::parse(&text.0).ok()?;

@@ -48,6 +48,8 @@ pub(super) enum Outcome {
         /// What came of it.
         result: Result<(), RuntimeError>,
     },
+    /// Containers have other bounds, or not.
+    Resized(Result<(), RuntimeError>),
     /// A probe has an answer.
     Answered {
         /// This probe.
@@ -141,6 +143,13 @@ impl<R: Runtime, A: Send + Sync + 'static> UnderWay<R, A> {
                 self.making = Some(CancellationToken::new());
                 Box::pin(async move { Outcome::Removed(place.runtime.remove_sandbox(&pod).await) })
             }
+            Action::Resize { containers, shrinks } => {
+                self.making = Some(CancellationToken::new());
+                let (containers, shrinks) = (containers.clone(), *shrinks);
+                Box::pin(
+                    async move { Outcome::Resized(place.runtime.resize(&pod, &containers, shrinks).await) },
+                )
+            }
             Action::Stop { container, grace, .. } => {
                 let killed_at = after(place.clock.now(), *grace);
                 let instance = observed.newest(container).map(|newest| newest.id.clone()).unwrap_or_default();
@@ -176,7 +185,11 @@ impl<R: Runtime, A: Send + Sync + 'static> UnderWay<R, A> {
                 self.stops.remove(container);
             }
             Outcome::Answered { .. } => {}
-            Outcome::Sandbox(_) | Outcome::Started { .. } | Outcome::Removed(_) | Outcome::GivenUp => {
+            Outcome::Sandbox(_)
+            | Outcome::Started { .. }
+            | Outcome::Resized(_)
+            | Outcome::Removed(_)
+            | Outcome::GivenUp => {
                 self.making = None;
             }
         }

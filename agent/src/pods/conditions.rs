@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 use k8s_openapi::jiff::Timestamp;
 
 use super::plan::Refusal;
+use super::resize::condition as known;
 use super::spec::{self, Kind};
 use crate::clock::told;
 
@@ -51,11 +52,6 @@ pub(super) fn conditions(pod: &Pod, facts: &Facts<'_>, now: Timestamp) -> Vec<Po
         ("DisruptionTarget", Verdict { holds: true, reason: Some("TerminationByKubelet"), message })
     });
     all.into_iter().chain(disruption).map(|(kind, verdict)| condition(pod, kind, verdict, now)).collect()
-}
-
-fn known<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    conditions.iter().find(|condition| condition.type_ == kind)
 }
 
 fn condition(pod: &Pod, kind: &str, verdict: Verdict, now: Timestamp) -> PodCondition {

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{
 use super::failures::Waiting;
 use super::observed::{Instance, Observed, State};
 use super::probes::Probes;
+use super::resize::in_force;
 use super::spec::{self, ContainerSpec, Kind};
 use crate::clock::told;
 
@@ -72,6 +73,10 @@ impl Words<'_> {
             started: (container.kind != Kind::Ephemeral).then_some(started),
             state: Some(state),
             last_state: last.and_then(terminated),
+            allocated_resources: container
+                .container
+                .and_then(|container| container.resources.as_ref()?.requests.clone()),
+            resources: container.container.map(|container| in_force(container, newest.bounds.as_ref())),
             ..ContainerStatus::default()
         }
     }

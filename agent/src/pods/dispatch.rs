@@ -11,8 +11,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::allocation::{Allocation, Allocations, asks_the_same};
 use super::index::Index;
 use super::plan::Refusal;
+use super::resize::{Grant, judge, order};
 use super::spec;
 use super::worker::{Place, Wanted, Worker};
 use crate::eviction::signals::Pressures;
@@ -29,12 +31,16 @@ pub struct Host<R, A> {
     pub node: watch::Receiver<Arc<Node>>,
     /// What it is short of.
     pub pressures: watch::Receiver<Pressures>,
+    /// What its pods were granted while they ran.
+    pub allocations: Allocations,
 }
 
 /// A node with what the workers of its pods are told, by uid.
 struct Kept<R, A> {
     host: Host<R, A>,
     pods: HashMap<String, Arc<watch::Sender<Wanted>>>,
+    /// Those that ask for other resources than they were granted.
+    unsettled: HashSet<String>,
 }
 
 /// The workers of all pods of some nodes.
@@ -55,7 +61,7 @@ impl<R: Runtime, A: PodApi> Dispatcher<R, A> {
     /// Without pods; those that come are found in the index.
     #[must_use]
     pub fn new(hosts: HashMap<String, Host<R, A>>, index: Index, stop: CancellationToken) -> Self {
-        let kept = |(name, host)| (name, Kept { host, pods: HashMap::new() });
+        let kept = |(name, host)| (name, Kept { host, pods: HashMap::new(), unsettled: HashSet::new() });
         let nodes = hosts.into_iter().map(kept).collect();
         Self { nodes, workers: JoinSet::new(), listed: None, waiting: HashMap::new(), index, stop }
     }
@@ -74,7 +80,9 @@ impl<R: Runtime, A: PodApi> Dispatcher<R, A> {
                 },
                 Some(ended) = self.workers.join_next() => match ended {
                     Ok((node, uid)) => {
-                        self.nodes.get_mut(&node).map(|node| node.pods.remove(&uid));
+                        if let Some(node) = self.nodes.get_mut(&node) {
+                            node.ended(&uid);
+                        }
                         self.index.remove(&uid);
                         if let Some(next) = self.waiting.remove(&uid) {
                             self.apply(next);
@@ -135,10 +143,16 @@ impl<R: Runtime, A: PodApi> Dispatcher<R, A> {
         for name in self.nodes.keys().cloned().collect::<Vec<_>>() {
             self.end_left_behind(&name, &listed).await;
         }
+        let uids: Vec<String> = listed.iter().map(|pod| spec::uid(pod).to_owned()).collect();
         for pod in listed {
             self.apply(pod);
         }
         self.index.complete();
+        for node in self.nodes.values_mut() {
+            let there = node.pods.keys().chain(&uids).map(String::as_str);
+            node.host.allocations.keep_only(&there.collect());
+            node.settle();
+        }
     }
 
     /// What runs of pods that were deleted while no agent was there ends.
@@ -151,7 +165,11 @@ impl<R: Runtime, A: PodApi> Dispatcher<R, A> {
                 kept_by(&self.nodes, node, &uid) || listed.iter().any(|other| spec::uid(other) == uid);
             if !known {
                 tracing::info!(pod = %spec::title(&pod), "nobody knows this pod any more: it is ended");
-                self.work(node, uid, Wanted { pod: Arc::new(pod), gone: true, refusal: None });
+                self.work(
+                    node,
+                    uid,
+                    Wanted { pod: Arc::new(pod), gone: true, refusal: None, grant: Grant::default() },
+                );
             }
         }
     }
@@ -162,7 +180,7 @@ impl<R: Runtime, A: PodApi> Dispatcher<R, A> {
 
     fn apply(&mut self, pod: Pod) {
         let Some(name) = node_name(&pod).map(str::to_owned) else { return };
-        let Some(node) = self.nodes.get(&name) else { return };
+        let Some(node) = self.nodes.get_mut(&name) else { return };
         let uid = spec::uid(&pod).to_owned();
         if let Some(before) = node.ends_before(&pod) {
             self.waiting.insert(before, pod);
@@ -170,11 +188,19 @@ impl<R: Runtime, A: PodApi> Dispatcher<R, A> {
         }
         let pod = Arc::new(pod);
         self.index.set(&pod);
-        let refusal = match node.pods.get(&uid) {
-            Some(wanted) => return wanted.send_modify(|wanted| wanted.pod = pod),
-            None => node.admission(&pod).map(Arc::new),
-        };
-        self.work(&name, uid, Wanted { pod, gone: false, refusal });
+        if node.pods.contains_key(&uid) {
+            return node.seen(&uid, pod);
+        }
+        let refusal = node.admission(&pod).map(Arc::new);
+        let grant = node.known_grant(&pod);
+        self.work(&name, uid.clone(), Wanted { pod, gone: false, refusal, grant });
+        if let Some(node) = self.nodes.get_mut(&name)
+            && node.is_unsettled(&uid)
+            // Otherwise it is looked at when all pods are known.
+            && self.index.is_complete()
+        {
+            node.settle();
+        }
     }
 
     /// A worker for a pod that has none.
@@ -217,16 +243,112 @@ impl<R, A> Kept<R, A> {
         if let Some(refusal) = admit_under(&self.host.pressures.borrow(), pod) {
             return Some(refusal);
         }
+        let node = self.host.node.borrow().clone();
+        admit(pod, &node, &self.used(spec::uid(pod)))
+    }
+
+    /// What the pods of the node were granted, but for this one.
+    fn used(&self, uid: &str) -> Amounts {
         let mut used = Amounts::default();
-        for other in self.pods.values() {
+        for (_, other) in self.pods.iter().filter(|(other, _)| other.as_str() != uid) {
             let other = other.borrow();
             let is_refused = other.refusal.is_some() && !has_begun(&other.pod);
             if !is_refused && !spec::is_terminal(spec::phase(&other.pod)) {
-                used.add(&asks(&other.pod));
+                used.add(&asks(&other.grant.applied(&other.pod, &other.pod)));
             }
         }
-        let node = self.host.node.borrow().clone();
-        admit(pod, &node, &used)
+        used
+    }
+
+    /// What an agent before this one granted a pod.
+    fn known_grant(&self, pod: &Pod) -> Grant {
+        if !has_begun(pod) || is_static(pod) {
+            return Grant::default();
+        }
+        Grant::known(pod, self.host.allocations.of(spec::uid(pod)))
+    }
+
+    /// A pod is like this now.
+    fn seen(&mut self, uid: &str, pod: Arc<Pod>) {
+        let Some(wanted) = self.pods.get(uid) else { return };
+        let is_over = spec::is_terminal(spec::phase(&pod));
+        wanted.send_modify(|wanted| {
+            if wanted.grant.allocated.is_none() && !asks_the_same(&wanted.pod, &pod) {
+                wanted.grant.allocated = Some(Arc::new(Allocation::of(&wanted.pod)));
+            }
+            wanted.pod = pod;
+        });
+        if self.is_unsettled(uid) || is_over {
+            self.settle();
+        }
+    }
+
+    /// Whether the pod asks for something else than it was granted, which is remembered.
+    fn is_unsettled(&mut self, uid: &str) -> bool {
+        let asks = self.pods.get(uid).is_some_and(|wanted| {
+            let Wanted { pod, grant, refusal, .. } = &*wanted.borrow();
+            let differs = grant.allocated.as_ref().is_some_and(|allocated| !allocated.is_of(pod));
+            refusal.is_none() && (differs || grant.pending.is_some())
+        });
+        if asks {
+            self.unsettled.insert(uid.to_owned())
+        } else {
+            self.unsettled.remove(uid)
+        };
+        asks
+    }
+
+    /// Grants pods what they ask for, one after the other, as far as there is something.
+    fn settle(&mut self) {
+        let asking = self.unsettled.iter().filter_map(|uid| {
+            let wanted = self.pods.get(uid)?.borrow();
+            let order = order(&wanted.pod, &wanted.grant.applied(&wanted.pod, &wanted.pod));
+            Some((order, uid.clone()))
+        });
+        let mut asking: Vec<_> = asking.collect();
+        asking.sort();
+        for (_, uid) in asking {
+            self.regrant(&uid);
+            self.is_unsettled(&uid);
+        }
+    }
+
+    fn regrant(&self, uid: &str) {
+        let Some(wanted) = self.pods.get(uid) else { return };
+        let Wanted { pod, grant: before, .. } = wanted.borrow().clone();
+        let differs = before.allocated.as_ref().is_some_and(|allocated| !allocated.is_of(&pod));
+        let grant = if !differs {
+            Grant { pending: None, ..before }
+        } else if spec::is_deleted(&pod) || spec::is_terminal(spec::phase(&pod)) {
+            before
+        } else {
+            let node = self.host.node.borrow().clone();
+            match judge(&pod, &node, &self.used(uid)) {
+                Some(pending) => Grant { pending: Some(pending), ..before },
+                None => {
+                    let allocated = Allocation::of(&pod);
+                    if let Err(error) = self.host.allocations.keep(uid, &allocated) {
+                        // Granted without that, it would be forgotten. It is looked at again with the next that asks.
+                        tracing::warn!(pod = %spec::title(&pod), %error, "a resize is not written down");
+                        return;
+                    }
+                    Grant { allocated: Some(Arc::new(allocated)), pending: None }
+                }
+            }
+        };
+        wanted.send_if_modified(|wanted| {
+            let differs = wanted.grant != grant;
+            wanted.grant = grant;
+            differs
+        });
+    }
+
+    /// Nothing of a pod is left: others can have what it had.
+    fn ended(&mut self, uid: &str) {
+        self.pods.remove(uid);
+        self.unsettled.remove(uid);
+        self.host.allocations.forget(uid);
+        self.settle();
     }
 }
 

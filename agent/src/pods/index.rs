@@ -55,6 +55,11 @@ impl Index {
         self.is_complete.send_replace(true);
     }
 
+    /// Whether they have.
+    pub(super) fn is_complete(&self) -> bool {
+        *self.is_complete.borrow()
+    }
+
     /// Waits until all pods that there are have been told once: who is not found then is not there.
     pub async fn completed(&self) {
         // The sender lives as long as this does.

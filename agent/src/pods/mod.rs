@@ -3,6 +3,7 @@
 //! [`plan`], [`status`] and [`probes`] decide; [`worker`] observes, acts and writes; [`dispatch`] has one worker for each pod.
 
 mod acts;
+pub mod allocation;
 mod conditions;
 mod container_status;
 pub mod dispatch;
@@ -17,6 +18,9 @@ pub mod plan;
 #[cfg(test)]
 mod plan_tests;
 pub mod probes;
+pub mod resize;
+#[cfg(test)]
+mod resize_tests;
 pub mod spec;
 pub mod status;
 pub mod status_patch;

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
+use serde_json::{Value, json};
 
 use super::observed::Observed;
 use super::plan::{Action, PodPlan, StopReason};
-use super::spec;
+use super::resize::{IN_PROGRESS, Resizing, condition};
+use super::spec::{self, Kind};
 use crate::tell::{Teller, about_container, about_pod, normal, warning};
 
 /// What was told.
@@ -17,6 +19,8 @@ pub(super) struct News {
     announced: Option<BTreeMap<String, String>>,
     /// Why containers wait and why the pod failed.
     told: Vec<(String, String)>,
+    /// What was told of a resize, and whether one is under way; nothing before the first look.
+    resize: Option<(Resizing, bool)>,
 }
 
 impl News {
@@ -76,6 +80,53 @@ impl News {
         }
         self.told = told;
     }
+
+    /// Tells how a resize goes on. What was so when the agent came was told by the one before it.
+    pub(super) fn of_resize(
+        &mut self,
+        teller: &dyn Teller,
+        asked: &Pod,
+        granted: &Pod,
+        now: &Resizing,
+        in_progress: bool,
+    ) {
+        let first = || (now.clone(), condition(granted, IN_PROGRESS).is_some());
+        let (before, under_way) = self.resize.get_or_insert_with(first);
+        if let Some(pending) = now.pending.as_ref().filter(|_| now.pending != before.pending) {
+            let text = resize_text(&pending.reason, asked, pending.generation, Some(&pending.message));
+            teller.tell(about_pod(asked), warning(&format!("Resize{}", pending.reason), text));
+        }
+        if now.generation != before.generation {
+            let text = resize_text("started", granted, now.generation, None);
+            teller.tell(about_pod(granted), normal("ResizeStarted", text));
+            *under_way = true;
+        }
+        if let Some(error) = now.error.as_ref().filter(|_| now.error != before.error) {
+            let text = resize_text("error", granted, now.generation, Some(error));
+            teller.tell(about_pod(granted), warning("ResizeError", text));
+        }
+        if *under_way && !in_progress {
+            *under_way = false;
+            let text = resize_text("completed", granted, now.generation, None);
+            teller.tell(about_pod(granted), normal("ResizeCompleted", text));
+        }
+        before.clone_from(now);
+    }
+}
+
+fn resize_text(what: &str, pod: &Pod, generation: Option<i64>, error: Option<&str>) -> String {
+    let of = |container: &Container| json!({"name": container.name, "resources": container.resources});
+    let sidecars = spec::init_containers(pod).filter(|container| container.kind == Kind::Sidecar);
+    let init: Vec<Value> = sidecars.filter_map(|container| container.container.map(of)).collect();
+    let main: Vec<Value> = spec::main_containers(pod).filter_map(|it| it.container.map(of)).collect();
+    let mut told = json!({"containers": main, "generation": generation});
+    if !init.is_empty() {
+        told["initContainers"] = Value::Array(init);
+    }
+    if let Some(error) = error {
+        told["error"] = json!(error);
+    }
+    format!("Pod resize {what}: {told}")
 }
 
 /// Tells of what is about to be done.
@@ -88,6 +139,7 @@ pub(super) fn of_action(teller: &dyn Teller, pod: &Pod, action: &Action) {
 fn stop_text(pod: &Pod, container: &str, reason: &StopReason) -> String {
     let why = match reason {
         StopReason::PodEnds => return format!("Stopping container {container}"),
+        StopReason::Resized => return format!("Container {container} resize requires restart"),
         StopReason::Changed => return format!("Container {container} definition changed, will be restarted"),
         StopReason::Probe(kind) => format!("failed {} probe", kind.title().to_lowercase()),
     };

@@ -4,6 +4,7 @@ use core::net::IpAddr;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use barque_containers::spec::Resources;
 use k8s_openapi::jiff::Timestamp;
 
 /// A container that ran for so long has not crashed again and again.
@@ -27,6 +28,8 @@ pub struct Sandbox {
     pub addresses: Vec<IpAddr>,
     /// Containers can run in it. One that was made in part, or broke, cannot be used; it is only taken away.
     pub ready: bool,
+    /// What its containers may use together; nothing where nobody knows.
+    pub bounds: Option<Resources>,
 }
 
 /// One container.
@@ -57,6 +60,8 @@ pub struct Instance {
     pub state: State,
     /// It was asked to stop, and is killed at this moment.
     pub killed_at: Option<Timestamp>,
+    /// What it may use, or might when it ended; nothing where nobody knows.
+    pub bounds: Option<Resources>,
 }
 
 /// Where an instance is in its life.

@@ -12,8 +12,10 @@ use k8s_openapi::jiff::Timestamp;
 use super::failures::{Failures, Waiting, delay};
 use super::observed::{Instance, Observed, State};
 use super::probes::{ProbeKind, Probes};
+use super::resize::{Change, Resizing, change};
 use super::spec::{self, ContainerSpec, Kind};
 use crate::clock::{after, between, sooner};
+use crate::containers::bounds;
 
 /// The story of a pod whose deadline has passed.
 const DEADLINE: &str = "Pod was active on the node longer than the specified deadline";
@@ -24,7 +26,7 @@ const NOTICEABLE: Duration = Duration::from_secs(1);
 /// Everything that a plan is made from.
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
-    /// What is wanted, and what the API server knows.
+    /// What is wanted, as far as it was granted, and what the API server knows.
     pub pod: &'a Pod,
     /// What is.
     pub observed: &'a Observed,
@@ -34,6 +36,8 @@ pub struct Known<'a> {
     pub failures: &'a Failures,
     /// The node does not take the pod, or keeps it no longer.
     pub refusal: Option<&'a Refusal>,
+    /// What is asked for beside.
+    pub resizing: &'a Resizing,
     /// The pod is gone from the API server.
     pub gone: bool,
     /// The time.
@@ -84,6 +88,13 @@ pub enum Action {
         /// Why.
         reason: StopReason,
     },
+    /// Containers that run get other bounds, and so does the pod as a whole.
+    Resize {
+        /// Their names.
+        containers: Vec<String>,
+        /// Nobody has more than was granted then, so that the pod as a whole need not have more either.
+        shrinks: bool,
+    },
     /// The sandbox is taken away. Nothing runs in it any more.
     RemoveSandbox,
 }
@@ -106,6 +117,8 @@ pub enum StopReason {
     Probe(ProbeKind),
     /// It shall run another image.
     Changed,
+    /// It shall have other bounds, for which it wants to be started anew.
+    Resized,
 }
 
 /// How far a pod is.
@@ -132,6 +145,8 @@ pub struct PodPlan {
     pub waiting: BTreeMap<String, Waiting>,
     /// Why the pod failed, other than by its containers.
     pub failure: Option<Refusal>,
+    /// Its containers do not have all that was granted, or have more.
+    pub resizing: bool,
 }
 
 /// What a pod needs now.
@@ -145,7 +160,10 @@ pub fn plan(known: &Known<'_>) -> PodPlan {
             wake_at: None,
             waiting: BTreeMap::new(),
             failure: None,
+            resizing: false,
         },
+        in_place: Vec::new(),
+        unsettled: false,
     };
     match planner.end() {
         Some(end) => planner.end_pod(end),
@@ -165,6 +183,10 @@ enum End {
 struct Planner<'a> {
     known: &'a Known<'a>,
     plan: PodPlan,
+    /// Containers that get other bounds while they run.
+    in_place: Vec<String>,
+    /// A container that runs has other bounds until it has ended.
+    unsettled: bool,
 }
 
 impl Planner<'_> {
@@ -217,8 +239,10 @@ impl Planner<'_> {
         // One that the agent stopped in order to start it again did not end by itself.
         let stopped = newest.killed_at.is_some();
         let broken = self.known.probes.failed(container.name, &newest.id).is_some();
+        let change = || container.container.map(|wanted| change(wanted, newest.bounds.as_ref()));
         stopped
             && (newest.image != container.image
+                || change() == Some(Change::Restart)
                 || broken && container.is_restarted_after_a_stop(self.known.pod))
     }
 
@@ -278,6 +302,25 @@ impl Planner<'_> {
             for container in spec::main_containers(pod) {
                 self.keep_running(&container);
             }
+        }
+        self.resize();
+    }
+
+    /// What was granted while containers run they get, within a pod that may use as much.
+    fn resize(&mut self) {
+        let Some(sandbox) = self.known.observed.ready_sandbox() else { return };
+        let containers = std::mem::take(&mut self.in_place);
+        let wanted = bounds::of_whole(self.known.pod);
+        let shrinks = !self.unsettled;
+        let differs = match &sandbox.bounds {
+            Some(now) if shrinks => !bounds::same(now, &wanted),
+            Some(now) => !bounds::same(now, &bounds::raised(now, &wanted)),
+            None => false,
+        };
+        self.plan.resizing = differs || self.unsettled || !containers.is_empty();
+        if differs || !containers.is_empty() {
+            // What is started then finds room.
+            self.plan.actions.insert(0, Action::Resize { containers, shrinks });
         }
     }
 
@@ -356,6 +399,18 @@ impl Planner<'_> {
                     let own = own.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
                     let grace = own.unwrap_or_else(|| spec::grace(known.pod)).max(spec::SHORTEST_GRACE);
                     self.stop(container.name, grace, StopReason::Probe(kind));
+                } else if let Some(wanted) = container.container {
+                    match change(wanted, newest.bounds.as_ref()) {
+                        Change::Nothing => {}
+                        Change::InPlace if newest.killed_at.is_none() => {
+                            self.in_place.push(container.name.to_owned());
+                        }
+                        Change::InPlace => self.unsettled = true,
+                        Change::Restart => {
+                            self.unsettled = true;
+                            self.stop(container.name, spec::grace(known.pod), StopReason::Resized);
+                        }
+                    }
                 }
             }
         }

@@ -10,6 +10,7 @@ use super::failures::{Failed, Failures};
 use super::observed::{Container, Exit, Instance, Observed, Sandbox, State};
 use super::plan::{Action, Known, PodPlan, Refusal, Stage, StartReason, StopReason, plan};
 use super::probes::{Due, ProbeKind, Probes};
+use super::resize::Resizing;
 use crate::clock::{after, told};
 
 pub(super) fn at(second: i64) -> Timestamp {
@@ -75,11 +76,13 @@ pub(super) fn observed(words: &str) -> Observed {
             created: at(90),
             state,
             killed_at: stopping.then(|| at(130)),
+            bounds: None,
         };
         let crashes = if ended { crashes } else { crashes - 1 };
         (name.to_owned(), Container { newest, before: None, crashes })
     };
-    let sandbox = Sandbox { created: at(80), addresses: vec!["10.0.0.5".parse().unwrap()], ready: true };
+    let sandbox =
+        Sandbox { created: at(80), addresses: vec!["10.0.0.5".parse().unwrap()], ready: true, bounds: None };
     Observed {
         sandbox: (!words.contains("no-sandbox")).then_some(sandbox),
         containers: words.split_whitespace().filter(|word| word.contains('=')).map(container).collect(),
@@ -116,6 +119,7 @@ impl Case {
             probes: &self.probes,
             failures: &self.failures,
             refusal: self.refusal.as_ref(),
+            resizing: &Resizing::default(),
             gone: self.gone,
             now: self.now,
         })
@@ -167,6 +171,7 @@ impl Case {
         told.extend(plan.actions.iter().map(|action| match action {
             Action::CreateSandbox => "sandbox".to_owned(),
             Action::RemoveSandbox => "no sandbox".to_owned(),
+            Action::Resize { containers, .. } => format!("resize {}", containers.join(" ")),
             Action::Start { container, attempt, reason } => {
                 assert_eq!(*attempt == 0, *reason == StartReason::Turn, "{action:?}");
                 format!("start {container}#{attempt}")
@@ -174,6 +179,7 @@ impl Case {
             Action::Stop { container, grace, reason } => {
                 let why = match reason {
                     StopReason::PodEnds => String::new(),
+                    StopReason::Resized => " resized".to_owned(),
                     StopReason::Changed => " changed".to_owned(),
                     StopReason::Probe(kind) => format!(" {kind:?}").to_lowercase(),
                 };

@@ -254,6 +254,7 @@ mod tests {
             created: at(since),
             state: State::Running { since: at(since) },
             killed_at: None,
+            bounds: None,
         };
         let container = Container { newest, before: None, crashes: 0 };
         Observed { sandbox: None, containers: [("c".to_owned(), container)].into() }

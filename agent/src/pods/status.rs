@@ -9,6 +9,7 @@ use super::conditions::{Facts, conditions};
 use super::container_status::{Words, statuses};
 use super::phase::phase;
 use super::plan::{Known, PodPlan, Stage};
+use super::resize;
 use super::spec;
 use crate::clock::told;
 
@@ -57,12 +58,16 @@ pub fn status(known: &Known<'_>, plan: &PodPlan, host: &[IpAddr]) -> PodStatus {
     if spec::uses_host_network(pod) {
         addresses = host.to_vec();
     }
+    let mut all = conditions(pod, &facts, now);
+    if plan.stage == Stage::Active {
+        all.extend(resize::conditions(pod, known.resizing, plan.resizing, now));
+    }
     let some = |list: Vec<_>| Some(list).filter(|list| !list.is_empty());
     PodStatus {
         phase: Some(shown.to_owned()),
         reason,
         message,
-        conditions: Some(conditions(pod, &facts, now)),
+        conditions: Some(all),
         host_ip: host.first().map(ToString::to_string),
         host_ips: Some(host.iter().map(|ip| HostIP { ip: ip.to_string() }).collect()),
         pod_ip: addresses.first().map(ToString::to_string),

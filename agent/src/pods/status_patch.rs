@@ -4,6 +4,8 @@
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 use serde_json::{Map, Value, json};
 
+use super::resize::{IN_PROGRESS, PENDING};
+
 /// What must be sent so that the API server knows this status; nothing when it does.
 #[must_use]
 pub fn status_patch(pod: &Pod, wanted: &PodStatus) -> Option<Value> {
@@ -45,12 +47,17 @@ pub fn status_patch(pod: &Pod, wanted: &PodStatus) -> Option<Value> {
     };
     addresses("hostIPs", json!(before.host_ips), json!(wanted.host_ips));
     addresses("podIPs", json!(before.pod_ips), json!(wanted.pod_ips));
+    // These are there only while they hold.
+    let has = |status: &PodStatus, kind: &str| status.conditions.iter().flatten().any(|it| it.type_ == kind);
+    let over = [PENDING, IN_PROGRESS].into_iter().filter(|kind| has(before, kind) && !has(wanted, kind));
+    let over = over.map(|kind| json!({"$patch": "delete", "type": kind}));
     let conditions: Vec<_> = wanted
         .conditions
         .iter()
         .flatten()
         .filter(|condition| !before.conditions.iter().flatten().any(|old| old == *condition))
         .map(of_condition)
+        .chain(over)
         .collect();
     if !conditions.is_empty() {
         status.insert("conditions".to_owned(), Value::Array(conditions));
@@ -83,6 +90,7 @@ mod tests {
             "metadata": {"uid": "u"},
             "status": {"phase": "Pending", "hostIP": "1.1.1.1", "podIPs": [{"ip": "10.0.0.1"}], "conditions": [
                 condition("Ready", "False"), condition("Initialized", "True"), condition("mine.example/gate", "True"),
+                condition("PodResizePending", "True"),
             ]},
         }))
         .unwrap();
@@ -97,7 +105,8 @@ mod tests {
             "status": {
                 "phase": "Running",
                 "podIPs": [{"$patch": "replace"}, {"ip": "10.0.0.2"}],
-                "conditions": [{"type": "Ready", "status": "True", "reason": null, "message": null}],
+                "conditions": [{"type": "Ready", "status": "True", "reason": null, "message": null},
+                    {"$patch": "delete", "type": "PodResizePending"}],
             },
         });
         assert_eq!(status_patch(&pod, &wanted), Some(expected));

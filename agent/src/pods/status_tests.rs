@@ -8,6 +8,7 @@ use super::observed::{Observed, State};
 use super::plan::{Known, Refusal, plan};
 use super::plan_tests::{at, observed, pod};
 use super::probes::Probes;
+use super::resize::Resizing;
 use super::status::status;
 
 fn told(pod: &Pod, observed: &Observed, refusal: Option<&Refusal>) -> PodStatus {
@@ -19,6 +20,7 @@ fn told(pod: &Pod, observed: &Observed, refusal: Option<&Refusal>) -> PodStatus 
         probes: &probes,
         failures: &Failures::default(),
         refusal,
+        resizing: &Resizing::default(),
         gone: false,
         now: at(100),
     };

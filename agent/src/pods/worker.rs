@@ -15,8 +15,9 @@ use super::acts::{Outcome, UnderWay};
 use super::failures::{Failed, Failures};
 use super::news::{self, News};
 use super::observed::Observed;
-use super::plan::{Known, Refusal, Stage, plan};
+use super::plan::{Action, Known, Refusal, Stage, plan};
 use super::probes::Probes;
+use super::resize::{Grant, Resizing};
 use super::spec;
 use super::status::status;
 use super::status_patch::status_patch;
@@ -58,6 +59,8 @@ pub struct Wanted {
     pub gone: bool,
     /// The node does not take it, or keeps it no longer.
     pub refusal: Option<Arc<Refusal>>,
+    /// What the node grants it.
+    pub grant: Grant,
 }
 
 /// What failed so often in a row, and when it is tried again.
@@ -100,6 +103,9 @@ pub struct Worker<R, A> {
     failures: Failures,
     acts: Retry,
     writes: Retry,
+    resizes: Retry,
+    /// How far a resize is.
+    resizing: Resizing,
     /// What is under way.
     under_way: UnderWay<R, A>,
     /// Something was done: until then nothing is told, if something else is done meanwhile.
@@ -127,6 +133,8 @@ impl<R: Runtime, A: PodApi> Worker<R, A> {
             failures: Failures::default(),
             acts: Retry::default(),
             writes: Retry::default(),
+            resizes: Retry::default(),
+            resizing: Resizing::default(),
             under_way,
             silent_until: None,
             asked_to_delete: false,
@@ -161,9 +169,15 @@ impl<R: Runtime, A: PodApi> Worker<R, A> {
         let wanted = self.inbox.borrow_and_update().clone();
         self.gone |= wanted.gone;
         if version(&wanted.pod) >= version(&self.pod) {
-            self.pod = wanted.pod;
+            self.pod = wanted.pod.clone();
         }
-        let pod = self.pod.clone();
+        let asked = self.pod.clone();
+        let pod = wanted.grant.applied(&asked, &wanted.pod);
+        if self.resizing.generation != wanted.grant.generation() {
+            self.resizes = Retry::default();
+            self.resizing = Resizing { generation: wanted.grant.generation(), ..Resizing::default() };
+        }
+        self.resizing.pending = wanted.grant.pending.clone();
 
         // 2. What is.
         let mut observed = place.runtime.observe(&pod).await;
@@ -183,13 +197,16 @@ impl<R: Runtime, A: PodApi> Worker<R, A> {
             probes: &self.probes,
             failures: &self.failures,
             refusal: wanted.refusal.as_deref(),
+            resizing: &self.resizing,
             gone: self.gone,
             now,
         };
         let plan = plan(&known);
         let status = status(&known, &plan, &place.host);
         self.news.of_plan(&*place.teller, &pod, &plan);
-        if plan.stage != Stage::Active {
+        if plan.stage == Stage::Active {
+            self.news.of_resize(&*place.teller, &asked, &pod, &self.resizing, plan.resizing);
+        } else {
             self.under_way.give_up_start();
         }
         let busy = !plan.actions.is_empty() || self.under_way.is_making();
@@ -221,7 +238,8 @@ impl<R: Runtime, A: PodApi> Worker<R, A> {
         // 6. Done.
         if !self.acts.holds(now) {
             for action in &plan.actions {
-                if !self.under_way.holds_up(action) {
+                let fails = matches!(action, Action::Resize { .. }) && self.resizes.holds(now);
+                if !fails && !self.under_way.holds_up(action) {
                     tracing::debug!(pod = %spec::title(&pod), ?action, "acts");
                     news::of_action(&*place.teller, &pod, action);
                     self.under_way.begin(&pod, action, &observed);
@@ -254,6 +272,7 @@ impl<R: Runtime, A: PodApi> Worker<R, A> {
         }
         let retry =
             if plan.actions.is_empty() { self.writes.at } else { sooner(self.acts.at, self.writes.at) };
+        let retry = if plan.resizing { sooner(retry, self.resizes.at) } else { retry };
         let retry = retry.filter(|retry| *retry > now);
         Next::Wait(sooner(sooner(plan.wake_at, self.probes.wake_at(&pod, &observed)), sooner(retry, held)))
     }
@@ -308,6 +327,16 @@ impl<R: Runtime, A: PodApi> Worker<R, A> {
             Outcome::Removed(Err(error)) | Outcome::Stopped { result: Err(error), .. } => {
                 tracing::warn!(pod = %spec::title(&pod), %error, "not done");
                 return self.not_done(now);
+            }
+            Outcome::Resized(Ok(())) => {
+                self.resizes = Retry::default();
+                self.resizing.error = None;
+            }
+            Outcome::Resized(Err(error)) => {
+                tracing::warn!(pod = %spec::title(&pod), %error, "not resized");
+                self.resizing.error = Some(error.0);
+                self.silent_until = None;
+                return self.resizes.failed(now);
             }
             Outcome::Answered { due, instance, result } => {
                 if self.probes.is_of(&due, &instance) {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::resize::Grant;
 use super::spec;
 use super::worker::{Place, Wanted, Worker};
 use crate::clock::{Clock, after, between, told};
@@ -43,7 +44,7 @@ struct Server {
 
 impl Server {
     fn new(pod: Pod) -> Self {
-        let wanted = Wanted { pod: Arc::new(pod), gone: false, refusal: None };
+        let wanted = Wanted { pod: Arc::new(pod), gone: false, refusal: None, grant: Grant::default() };
         Self { pod: Arc::new(watch::Sender::new(wanted)), phases: Arc::default(), failing: Arc::default() }
     }
 
@@ -95,6 +96,9 @@ impl PodApi for Server {
                 let mut conditions = status["conditions"].as_array().cloned().unwrap_or_default();
                 for new in value.as_array().unwrap() {
                     conditions.retain(|old| old["type"] != new["type"]);
+                    if new.get("$patch").is_some() {
+                        continue;
+                    }
                     conditions.push(new.clone());
                 }
                 status["conditions"] = json!(conditions);

@@ -77,6 +77,15 @@ pub trait Runtime: Send + Sync + 'static {
         grace: Duration,
     ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
 
+    /// Gives containers that run, and the pod as a whole, the bounds that the pod says. The whole grows before they do; it shrinks
+    /// after them, if it may.
+    fn resize(
+        &self,
+        pod: &Pod,
+        containers: &[String],
+        shrinks: bool,
+    ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
     /// Takes the sandbox away with its network. What is known of the containers stays.
     fn remove_sandbox(&self, pod: &Pod) -> impl Future<Output = Result<(), RuntimeError>> + Send;
 

@@ -4,10 +4,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use barque_agent::clock::Clock;
+use barque_agent::containers::bounds;
 use barque_agent::pods::failures::Failures;
 use barque_agent::pods::observed::{Exit, Instance, Observed, State};
 use barque_agent::pods::plan::{Known, plan};
 use barque_agent::pods::probes::Probes;
+use barque_agent::pods::resize::Resizing;
 use barque_agent::pods::status::status;
 use barque_agent::runtime::Runtime;
 use k8s_openapi::api::core::v1::Pod;
@@ -231,11 +233,45 @@ fn with_status(pod: &Pod, observed: &Observed) -> Pod {
         probes: &probes,
         failures: &failures,
         refusal: None,
+        resizing: &Resizing::default(),
         gone: false,
         now: Clock::system().now(),
     };
     let told = status(&known, &plan(&known), &["10.9.0.1".parse().unwrap()]);
     Pod { status: Some(told), ..pod.clone() }
+}
+
+/// The pod with these bounds.
+fn bounded(pod: &Pod, cpu: &str, memory: &str) -> Pod {
+    let mut pod = pod.clone();
+    // Not guaranteed: not every root may protect processes from being ended when memory is short.
+    let resources = json!({"limits": {"cpu": cpu, "memory": memory}, "requests": {"cpu": cpu}});
+    pod.spec.as_mut().unwrap().containers[0].resources = Some(serde_json::from_value(resources).unwrap());
+    pod
+}
+
+pub(crate) async fn bounds_change_while_it_runs<S: Subject>(subject: &mut S) {
+    let runtime = subject.runtime();
+    let small = bounded(&patient(json!({})), "100m", "64Mi");
+    started(runtime, &small).await;
+    let running = until_running(runtime, &small).await;
+    let has = |observed: &Observed, pod: &Pod| {
+        let container = &pod.spec.as_ref().unwrap().containers[0];
+        let whole = observed.ready_sandbox().unwrap().bounds.clone().unwrap();
+        assert!(bounds::same(&whole, &bounds::of_whole(pod)), "{whole:?}");
+        observed.newest("c").unwrap().bounds == Some(bounds::of_container(container))
+    };
+    assert!(has(&runtime.observe(&small).await, &small));
+    // More, and less again.
+    for (cpu, memory) in [("300m", "128Mi"), ("50m", "32Mi")] {
+        let other = bounded(&small, cpu, memory);
+        runtime.resize(&other, &["c".to_owned()], true).await.unwrap();
+        let observed = runtime.observe(&other).await;
+        assert!(has(&observed, &other), "{cpu} {memory}: {observed:?}");
+        assert_eq!(observed.newest("c").unwrap().id, running.id);
+        assert!(observed.newest("c").unwrap().running_since().is_some(), "it runs on");
+    }
+    removed(runtime, &small).await;
 }
 
 pub(crate) async fn another_agent_takes_over<S: Subject>(subject: &mut S) {

@@ -42,7 +42,7 @@ macro_rules! contract {
         tests! { $subject, contract: a_sandbox_is_made_once_and_taken_away, an_image_is_there_or_cannot_be_had,
             how_a_container_ended_is_told, a_new_attempt_follows_and_the_one_before_is_told, who_listens_stops_by_itself,
             who_does_not_listen_is_killed, a_second_stop_shortens_the_first, what_is_known_outlives_the_sandbox,
-            another_agent_takes_over }
+            another_agent_takes_over, bounds_change_while_it_runs }
     };
 }
 

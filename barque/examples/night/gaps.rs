@@ -66,7 +66,7 @@ impl Reader {
     }
 
     /// Waits for so many more successes.
-    pub async fn more(&self, count: u64) {
+    pub(crate) async fn more(&self, count: u64) {
         let until = self.now().successes + count;
         let _ = self.0.subscribe().wait_for(|gaps| gaps.successes >= until).await;
     }

@@ -124,6 +124,10 @@ impl PodStreams for Directories {
     async fn stats(&self, _: &Pod) -> Option<PodStats> {
         None
     }
+
+    async fn written(&self, _: &Pod) -> std::collections::BTreeMap<String, barque_agent::volumes::Usage> {
+        std::collections::BTreeMap::new()
+    }
 }
 
 /// Starts a command; it is killed when the process is dropped.

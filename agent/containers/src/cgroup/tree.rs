@@ -43,7 +43,10 @@ impl Hierarchies {
     }
 
     /// Changes what bounds a group.
-    pub(crate) fn bound(&self, group: &Path, resources: &Resources) -> Result<(), CgroupError> {
+    ///
+    /// # Errors
+    /// When the kernel refuses a bound.
+    pub fn bound(&self, group: &Path, resources: &Resources) -> Result<(), CgroupError> {
         for setting in limits::settings(self.version(), resources) {
             let Some(directory) = self.directory(setting.controller, group) else { continue };
             let file = directory.join(&setting.file);

@@ -8,7 +8,8 @@ use barque_cri::v1;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::labels::{
-    CONTAINER_NAME, FALL_BACK_TO_LOGS, GRACE, IMAGE, LAST_WORD, MESSAGE_PATH, MESSAGE_POLICY, RESTART_COUNT,
+    self, BOUNDS, CONTAINER_NAME, FALL_BACK_TO_LOGS, GRACE, IMAGE, LAST_WORD, MESSAGE_PATH, MESSAGE_POLICY,
+    RESTART_COUNT,
 };
 use crate::containers::env::Environment;
 use crate::containers::identity::{
@@ -123,6 +124,7 @@ fn annotations(inputs: &Inputs<'_>, image: &str) -> HashMap<String, String> {
         (IMAGE, image.to_owned()),
         (LAST_WORD, inputs.last_word.to_string_lossy().into_owned()),
         (crashes_key, crashes.to_string()),
+        (BOUNDS, labels::bounds(&bounds::of_container(container))),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();

@@ -45,7 +45,7 @@ impl CriRuntime {
     }
 
     /// The pod's control group below the root of each hierarchy.
-    fn cgroup(&self, pod: &Pod) -> String {
+    pub(super) fn cgroup(&self, pod: &Pod) -> String {
         let root = self.cgroup_root.trim_matches('/');
         let own = qos::cgroup(pod);
         if root.is_empty() { own } else { format!("{root}/{own}") }
@@ -109,6 +109,10 @@ impl CriRuntime {
         if let Some(hierarchies) = &self.hierarchies {
             hierarchies.remove(Path::new(&self.cgroup(pod))).map_err(|error| failed(&error))?;
         }
+        self.provisions.remember(uid, |memory| {
+            memory.bounds = None;
+            memory.resized.clear();
+        });
         self.last.put(uid, PodState::default());
         Ok(())
     }

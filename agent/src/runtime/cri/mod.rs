@@ -8,6 +8,7 @@ mod container_config;
 pub(crate) mod images;
 mod labels;
 mod lifecycle;
+mod resize;
 mod sandbox_config;
 mod seen;
 mod streaming;
@@ -23,7 +24,7 @@ use std::time::Duration;
 
 use barque_api::ip::Cidr;
 use barque_containers::Hierarchies;
-use barque_containers::spec::{ContainerState, Phase, SandboxState};
+use barque_containers::spec::{ContainerState, Phase, Resources, SandboxState};
 use barque_cri::{Client, CriError, Endpoint, v1};
 use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::Pod;
@@ -39,6 +40,7 @@ use self::view::Listed;
 use self::watch::{Watch, list, problem, solved};
 use super::provisions::observe::{Known, observed};
 use super::provisions::probe::{self, Inside, NotRun, Said};
+use super::provisions::resize::resize;
 use super::provisions::{Provisions, Supplies, failed};
 use super::{PullError, Runtime, RuntimeError, SandboxError, StartError, changes};
 use crate::pods::observed::Observed;
@@ -214,6 +216,12 @@ impl CriRuntime {
                 Err(error) => return Err(error),
             }
         }
+        let memory = self.provisions.recall(uid);
+        for container in &mut state.containers {
+            if let Some(resized) = memory.resized.get(&container.spec.id) {
+                container.spec.resources.clone_from(resized);
+            }
+        }
         tracing::trace!(uid, ?state, "looked at");
         Ok(state)
     }
@@ -247,6 +255,7 @@ impl CriRuntime {
         let memory = self.provisions.recall(spec::uid(pod));
         Known {
             scheme: self.scheme.clone(),
+            bounds: bounds_of_sandbox(memory.bounds, state),
             state: state.sandbox.clone(),
             is_left: memory.is_left,
             // One without a network is not whole.
@@ -264,6 +273,12 @@ impl CriRuntime {
             state.addresses.clone()
         }
     }
+}
+
+/// What the containers of a sandbox may use together, since that was changed or as it was made.
+fn bounds_of_sandbox(changed: Option<Resources>, state: &PodState) -> Option<Resources> {
+    let made = state.sandbox.as_ref()?.spec.resources.clone();
+    changed.or_else(|| Some(made).filter(|made| made.cpu_shares.is_some()))
 }
 
 /// A container with what it left to say.
@@ -420,6 +435,10 @@ impl Runtime for CriRuntime {
 
     async fn stop(&self, pod: &Pod, container: &str, grace: Duration) -> Result<(), RuntimeError> {
         self.stop_container(pod, container, grace).await
+    }
+
+    async fn resize(&self, pod: &Pod, containers: &[String], shrinks: bool) -> Result<(), RuntimeError> {
+        resize(self, pod, containers, shrinks).await
     }
 
     async fn remove_sandbox(&self, pod: &Pod) -> Result<(), RuntimeError> {

@@ -6,6 +6,7 @@ use barque_containers::spec::{PidShare, SandboxSpec, Share};
 use barque_cri::v1;
 use k8s_openapi::api::core::v1::Pod;
 
+use super::labels::{BOUNDS, bounds};
 use crate::containers::files::Config;
 use crate::containers::identity::pod_groups;
 use crate::containers::rights::is_privileged;
@@ -47,6 +48,8 @@ pub(super) fn sandbox_config(inputs: Inputs<'_>) -> v1::PodSandboxConfig {
     };
     let mut labels = own(pod.metadata.labels.as_ref());
     labels.extend(containers::labels(pod));
+    let mut annotations = own(pod.metadata.annotations.as_ref());
+    annotations.insert(BOUNDS.to_owned(), bounds(&spec.resources));
     let in_host = spec.network == Share::Host;
     v1::PodSandboxConfig {
         metadata: Some(v1::PodSandboxMetadata {
@@ -66,7 +69,7 @@ pub(super) fn sandbox_config(inputs: Inputs<'_>) -> v1::PodSandboxConfig {
         }),
         port_mappings: Vec::new(),
         labels,
-        annotations: own(pod.metadata.annotations.as_ref()),
+        annotations,
         linux: Some(v1::LinuxPodSandboxConfig {
             cgroup_parent: cgroup_parent(cgroup_root, &spec.cgroup, driver),
             security_context: Some(v1::LinuxSandboxSecurityContext {

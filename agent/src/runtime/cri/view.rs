@@ -8,7 +8,7 @@ use barque_containers::spec::{
 };
 use barque_cri::v1;
 
-use super::labels::{FALL_BACK_TO_LOGS, IMAGE, LAST_WORD, POD_UID, RESTART_COUNT};
+use super::labels::{FALL_BACK_TO_LOGS, IMAGE, LAST_WORD, POD_UID, RESTART_COUNT, told_bounds};
 
 /// Something of a pod, by its id in the runtime, and what it is now. What differs from before is news.
 pub(super) type Fingerprint = Vec<(String, i32)>;
@@ -68,6 +68,7 @@ pub(super) fn sandbox(status: &v1::PodSandboxStatus) -> SandboxState {
         spec: SandboxSpec {
             id: status.id.clone(),
             labels: status.labels.clone().into_iter().collect(),
+            resources: told_bounds(&status.annotations),
             ..SandboxSpec::default()
         },
         created_ns: status.created_at,
@@ -102,6 +103,7 @@ pub(super) fn container(status: &v1::ContainerStatus, last_word: String) -> Cont
             image: named.unwrap_or(image.image),
             image_id: status.image_ref.clone(),
             log_path: PathBuf::from(&status.log_path),
+            resources: told_bounds(&status.annotations),
             ..ContainerSpec::default()
         },
         created_ns: status.created_at,

@@ -3,6 +3,7 @@
 //! that comes back adopts what is there.
 
 pub(crate) mod images;
+mod resize;
 mod sandbox;
 pub mod served;
 mod start;
@@ -25,6 +26,7 @@ use tokio::sync::watch;
 use self::images::Images;
 use super::provisions::observe::{Known, observed};
 use super::provisions::probe::{self, Inside, NotRun, Said};
+use super::provisions::resize::resize;
 use super::provisions::{Provisions, Supplies, failed, story};
 use super::{PullError, Runtime, RuntimeError, SandboxError, StartError, changes};
 use crate::pod_network::PodNetwork;
@@ -114,9 +116,11 @@ impl EmbeddedRuntime {
 
     fn known(&self, pod: &Pod) -> Known {
         let memory = self.provisions.recall(spec::uid(pod));
+        let state = self.containers.sandbox(spec::uid(pod)).ok();
         Known {
             scheme: SCHEME.to_owned(),
-            state: self.containers.sandbox(spec::uid(pod)).ok(),
+            bounds: state.as_ref().map(|state| state.spec.resources.clone()),
+            state,
             is_left: memory.is_left,
             addresses: memory.addresses,
             is_whole: memory.is_whole,
@@ -261,6 +265,10 @@ impl Runtime for EmbeddedRuntime {
         let id = newest.spec.id;
         self.provisions.stops(pod, &id, grace);
         self.containers.stop(&id, grace).await.map_err(|error| failed(&error))
+    }
+
+    async fn resize(&self, pod: &Pod, containers: &[String], shrinks: bool) -> Result<(), RuntimeError> {
+        resize(self, pod, containers, shrinks).await
     }
 
     async fn remove_sandbox(&self, pod: &Pod) -> Result<(), RuntimeError> {

@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
+use barque_containers::spec::Resources;
+use k8s_openapi::api::core::v1::{Container as Described, ContainerStateTerminated, ContainerStatus, Pod};
 use k8s_openapi::jiff::Timestamp;
 
 use super::SCHEME;
 use super::timeline::Life;
 use crate::clock::between;
+use crate::containers::bounds::of_container;
 use crate::pods::failures::delay;
 use crate::pods::observed::{Container, Exit, HEALTHY_RUN, Instance, Sandbox, State};
 use crate::pods::spec;
@@ -38,7 +40,7 @@ pub(super) fn adopt(pod: &Pod, now: Timestamp) -> (Option<Sandbox>, BTreeMap<Str
     let first = lives.values().map(|life| life.container.newest.created).min();
     let started = status.start_time.as_ref().map(|time| time.0);
     let created = first.into_iter().chain(started).min().unwrap_or(now);
-    (Some(Sandbox { created, addresses, ready: true }), lives)
+    (Some(Sandbox { created, addresses, ready: true, bounds: None }), lives)
 }
 
 fn life(status: &ContainerStatus, now: Timestamp) -> Option<Life> {
@@ -54,6 +56,7 @@ fn life(status: &ContainerStatus, now: Timestamp) -> Option<Life> {
         created,
         state,
         killed_at: None,
+        bounds: bounds(status),
     };
     let ended = |ended: &ContainerStateTerminated, attempt: u32| {
         let exit = exit(ended, now);
@@ -82,6 +85,12 @@ fn life(status: &ContainerStatus, now: Timestamp) -> Option<Life> {
         }
     };
     Some(Life { container: Container { newest, before, crashes }, asked_to_stop: None })
+}
+
+/// What it was told to have.
+fn bounds(status: &ContainerStatus) -> Option<Resources> {
+    let told = Described { resources: Some(status.resources.clone()?), ..Described::default() };
+    Some(of_container(&told))
 }
 
 fn exit(ended: &ContainerStateTerminated, now: Timestamp) -> Exit {

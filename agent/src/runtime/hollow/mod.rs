@@ -25,6 +25,7 @@ use self::behaviour::{Unreadable, behaviour};
 use self::timeline::Life;
 use super::{PullError, Runtime, RuntimeError, SandboxError, StartError};
 use crate::clock::{Clock, after, sooner};
+use crate::containers::{bounds, find};
 use crate::pods::observed::{Instance, Observed, Sandbox, State};
 use crate::pods::probes::ProbeKind;
 use crate::pods::spec;
@@ -132,6 +133,7 @@ impl HollowRuntime {
             created: now,
             state: State::Created,
             killed_at: None,
+            bounds: find(pod, container).map(|container| bounds::of_container(&container)),
         })
     }
 }
@@ -208,7 +210,8 @@ impl Runtime for HollowRuntime {
                 let taken = self.addresses.lock().take();
                 taken.map_err(|cidr| SandboxError::Failed(format!("all addresses of {cidr} are used")))?
             };
-            known.sandbox = Some(Sandbox { created: now, addresses, ready: true });
+            let bounds = Some(bounds::of_whole(pod));
+            known.sandbox = Some(Sandbox { created: now, addresses, ready: true, bounds });
             Ok(())
         })
     }
@@ -259,6 +262,24 @@ impl Runtime for HollowRuntime {
             let life = known.lives.get_mut(container).ok_or_else(|| no_such(container))?;
             life.stop(now, grace);
             life.advance(&behaviour(pod, container).0, now, now);
+            Ok(())
+        })
+    }
+
+    async fn resize(&self, pod: &Pod, containers: &[String], shrinks: bool) -> Result<(), RuntimeError> {
+        self.with(pod, |known, _| {
+            for name in containers {
+                let wanted = find(pod, name).ok_or_else(|| no_such(name))?;
+                let life = known.lives.get_mut(name).ok_or_else(|| no_such(name))?;
+                life.container.newest.bounds = Some(bounds::of_container(&wanted));
+            }
+            if let Some(sandbox) = &mut known.sandbox {
+                let wanted = bounds::of_whole(pod);
+                sandbox.bounds = match &sandbox.bounds {
+                    Some(now) if !shrinks => Some(bounds::raised(now, &wanted)),
+                    _ => Some(wanted),
+                };
+            }
             Ok(())
         })
     }

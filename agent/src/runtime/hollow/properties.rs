@@ -18,6 +18,7 @@ use crate::pods::failures::{Failed, Failures};
 use crate::pods::observed::Observed;
 use crate::pods::plan::{Action, Known, PodPlan, Stage, plan};
 use crate::pods::probes::Probes;
+use crate::pods::resize::Resizing;
 use crate::pods::spec::{self, Kind};
 use crate::pods::status::status;
 use crate::runtime::Runtime;
@@ -93,6 +94,7 @@ impl World {
             probes: &self.probes,
             failures: &self.failures,
             refusal: None,
+            resizing: &Resizing::default(),
             gone: false,
             now: self.now(),
         };
@@ -137,6 +139,9 @@ impl World {
             }
             Action::Stop { container, grace, .. } => {
                 at_once(self.runtime.stop(pod, container, *grace)).unwrap();
+            }
+            Action::Resize { containers, shrinks } => {
+                at_once(self.runtime.resize(pod, containers, *shrinks)).unwrap();
             }
             Action::RemoveSandbox => at_once(self.runtime.remove_sandbox(pod)).unwrap(),
         }

@@ -127,6 +127,7 @@ mod tests {
             created: at(second),
             state: State::Created,
             killed_at: None,
+            bounds: None,
         };
         Life::begin(None, instance)
     }

@@ -2,7 +2,7 @@
 //! credentials for images; and what is remembered of pods. Must never make a sandbox or a container.
 //!
 //! [`ended`] keeps how containers ended, [`observe`] is how a pod looks to its plan, [`gather`] what a container is made from,
-//! [`probe`] what probes and hooks do, [`pulling`] when images are pulled, and with what.
+//! [`probe`] what probes and hooks do, [`resize`](self::resize) how bounds change, [`pulling`] when images are pulled, and with what.
 
 mod ended;
 mod files;
@@ -10,6 +10,7 @@ mod gather;
 pub(super) mod observe;
 pub(super) mod probe;
 pub(super) mod pulling;
+pub(super) mod resize;
 
 use core::net::IpAddr;
 use std::collections::{BTreeMap, HashMap};
@@ -17,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use barque_containers::spec::ContainerState;
+use barque_containers::spec::{ContainerState, Resources};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector;
@@ -70,6 +71,11 @@ pub(super) struct Memory {
     pub(super) stale: bool,
     /// How often the node's network had changed when the pod was to get its own last.
     pub(super) network_tried: Option<u64>,
+    /// What bounds the pod and, by their ids, its containers, where that has changed since they were made and the runtime does not
+    /// tell it.
+    pub(super) bounds: Option<Resources>,
+    /// Of the containers.
+    pub(super) resized: BTreeMap<String, Resources>,
 }
 
 /// What the pods of a node get, and what is remembered of them.

@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 use std::collections::BTreeMap;
 
-use barque_containers::spec::{ContainerState, Phase, SandboxState};
+use barque_containers::spec::{ContainerState, Phase, Resources, SandboxState};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::clock::between;
@@ -27,6 +27,8 @@ pub(in super::super) struct Known {
     pub(in super::super) is_whole: bool,
     /// When containers are killed that were asked to stop, by their ids.
     pub(in super::super) killed_at: BTreeMap<String, Timestamp>,
+    /// What its containers may use together.
+    pub(in super::super) bounds: Option<Resources>,
 }
 
 fn moment(ns: i64) -> Timestamp {
@@ -41,6 +43,7 @@ pub(in super::super) fn observed(known: &Known, containers: &[ContainerState]) -
         created: created.unwrap_or_default(),
         addresses: known.addresses.clone(),
         ready,
+        bounds: known.bounds.clone(),
     });
     let mut by_name: BTreeMap<&str, Vec<&ContainerState>> = BTreeMap::new();
     for state in containers {
@@ -83,6 +86,8 @@ fn instance(state: &ContainerState, known: &Known) -> Instance {
             Phase::Exited(end) => State::Exited(exit(end, state.created_ns)),
         },
         killed_at: known.killed_at.get(&state.spec.id).copied(),
+        // The agent always says how much of a processor is a container's.
+        bounds: Some(state.spec.resources.clone()).filter(|bounds| bounds.cpu_shares.is_some()),
     }
 }
 
