@@ -81,6 +81,10 @@ pub(crate) async fn take_away(state: &mut State, program: &Path, keep_data: bool
         left.extend(leftovers::unmount_below(&plan.directory_of(&member.name)));
     }
     left.extend(leftovers::remove_tree(&plan.run_directory));
+    if let Some(of_all) = plan.run_directory.parent() {
+        // It stays while another cluster has something in it.
+        let _ = std::fs::remove_dir(of_all);
+    }
     if !left.is_empty() {
         // Who comes again needs to know what there was.
         let _ = state.save();

@@ -90,6 +90,13 @@ impl World {
     }
 }
 
+impl Drop for World {
+    fn drop(&mut self) {
+        // Also after a failure, as not everything ends with the test.
+        let _ = self.barque("down", &[]);
+    }
+}
+
 /// Nothing of a cluster is on the machine any more.
 fn nothing_is_left(world: &World) {
     assert!(!world.cluster().exists(), "its directory");
@@ -216,7 +223,7 @@ fn on_loopback_nodes_are_hollow_and_objects_come_about() {
     }
     let world = World::new('l');
     let web = world.manifest("web.yaml", WEB);
-    let words = ["--loopback", "--masters=1", "--nodes=1", "-f", &web];
+    let words = ["--loopback", "--name", &world.name, "--masters=1", "--nodes=1", "-f", &web];
     let output = world.barque("up", &words);
     let (told, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{told}\n{errors}");
