@@ -170,7 +170,12 @@ async fn what_is_asked_for_is_granted_when_another_pod_has_ended() {
     let directory = tempfile::tempdir().unwrap();
     let allocations = Allocations::open(directory.path().to_owned()).unwrap();
     let node = watch::channel(Arc::new(node)).1;
-    let host = Host { place: Arc::new(place), node, allocations: allocations.clone() };
+    let host = Host {
+        place: Arc::new(place),
+        node,
+        pressures: watch::channel(Default::default()).1,
+        allocations: allocations.clone(),
+    };
     let stop = CancellationToken::new();
     let dispatcher = Dispatcher::new([("n1".to_owned(), host)].into(), Index::default(), stop.clone());
     let (mut events, told) = mpsc::channel::<watcher::Result<Event<Pod>>>(8);

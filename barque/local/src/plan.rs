@@ -359,6 +359,8 @@ impl Layout<'_> {
         if self.wanted.is_privileged {
             let group = format!("--cgroup-root={}/{name}", self.wanted.name);
             words.extend(["--runtime=embedded".to_owned(), group.clone()]);
+            // All nodes are on the machine's one disk, which is not theirs to keep free: a full one is the machine's trouble.
+            words.push("--eviction-hard=memory.available<100Mi".to_owned());
             cleanup = ["agent", "cleanup"].map(str::to_owned).to_vec();
             cleanup.extend(directories);
             cleanup.push(group);
