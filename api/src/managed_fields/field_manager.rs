@@ -21,7 +21,7 @@ const UPDATE_MANAGERS_MAX: usize = 10;
 /// Who owns what owners too many had.
 const ANCIENT_CHANGES: &str = "ancient-changes";
 /// Who owns what was there before owners were kept.
-const BEFORE_FIRST_APPLY: &str = "before-first-apply";
+pub(super) const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 
 /// Fields that nobody owns: the server's, or those that say which object it is.
 const NEVER_OWNED: &[&str] = &[

@@ -171,8 +171,11 @@ impl<O: Objects> Collector<O> {
                 let mut version = live.version.clone();
                 if unblock {
                     self.objects.change_owners(object, &OwnersChange::Unblock).await?;
+                    // Who deleted it meanwhile said what becomes of its dependents; a second deletion would say otherwise.
                     match self.objects.get(object).await? {
-                        Some(newer) if newer.uid == live.uid && same_owners(&newer, live) => {
+                        Some(newer)
+                            if newer.uid == live.uid && !newer.deleting && same_owners(&newer, live) =>
+                        {
                             version = newer.version;
                         }
                         _ => return Ok(Looked::Again),
