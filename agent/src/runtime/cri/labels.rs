@@ -25,14 +25,14 @@ pub(super) const GRACE: &str = "io.kubernetes.pod.terminationGracePeriod";
 /// The image as the pod names it: runtimes tell what it has come to be.
 pub(super) const IMAGE: &str = "barque.io/image";
 /// What it was bounded by when it was made.
-pub(super) const BOUNDS: &str = "barque.io/bounds";
+pub(in crate::runtime) const BOUNDS: &str = "barque.io/bounds";
 /// The file of the machine that the last word is in.
 pub(super) const LAST_WORD: &str = "barque.io/last-word";
 /// There when the end of the log stands in for it.
 pub(super) const FALL_BACK_TO_LOGS: &str = "barque.io/fall-back-to-logs";
 
 /// Bounds as [`BOUNDS`] has them.
-pub(super) fn bounds(bounds: &Resources) -> String {
+pub(in crate::runtime) fn bounds(bounds: &Resources) -> String {
     serde_json::to_string(bounds).expect("numbers and words are always JSON")
 }
 

@@ -6,7 +6,7 @@
 
 mod container_config;
 pub(crate) mod images;
-mod labels;
+pub(in crate::runtime) mod labels;
 mod lifecycle;
 mod resize;
 mod sandbox_config;

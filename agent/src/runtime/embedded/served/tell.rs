@@ -10,6 +10,8 @@ use barque_containers::spec::{
 use barque_cri::v1;
 use barque_images::Image;
 
+use crate::runtime::cri::labels::{BOUNDS, bounds};
+
 /// The kubelet's name for how many came before.
 const RESTART_COUNT: &str = "io.kubernetes.container.restartCount";
 
@@ -101,6 +103,8 @@ fn container_metadata(spec: &ContainerSpec) -> v1::ContainerMetadata {
 fn annotations(spec: &ContainerSpec) -> HashMap<String, String> {
     let mut all = map(&spec.annotations);
     all.insert(RESTART_COUNT.to_owned(), spec.attempt.to_string());
+    // An agent that speaks CRI looks for them there; they may have changed since the container was made.
+    all.insert(BOUNDS.to_owned(), bounds(&spec.resources));
     all
 }
 
