@@ -9,7 +9,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use barque_apiserver::storage::member::MemberStorage;
@@ -34,6 +34,9 @@ use crate::scheduler_args::SchedulerArgs;
 use crate::server_args::MasterPlan;
 use crate::server_parts::{self as parts, Birth, Places};
 use crate::store_args::StoreArgs;
+
+/// How long until it is tried again to write what the cluster keeps of its masters.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Words of a part, read as if it were started by itself; a flag that was given further counts more.
 #[derive(Debug, Parser)]
@@ -92,13 +95,18 @@ pub(crate) async fn run(plan: MasterPlan, stop: CancellationToken) -> anyhow::Re
         }
     });
     let above = above_the_store(&plan, &prepared, storage, apiserver, controllers, scheduler, &stop);
-    let renewing = renewal::run(Places::of(&plan).pki(), authorities.clone(), leaves.clone(), stop.clone());
+    let renewing_stop = stop.child_token();
+    let renewing =
+        renewal::run(Places::of(&plan).pki(), authorities.clone(), leaves.clone(), renewing_stop.clone());
+    let renewing = tokio::spawn(renewing);
     let outcome = tokio::select! {
         // Biased: what the store says of its end is what the others only suffer from.
         biased;
         () = ended.cancelled() => Ok(()),
-        outcome = async { tokio::join!(above, renewing).0 } => outcome,
+        outcome = above => outcome,
     };
+    renewing_stop.cancel();
+    renewing.await.context("renewing certificates panicked")?;
     store_stop.cancel();
     serving.await.context("the store panicked")??;
     outcome
@@ -117,15 +125,15 @@ async fn above_the_store(
     let api = barque_apiserver::server::start_on(apiserver, storage).await?;
     let kept = async {
         api.wait_until_kept().await;
-        keep_cluster(plan, prepared).await
+        // A store that elects or has no majority is no reason to end: it is tried again.
+        while let Err(error) = keep_cluster(plan, prepared).await {
+            tracing::warn!("what the cluster keeps of its masters is not written yet: {error:#}");
+            tokio::time::sleep(AGAIN).await;
+        }
     };
-    let began = match stop.run_until_cancelled(kept).await {
-        None => Ok(()),
-        Some(kept) => kept,
-    };
-    if began.is_err() || stop.is_cancelled() {
+    if stop.run_until_cancelled(kept).await.is_none() {
         api.stop().await;
-        return began;
+        return Ok(());
     }
     // One that cannot go on stops the other.
     let stop = stop.child_token();

@@ -301,6 +301,12 @@ fn who_may_not_join_is_told_why() {
     let told = refused(&words);
     assert!(told.contains("--store-arg: unexpected argument '--quota-backend-byte'"), "{told}");
 
+    // A part that cannot start ends the others, and says why.
+    let taken = std::net::TcpListener::bind("127.78.2.8:6443").unwrap();
+    let told = refused(&masters.words(8, &masters.place(8)));
+    assert!(told.contains("cannot listen on 127.78.2.8:6443"), "{told}");
+    drop(taken);
+
     // A master whose store is gone does not begin another cluster under the same name.
     masters.kill(1);
     std::fs::remove_dir_all(masters.place(1).join("store")).unwrap();
