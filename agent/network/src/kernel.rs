@@ -190,7 +190,7 @@ impl Kernel {
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .build();
         let what = || format!("creating the link {} of a pod", link.name);
-        self.handle.link().add(message).execute().await.map_err(|error| NetworkError::kernel(what(), error))
+        self.add_link(message, what).await
     }
 
     /// Creates a pair of links, the other end in another namespace.
@@ -209,14 +209,24 @@ impl Kernel {
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .build();
         let what = || format!("creating the link {name}");
-        self.handle.link().add(message).execute().await.map_err(|error| NetworkError::kernel(what(), error))
+        self.add_link(message, what).await
+    }
+
+    async fn add_link(&self, message: LinkMessage, what: impl FnOnce() -> String) -> Result<()> {
+        let adding = self.handle.link().add(message).execute();
+        adding.await.map_err(|error| NetworkError::kernel(what(), error))
+    }
+
+    async fn change_link(&self, message: LinkMessage, what: impl FnOnce() -> String) -> Result<()> {
+        let changing = self.handle.link().set(message).execute();
+        changing.await.map_err(|error| NetworkError::kernel(what(), error))
     }
 
     /// Creates a bridge.
     pub(crate) async fn create_bridge(&self, name: &str) -> Result<()> {
         let message = LinkBridge::new(name).build();
         let what = || format!("creating the bridge {name}");
-        self.handle.link().add(message).execute().await.map_err(|error| NetworkError::kernel(what(), error))
+        self.add_link(message, what).await
     }
 
     /// Puts a link on a bridge.
@@ -224,19 +234,14 @@ impl Kernel {
         let message =
             LinkUnspec::new_with_index(self.index(name).await?).controller(self.index(bridge).await?);
         let what = || format!("putting the link {name} on the bridge {bridge}");
-        self.handle
-            .link()
-            .set(message.build())
-            .execute()
-            .await
-            .map_err(|error| NetworkError::kernel(what(), error))
+        self.change_link(message.build(), what).await
     }
 
     /// Creates a pair of links, both ends in this namespace.
     pub(crate) async fn create_veth(&self, name: &str, peer: &str) -> Result<()> {
         let message = LinkVeth::new(name, peer).build();
         let what = || format!("creating the links {name} and {peer}");
-        self.handle.link().add(message).execute().await.map_err(|error| NetworkError::kernel(what(), error))
+        self.add_link(message, what).await
     }
 
     /// Deletes the link of this name, if there is one.
@@ -252,24 +257,14 @@ impl Kernel {
             message = message.mtu(mtu);
         }
         let what = || format!("taking the link {name} up");
-        self.handle
-            .link()
-            .set(message.build())
-            .execute()
-            .await
-            .map_err(|error| NetworkError::kernel(what(), error))
+        self.change_link(message.build(), what).await
     }
 
     /// Takes the link down.
     pub(crate) async fn set_down(&self, name: &str) -> Result<()> {
         let message = LinkUnspec::new_with_index(self.index(name).await?).down();
         let what = || format!("taking the link {name} down");
-        self.handle
-            .link()
-            .set(message.build())
-            .execute()
-            .await
-            .map_err(|error| NetworkError::kernel(what(), error))
+        self.change_link(message.build(), what).await
     }
 
     /// Gives the link an address in a network that is behind the link.
