@@ -6,9 +6,9 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
-#[path = "../tests/certificates/mod.rs"]
+#[path = "../tests/programs/certificates/mod.rs"]
 mod certificates;
-#[path = "../tests/cluster/mod.rs"]
+#[path = "../tests/programs/cluster/mod.rs"]
 mod cluster;
 #[path = "machine/mod.rs"]
 mod machine;

@@ -6,17 +6,17 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
-#[path = "../tests/certificates/mod.rs"]
+#[path = "../tests/programs/certificates/mod.rs"]
 mod certificates;
-#[path = "../tests/cluster/mod.rs"]
+#[path = "../tests/programs/cluster/mod.rs"]
 mod cluster;
 #[path = "node/echo.rs"]
 mod echo;
 #[allow(dead_code, reason = "the tests use all of it")]
-#[path = "../tests/containers/ground.rs"]
+#[path = "../tests/programs/containers/ground.rs"]
 mod ground;
 #[allow(dead_code, reason = "the tests use all of it")]
-#[path = "../tests/containers/images.rs"]
+#[path = "../tests/programs/containers/images.rs"]
 mod images;
 #[path = "machine/mod.rs"]
 mod machine;
@@ -27,7 +27,7 @@ mod requests;
 #[path = "node/starts.rs"]
 mod starts;
 #[allow(dead_code, reason = "the tests use all of it")]
-#[path = "../tests/containers/world.rs"]
+#[path = "../tests/programs/containers/world.rs"]
 mod world;
 
 use std::time::Duration;

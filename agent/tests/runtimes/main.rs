@@ -7,7 +7,7 @@ mod containerd;
 mod contract;
 mod ground;
 #[allow(dead_code, reason = "a registry of images is another test's")]
-#[path = "../../../barque/tests/containers/images.rs"]
+#[path = "../../../barque/tests/programs/containers/images.rs"]
 mod images;
 mod inside;
 mod served;

@@ -7,7 +7,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "an example")]
 
 mod gaps;
-#[path = "../../tests/containers/images.rs"]
+#[path = "../../tests/programs/containers/images.rs"]
 #[allow(dead_code, reason = "tests use more of it")]
 mod images;
 

@@ -1,0 +1,31 @@
+//! The programs together, as their users meet them: real processes, real clients, real kubectl, nodes in namespaces. One binary,
+//! so that tests that mostly wait do so beside each other.
+
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+
+mod agent;
+mod certificates;
+mod client;
+mod clocks;
+mod cluster;
+mod containers;
+mod controllers;
+mod cri;
+mod hollow;
+mod hostile;
+mod kubectl;
+mod lint;
+mod masters;
+mod metrics_server;
+mod namespaces;
+mod nodes;
+mod policies_and_volumes;
+mod python;
+mod scenarios;
+mod scheduler;
+mod store_command_line;
+mod streams;
+mod surface;
+mod two_servers;
+mod unkind;
+mod up;

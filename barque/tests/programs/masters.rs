@@ -1,0 +1,310 @@
+//! Masters that are one process each: a cluster begins, others join it, they are killed, replaced and turned away. On loopback
+//! addresses, with a hollow node.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::cluster::{Program, start};
+use barque_client::servers::{Servers, Source, connect};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
+use kube::api::{Api, ListParams, ObjectMeta, PostParams};
+use kube::runtime::wait::await_condition;
+use kube::{Client, ResourceExt};
+
+/// How long anything may take before a test gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Masters below a directory, at addresses of one network of the loopback.
+struct Masters {
+    directory: tempfile::TempDir,
+    network: u8,
+    running: BTreeMap<u8, Program>,
+}
+
+impl Masters {
+    fn new(network: u8) -> Self {
+        Self { directory: tempfile::tempdir().unwrap(), network, running: BTreeMap::new() }
+    }
+
+    fn place(&self, master: u8) -> PathBuf {
+        self.directory.path().join(format!("m{master}"))
+    }
+
+    fn url(&self, master: u8) -> String {
+        format!("https://127.78.{}.{master}:6443", self.network)
+    }
+
+    fn words(&self, master: u8, place: &Path) -> Vec<String> {
+        vec![
+            "server".to_owned(),
+            format!("--name=m{master}"),
+            format!("--data-dir={}", place.display()),
+            format!("--advertise-address=127.78.{}.{master}", self.network),
+            "--node-failover=fast".to_owned(),
+        ]
+    }
+
+    fn joining(&self, master: u8, by: u8, token: &Path) -> Vec<String> {
+        let mut words = self.words(master, &self.place(master));
+        words.push(format!("--join={}", self.url(by)));
+        words.push(format!("--token-file={}", token.display()));
+        words
+    }
+
+    fn token(&self, master: u8) -> PathBuf {
+        self.place(master).join("token")
+    }
+
+    fn start(&mut self, master: u8, words: &[String]) {
+        let (program, _) = start(words, "the master is ready");
+        self.running.insert(master, program);
+    }
+
+    /// Ends one at once, as a machine that loses power.
+    fn kill(&mut self, master: u8) {
+        drop(self.running.remove(&master).unwrap());
+    }
+
+    async fn client(&self, master: u8) -> Client {
+        let source = Source::Kubeconfig(self.place(master).join("admin.kubeconfig"));
+        connect(Servers { source, urls: Vec::new() }).await.unwrap()
+    }
+}
+
+/// Runs words that must be refused; the sentence.
+fn refused(words: &[String]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_barque")).args(words).env_clear().output().unwrap();
+    assert!(!output.status.success());
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    told.lines().last().unwrap_or_default().to_owned()
+}
+
+fn map(name: &str) -> ConfigMap {
+    ConfigMap {
+        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+        ..ConfigMap::default()
+    }
+}
+
+async fn names(client: &Client) -> Vec<String> {
+    let maps: Api<ConfigMap> = Api::default_namespaced(client.clone());
+    maps.list(&ListParams::default()).await.unwrap().iter().map(ResourceExt::name_any).collect()
+}
+
+/// Writes until it is taken; what fails may have been taken as well.
+async fn write(client: &Client, name: &str) {
+    let maps: Api<ConfigMap> = Api::default_namespaced(client.clone());
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match maps.create(&PostParams::default(), &map(name)).await {
+            Ok(_) => return,
+            Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => return,
+            Err(error) => assert!(Instant::now() < deadline, "{name}: {error}"),
+        }
+    }
+}
+
+async fn becomes<K>(api: Api<K>, name: &str, what: &str, is: impl Fn(&K) -> bool)
+where
+    K: Clone + std::fmt::Debug + Send + serde::de::DeserializeOwned + kube::Resource + 'static,
+{
+    let waiting = await_condition(api, name, |object: Option<&K>| object.is_some_and(&is));
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("{name}: {what}")).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn masters_join_die_and_are_replaced_and_nothing_is_lost() {
+    let mut masters = Masters::new(1);
+    masters.start(1, &masters.words(1, &masters.place(1)));
+    for master in [2, 3] {
+        masters.start(master, &masters.joining(master, 1, &masters.token(1)));
+    }
+    let agent = [
+        "agent".to_owned(),
+        format!("--join={}", masters.url(2)),
+        format!("--token-file={}", masters.place(1).join("node-token").display()),
+        "--hostname-override=n1".to_owned(),
+        "--node-ip=127.78.1.11".to_owned(),
+        "--runtime=hollow".to_owned(),
+        "--healthz-port=0".to_owned(),
+        format!("--root-dir={}", masters.directory.path().join("n1").display()),
+    ];
+    let (node, _) = start(&agent, "keeping nodes");
+    let (first, third) = (masters.client(1).await, masters.client(3).await);
+    let ready = |node: &Node| {
+        let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        conditions.clone().any(|it| it.type_ == "Ready" && it.status == "True")
+    };
+    becomes(Api::all(third.clone()), "n1", "it is ready", ready).await;
+    let pod = serde_json::from_value(serde_json::json!({
+        "metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}
+    }));
+    let pods: Api<Pod> = Api::default_namespaced(third.clone());
+    pods.create(&PostParams::default(), &pod.unwrap()).await.unwrap();
+    let runs = |pod: &Pod| pod.status.as_ref().and_then(|it| it.phase.as_deref()) == Some("Running");
+    becomes(pods.clone(), "p", "scheduler, controllers and agent may what they must", runs).await;
+
+    // The founder goes, with its disk.
+    write(&first, "before").await;
+    masters.kill(1);
+    let kept_token = masters.directory.path().join("kept-token");
+    std::fs::copy(masters.token(1), &kept_token).unwrap();
+    std::fs::remove_dir_all(masters.place(1)).unwrap();
+    for count in 0..20 {
+        write(&third, &format!("without-{count}")).await;
+    }
+    masters.start(1, &masters.joining(1, 2, &kept_token));
+    let again = masters.client(1).await;
+    let all = names(&again).await;
+    assert!(all.iter().any(|name| name == "before"));
+    assert_eq!(all.iter().filter(|name| name.starts_with("without-")).count(), 20);
+
+    // Another one goes and comes back as it was; who joined does not join again.
+    masters.kill(2);
+    write(&third, "meanwhile").await;
+    masters.start(2, &masters.joining(2, 1, Path::new("/nowhere")).replaced("--token-file", &kept_token));
+    assert!(names(&masters.client(2).await).await.iter().any(|name| name == "meanwhile"));
+
+    // Without a majority nothing is written, and their return heals.
+    masters.kill(1);
+    masters.kill(2);
+    let maps: Api<ConfigMap> = Api::default_namespaced(third.clone());
+    let alone = maps.create(&PostParams::default(), &map("alone")).await;
+    assert!(alone.is_err(), "{alone:?}");
+    let words = [masters.joining(1, 3, &kept_token), masters.joining(2, 3, &kept_token)];
+    let (one, two) = std::thread::scope(|scope| {
+        let one = scope.spawn(|| start(&words[0], "the master is ready"));
+        let two = scope.spawn(|| start(&words[1], "the master is ready"));
+        (one.join().unwrap().0, two.join().unwrap().0)
+    });
+    masters.running.extend([(1, one), (2, two)]);
+    write(&third, "together").await;
+    assert!(pods.get("p").await.unwrap().status.unwrap().container_statuses.unwrap()[0].restart_count == 0);
+    assert_eq!(node.stop(), Some(0));
+    for (_, master) in std::mem::take(&mut masters.running) {
+        assert_eq!(master.stop(), Some(0));
+    }
+}
+
+/// Runs words that must succeed; what they printed.
+fn told(words: &[&str], place: &Path) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_barque"))
+        .args(words)
+        .arg(format!("--data-dir={}", place.display()))
+        .env_clear()
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn administrators_look_hand_out_and_take_back() {
+    let mut masters = Masters::new(3);
+    masters.start(1, &masters.words(1, &masters.place(1)));
+    let place = masters.place(1);
+    // A token for masters lets one join until it is revoked.
+    let token = masters.directory.path().join("made-token");
+    std::fs::write(&token, told(&["token", "create", "--master", "--description=third"], &place)).unwrap();
+    masters.start(2, &masters.joining(2, 1, &token));
+    let listed = told(&["token", "list"], &masters.place(2));
+    assert!(listed.lines().any(|line| line.contains("master  in 2") && line.ends_with("third")), "{listed}");
+    let whole = std::fs::read_to_string(&token).unwrap();
+    told(&["token", "revoke", whole.trim()], &place);
+    let refusal = refused(&masters.joining(3, 1, &token));
+    assert!(refusal.contains("--token is not one for masters, or is not good any more"), "{refusal}");
+
+    let status = told(&["status"], &place);
+    assert!(status.contains("leader") && status.contains("follower"), "{status}");
+    let status: serde_json::Value = serde_json::from_str(&told(&["status", "-o=json"], &place)).unwrap();
+    assert_eq!(status["masters"]["m2"]["api"]["ready"], true);
+
+    // A user may what roles say, and is who the certificate says.
+    let kubeconfig = masters.directory.path().join("jane");
+    std::fs::write(&kubeconfig, told(&["kubeconfig", "--user=jane", "--group=devs"], &place)).unwrap();
+    let source = Source::Kubeconfig(kubeconfig);
+    let jane = connect(Servers { source, urls: Vec::new() }).await.unwrap();
+    let error = Api::<Pod>::default_namespaced(jane).list(&ListParams::default()).await.unwrap_err();
+    assert!(error.to_string().contains("User \"jane\" cannot list resource \"pods\""), "{error}");
+
+    // A certificate that is made anew is shown without a restart, and the master goes on.
+    let before = std::fs::read(place.join("pki/apiserver.crt")).unwrap();
+    told(&["certs", "renew"], &place);
+    assert_ne!(std::fs::read(place.join("pki/apiserver.crt")).unwrap(), before);
+    let certificates = told(&["certs", "list"], &place);
+    assert!(
+        certificates.contains("system:kube-scheduler") && certificates.contains("364 d"),
+        "{certificates}"
+    );
+    write(&masters.client(1).await, "after").await;
+
+    // One that leaves is none any more, and the other one goes on alone.
+    let told_of_it = told(&["server", "leave"], &masters.place(2));
+    assert!(told_of_it.contains("m2 is no master any more"), "{told_of_it}");
+    masters.kill(2);
+    write(&masters.client(1).await, "alone").await;
+    let status = told(&["status"], &place);
+    assert!(!status.contains("m2"), "{status}");
+    let output = Command::new(env!("CARGO_BIN_EXE_barque"))
+        .args(["server", "leave"])
+        .arg(format!("--data-dir={}", place.display()))
+        .output();
+    let refusal = String::from_utf8_lossy(&output.unwrap().stderr).into_owned();
+    assert!(refusal.contains("is the only master"), "{refusal}");
+}
+
+/// Words with another value of a flag.
+trait Replaced {
+    fn replaced(self, flag: &str, value: &Path) -> Self;
+}
+
+impl Replaced for Vec<String> {
+    fn replaced(mut self, flag: &str, value: &Path) -> Self {
+        self.retain(|word| !word.starts_with(flag));
+        self.push(format!("{flag}={}", value.display()));
+        self
+    }
+}
+
+#[test]
+fn who_may_not_join_is_told_why() {
+    let mut masters = Masters::new(2);
+    masters.start(1, &masters.words(1, &masters.place(1)));
+    let node_token = masters.place(1).join("node-token");
+
+    let told = refused(&masters.joining(2, 1, &node_token));
+    assert!(told.contains("--token is not one for masters"), "{told}");
+
+    let other = masters.directory.path().join("other-token");
+    let text = std::fs::read_to_string(masters.token(1)).unwrap();
+    let pin = text.split('.').next().unwrap();
+    std::fs::write(&other, text.replace(pin, &format!("barque1{}", "0".repeat(64)))).unwrap();
+    let told = refused(&masters.joining(2, 1, &other));
+    assert!(told.contains("shows the authority of another cluster"), "{told}");
+
+    let words = masters.joining(1, 1, &masters.token(1)).replaced("--data-dir", &masters.place(9));
+    let told = refused(&words);
+    assert!(told.contains("answers already"), "{told}");
+
+    let told = refused(&masters.joining(2, 9, &masters.token(1)));
+    assert!(told.contains("--join=") && told.contains("Connection refused"), "{told}");
+
+    let mut words = masters.words(3, &masters.place(3));
+    words.push("--store-arg=quota-backend-byte=1".to_owned());
+    let told = refused(&words);
+    assert!(told.contains("--store-arg: unexpected argument '--quota-backend-byte'"), "{told}");
+
+    // A part that cannot start ends the others, and says why.
+    let taken = std::net::TcpListener::bind("127.78.2.8:6443").unwrap();
+    let told = refused(&masters.words(8, &masters.place(8)));
+    assert!(told.contains("cannot listen on 127.78.2.8:6443"), "{told}");
+    drop(taken);
+
+    // A master whose store is gone does not begin another cluster under the same name.
+    masters.kill(1);
+    std::fs::remove_dir_all(masters.place(1).join("store")).unwrap();
+    let told = refused(&masters.words(1, &masters.place(1)));
+    assert!(told.contains("the store's data is gone"), "{told}");
+}

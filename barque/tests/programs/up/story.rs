@@ -1,0 +1,252 @@
+//! The story of a cluster on one machine, as people have it: it comes up with what they brought, loses masters and nodes and goes
+//! on, and is gone when they say so.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use crate::cluster::kubectls::kubectls;
+use crate::containers::{ground, images};
+
+/// How long anything may take before a test gives up.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// A cluster, and who works with it.
+struct World {
+    directory: tempfile::TempDir,
+    name: String,
+    kubectl: PathBuf,
+}
+
+impl World {
+    /// Control groups and what ends with the machine's run are the machine's: their name is that of this run and this test.
+    fn new(test: char) -> Self {
+        let digits: String = ground::control_group().chars().filter(char::is_ascii_digit).take(7).collect();
+        let kubectl = kubectls().pop().unwrap().program;
+        Self { directory: tempfile::tempdir().unwrap(), name: format!("{test}{digits}"), kubectl }
+    }
+
+    fn cluster(&self) -> PathBuf {
+        self.directory.path().join("cluster")
+    }
+
+    /// Runs the program on the cluster.
+    fn barque(&self, command: &str, words: &[&str]) -> Output {
+        let mut barque = Command::new(env!("CARGO_BIN_EXE_barque"));
+        barque.arg(command).args(words).arg("--dir").arg(self.cluster()).output().unwrap()
+    }
+
+    /// The same, which must be well; what it said.
+    fn done(&self, command: &str, words: &[&str]) -> String {
+        let output = self.barque(command, words);
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command} {words:?}: {}\n{told}\n{errors}", output.status);
+        told
+    }
+
+    /// What kubectl says through the front.
+    fn kubectl(&self, words: &[&str]) -> Result<String, String> {
+        let output = Command::new(&self.kubectl)
+            .args(words)
+            .env_clear()
+            .env("HOME", self.directory.path())
+            .env("KUBECONFIG", self.cluster().join("kubeconfig"))
+            .output()
+            .unwrap();
+        let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(told(&output.stdout)) } else { Err(told(&output.stderr)) }
+    }
+
+    /// Writes an object; who is cut off after the write was taken finds it there.
+    fn write(&self, name: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.kubectl(&["create", "configmap", name]) {
+                Ok(_) => return,
+                Err(told) if told.contains("already exists") => return,
+                Err(told) => assert!(Instant::now() < deadline, "{name}: {told}"),
+            }
+        }
+    }
+
+    /// Nodes get the image before they are there, as there is no registry here.
+    fn load_image(&self, node: &str) {
+        let archive = images::write(self.directory.path());
+        let loaded = Command::new(env!("CARGO_BIN_EXE_barque"))
+            .args(["image", "load", "--root"])
+            .arg(self.cluster().join(node).join("root/images"))
+            .arg("-i")
+            .arg(archive)
+            .output()
+            .unwrap();
+        assert!(loaded.status.success(), "{}", String::from_utf8_lossy(&loaded.stderr));
+    }
+
+    fn manifest(&self, name: &str, text: &str) -> String {
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // Also after a failure, as not everything ends with the test.
+        let _ = self.barque("down", &[]);
+    }
+}
+
+/// Nothing of a cluster is on the machine any more.
+fn nothing_is_left(world: &World) {
+    assert!(!world.cluster().exists(), "its directory");
+    assert!(!Path::new("/run/barque-up").join(&world.name).exists(), "its directory for a run");
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let below = world.directory.path().to_str().unwrap();
+    assert!(!mounts.contains(below), "{mounts}");
+    let links = Command::new("ip").args(["-br", "link"]).output().unwrap();
+    let links = String::from_utf8_lossy(&links.stdout).into_owned();
+    assert!(!links.lines().any(|link| link.starts_with(&world.name)), "{links}");
+    let names = |path: &str| {
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>()
+    };
+    let groups = names("/sys/fs/cgroup").into_iter().flat_map(|one| names(&format!("/sys/fs/cgroup/{one}")));
+    let found: Vec<_> =
+        groups.chain(names("/run/netns")).filter(|name| name.starts_with(&world.name)).collect();
+    assert!(found.is_empty(), "{found:?}");
+    let programs: Vec<String> = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+        .map(|words| String::from_utf8_lossy(&words).replace('\0', " "))
+        .filter(|words| words.starts_with(env!("CARGO_BIN_EXE_barque")) || words.contains("httpd"))
+        .collect();
+    assert!(programs.is_empty(), "{programs:?}");
+}
+
+const WEB: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---\n\
+    apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: shop}\n\
+    spec: {replicas: 2, selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}, spec: {\n\
+      terminationGracePeriodSeconds: 0, containers: [{name: c, image: 'busybox:test',\n\
+      command: [sh, -c, 'echo a-page > /index.html; exec httpd -f -p 8080 -h /'], readinessProbe: {tcpSocket: {port: 8080}}}]}}}\n---\n\
+    apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n\
+    spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}\n---\n\
+    apiVersion: v1\nkind: Pod\nmetadata: {name: lonely, namespace: shop}\n\
+    spec: {terminationGracePeriodSeconds: 0, containers: [{name: c, image: 'busybox:test', command: [sleep, '100000']}]}\n";
+
+#[test]
+fn three_masters_and_two_nodes_lose_a_master_and_go_on() {
+    if !ground::enter("up::story::three_masters_and_two_nodes_lose_a_master_and_go_on") {
+        return;
+    }
+    let world = World::new('s');
+    for node in ["n1", "n2"] {
+        world.load_image(node);
+    }
+    let web = world.manifest("web.yaml", WEB);
+    let told = world.done("up", &["--name", &world.name, "-f", &web]);
+    assert!(told.contains("export KUBECONFIG=") && told.contains("barque down"), "{told}");
+    let nodes = world.kubectl(&["get", "nodes", "-o", "name"]).unwrap();
+    assert_eq!(nodes.lines().collect::<Vec<_>>(), ["node/n1", "node/n2"]);
+    let available = world.kubectl(&[
+        "get",
+        "deployment",
+        "web",
+        "-n",
+        "shop",
+        "-o",
+        "jsonpath={.status.availableReplicas}",
+    ]);
+    assert_eq!(available.unwrap(), "2", "it came back when that was so");
+
+    // Agents leave the way to the outside to the machines.
+    for machine in ["m1", "n1", "n2"] {
+        let machine = format!("{}-{machine}", world.name);
+        let asked =
+            ground::on_host(&machine, Path::new("ip")).args(["route", "show", "default"]).output().unwrap();
+        let told = String::from_utf8_lossy(&asked.stdout).into_owned();
+        assert!(told.starts_with("default via "), "{machine}: {told}");
+    }
+
+    // Masters reach pods, on whatever node.
+    let pods = ["get", "pods", "-n", "shop", "-l", "app=web", "-o", "jsonpath={.items[*].metadata.name}"];
+    for pod in world.kubectl(&pods).unwrap().split_whitespace() {
+        let page = format!("/api/v1/namespaces/shop/pods/{pod}:8080/proxy/");
+        assert_eq!(world.kubectl(&["get", "--raw", &page]).unwrap(), "a-page\n");
+    }
+
+    // And services, as webhooks are asked.
+    let service = ["get", "service", "web", "-n", "shop", "-o", "jsonpath={.spec.clusterIP}"];
+    let service = world.kubectl(&service).unwrap();
+    let script =
+        format!("exec 3<>/dev/tcp/{service}/80 && printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3");
+    for _ in 0..4 {
+        let master = format!("{}-m2", world.name);
+        let asked = ground::on_host(&master, Path::new("bash")).args(["-c", &script]).output().unwrap();
+        let told = String::from_utf8_lossy(&asked.stdout).into_owned();
+        assert!(told.ends_with("a-page\n"), "{service}: {told}");
+    }
+
+    assert!(world.done("up", &[]).contains("runs already"));
+
+    // The first master has begun everything, and is no more than the others.
+    world.done("fault", &["kill", "m1"]);
+    world.write("after-m1");
+    assert!(world.done("up", &[]).contains("m1 does not run"));
+    world.done("fault", &["restart", "m1"]);
+    // One that is paused takes connections and says nothing.
+    world.done("fault", &["pause", "m2"]);
+    world.write("after-m2");
+    world.done("fault", &["resume", "m2"]);
+    world.done("fault", &["partition", "m3"]);
+    world.write("after-m3");
+    world.done("fault", &["heal", "m3"]);
+
+    // Stopped, and started again with what it had.
+    world.done("down", &["--keep-data"]);
+    world.done("up", &[]);
+    let told = world.kubectl(&["get", "configmap", "-o", "name"]).unwrap();
+    for name in ["after-m1", "after-m2", "after-m3"] {
+        assert!(told.contains(name), "{told}");
+    }
+
+    world.done("down", &[]);
+    nothing_is_left(&world);
+    assert!(world.done("down", &[]).contains("there is no cluster"));
+}
+
+#[test]
+fn on_loopback_nodes_are_hollow_and_objects_come_about() {
+    if !ground::enter("up::story::on_loopback_nodes_are_hollow_and_objects_come_about") {
+        return;
+    }
+    let world = World::new('l');
+    let web = world.manifest("web.yaml", WEB);
+    let words = ["--loopback", "--name", &world.name, "--masters=1", "--nodes=1", "-f", &web];
+    let output = world.barque("up", &words);
+    let (told, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{told}\n{errors}");
+    assert!(errors.contains("hollow") && errors.contains("all objects are what they ask for"), "{errors}");
+    let ready =
+        world.kubectl(&["get", "pod", "lonely", "-n", "shop", "-o", "jsonpath={.status.phase}"]).unwrap();
+    assert_eq!(ready, "Running");
+
+    // What never comes about is told, and what ran before goes on.
+    world.done("down", &["--keep-data"]);
+    let never = world.manifest(
+        "never.yaml",
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: never}\n\
+         spec: {nodeName: nowhere, containers: [{name: c, image: a}]}\n",
+    );
+    let output = world.barque("up", &["--timeout=20s", "-f", &never]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && errors.contains("Pod never is not ready"), "{errors}");
+    world.done("up", &[]);
+    let told = world.barque("fault", &["partition", "m1"]);
+    let errors = String::from_utf8_lossy(&told.stderr);
+    assert!(!told.status.success() && errors.contains("no link"), "{errors}");
+
+    world.done("down", &[]);
+    nothing_is_left(&world);
+}
