@@ -12,11 +12,11 @@ PACKAGES := build-essential etcd-server etcd-client protobuf-compiler libprotobu
 .PHONY: fuzz kubectl up test bench chaos fmt verify packages lint programs
 
 # Three masters and three nodes on this machine, and the night when masters die: clients write, read and ask a service while each
-# master is killed, paused and cut off, and a node is lost; what they saw is printed. Afterwards the cluster stays in a terminal, or
-# with HOLD=1, and is taken away otherwise. Root gets containers and networks; others get hollow nodes on loopback addresses.
+# master is killed, paused, cut off and replaced, and a node is lost; what they saw is printed, and another cluster begins with a
+# snapshot of the evening. That one stays in a terminal, or with HOLD=1, and is taken away otherwise. Root gets containers and networks; others get hollow nodes on loopback addresses.
 up: PACKAGES := build-essential busybox-static
 up: packages
-	$(CARGO) build --locked --package barque --bin barque --example night
+	$(CARGO) build --locked --package barque --package kvctl --bin barque --bin kvctl --example night
 	target/debug/examples/night
 
 test: packages kubectl lint programs

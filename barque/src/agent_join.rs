@@ -32,7 +32,23 @@ pub(crate) struct JoinArgs {
 #[derive(Debug)]
 pub(crate) struct Join {
     url: Uri,
-    token: Token,
+    token: TokenPlace,
+}
+
+/// Where the token is. A file is read when it is needed: who has joined goes on without it.
+#[derive(Debug)]
+enum TokenPlace {
+    Said(Token),
+    File(PathBuf),
+}
+
+impl TokenPlace {
+    fn read(self) -> Result<Token, JoinArgsError> {
+        match self {
+            Self::Said(token) => Ok(token),
+            Self::File(path) => read_token(None, Some(&path))?.ok_or(JoinArgsError::NoToken),
+        }
+    }
 }
 
 /// What is wrong with the flags.
@@ -52,7 +68,8 @@ pub(crate) enum JoinArgsError {
 
 impl JoinArgs {
     pub(crate) fn read(&self) -> Result<Option<Join>, JoinArgsError> {
-        match (&self.join, read_token(self.token.as_deref(), self.token_file.as_deref())?) {
+        let said = read_token(self.token.as_deref(), None)?.map(TokenPlace::Said);
+        match (&self.join, said.or(self.token_file.clone().map(TokenPlace::File))) {
             (Some(url), Some(token)) => Ok(Some(Join { url: master_url(url.clone())?, token })),
             (Some(_), None) => Err(JoinArgsError::NoToken),
             (None, Some(_)) => Err(JoinArgsError::NoJoin),
@@ -69,7 +86,8 @@ pub(crate) async fn run(mut args: AgentArgs, join: Join, stop: CancellationToken
         Some(cluster) => cluster,
         None => {
             tracing::info!(url = %join.url, node, "joins a cluster");
-            let joining = node_join::join(&files, &node, &join.url, &join.token);
+            let token = join.token.read()?;
+            let joining = node_join::join(&files, &node, &join.url, &token);
             match stop.run_until_cancelled(joining).await {
                 Some(joined) => joined?,
                 None => return Ok(()),

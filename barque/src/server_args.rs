@@ -59,6 +59,16 @@ pub(crate) struct ServerArgs {
     /// With --join, a file with the token.
     #[arg(long, env = "BARQUE_SERVER_TOKEN_FILE", value_name = "FILE", conflicts_with = "token")]
     token_file: Option<PathBuf>,
+    /// A snapshot of another cluster, saved by `kvctl snapshot save`, that this cluster begins with; then its increments, comma
+    /// separated. Once it has begun, the flag does nothing.
+    #[arg(
+        long,
+        env = "BARQUE_SERVER_RESTORE",
+        value_name = "FILES",
+        value_delimiter = ',',
+        conflicts_with = "join"
+    )]
+    restore: Vec<PathBuf>,
 
     /// The networks of all pods, comma separated; the first master decides.
     #[arg(
@@ -88,6 +98,14 @@ pub(crate) struct ServerArgs {
     /// The address of the cluster's resolver; the first master decides [default: the tenth of services].
     #[arg(long, env = "BARQUE_SERVER_CLUSTER_DNS", value_name = "ADDRESS")]
     cluster_dns: Option<IpAddr>,
+    /// Where nodes have the volumes of the storage class `local-path`, which a new cluster begins with.
+    #[arg(
+        long,
+        env = "BARQUE_SERVER_DEFAULT_LOCAL_STORAGE_PATH",
+        default_value = "/var/lib/barque/volumes",
+        value_name = "DIR"
+    )]
+    default_local_storage_path: PathBuf,
     /// Further names and addresses in the API server's certificate, comma separated.
     #[arg(long, env = "BARQUE_SERVER_TLS_SAN", value_name = "NAMES", value_delimiter = ',')]
     tls_san: Vec<String>,
@@ -144,6 +162,10 @@ pub(crate) struct MasterPlan {
     pub(crate) store_peer_port: u16,
     /// Whose cluster it joins, if it is in none yet.
     pub(crate) join: Option<(Uri, Token)>,
+    /// What a new cluster begins with: a snapshot, then increments. None of them is a cluster without objects.
+    pub(crate) restore: Vec<PathBuf>,
+    /// Where nodes have the volumes of the storage class that a new cluster begins with.
+    pub(crate) local_storage: PathBuf,
     /// What a new cluster is told.
     pub(crate) settings: ClusterSettings,
     pub(crate) other_names: Vec<String>,
@@ -241,6 +263,8 @@ impl ServerArgs {
             bind,
             store_peer_port: self.store_peer_port,
             join,
+            restore: self.restore,
+            local_storage: self.default_local_storage_path,
             settings: ClusterSettings {
                 cluster_cidr: self.cluster_cidr,
                 service_cidr: self.service_cluster_ip_range,

@@ -19,10 +19,12 @@ use barque_cluster::files::{self, Readers};
 use barque_cluster::leaf::{self, Signer};
 use barque_cluster::membership::Members;
 use barque_cluster::pki::Authorities;
+use barque_cluster::restored::{self, RestoredError};
 use barque_cluster::settings::ClusterSettings;
 use barque_cluster::token::{Credential, Token};
 use barque_cluster::{keep, kubeconfig, master_join, objects, renewal};
 use barque_store::config::TlsFiles;
+use barque_store::offline::restore::{Request, Target, restore as offline_restore};
 use barque_store::storage::data_dir::has_identity;
 use clap::Parser;
 use tokio::task::JoinSet;
@@ -37,6 +39,10 @@ use crate::store_args::StoreArgs;
 
 /// How long until it is tried again to write what the cluster keeps of its masters.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// Programs that knew a later state of the cluster that was saved must see that this is not its continuation: revisions leap by
+/// more than it can have gone on (what etcd's operators are advised to do for Kubernetes).
+const REVISIONS_APART: u64 = 1_000_000_000;
 
 /// Words of a part, read as if it were started by itself; a flag that was given further counts more.
 #[derive(Debug, Parser)]
@@ -125,15 +131,26 @@ async fn above_the_store(
     let api = barque_apiserver::server::start_on(apiserver, storage).await?;
     let kept = async {
         api.wait_until_kept().await;
-        // A store that elects or has no majority is no reason to end: it is tried again.
-        while let Err(error) = keep_cluster(plan, prepared).await {
-            tracing::warn!("what the cluster keeps of its masters is not written yet: {error:#}");
-            tokio::time::sleep(AGAIN).await;
+        loop {
+            match keep_cluster(plan, prepared).await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.downcast_ref().is_some_and(|it: &RestoredError| !it.may_pass()) => {
+                    return Err(error);
+                }
+                // A store that elects or has no majority is no reason to end: it is tried again.
+                Err(error) => {
+                    tracing::warn!("what the cluster keeps of its masters is not written yet: {error:#}");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
         }
     };
-    if stop.run_until_cancelled(kept).await.is_none() {
-        api.stop().await;
-        return Ok(());
+    match stop.run_until_cancelled(kept).await {
+        Some(Ok(())) => {}
+        early => {
+            api.stop().await;
+            return early.unwrap_or(Ok(()));
+        }
     }
     // One that cannot go on stops the other.
     let stop = stop.child_token();
@@ -165,6 +182,11 @@ async fn keep_cluster(plan: &MasterPlan, prepared: &Prepared) -> anyhow::Result<
     keep::keep(&client, &plan.name, &server).await?;
     if places.birth().exists() {
         let (masters, nodes) = (credential(&places.master_token())?, credential(&places.node_token())?);
+        if places.restored().exists() {
+            restored::put_right(&client, &plan.name, &prepared.settings, &prepared.authorities).await?;
+        } else {
+            keep::create(&client, &[objects::storage_class(&plan.local_storage)]).await?;
+        }
         let all = objects::at_birth(&prepared.settings, &prepared.authorities, &server, &masters, &nodes);
         keep::create(&client, &all).await?;
         std::fs::remove_file(places.birth()).with_context(|| places.birth().display().to_string())?;
@@ -189,12 +211,14 @@ async fn prepare(plan: &MasterPlan) -> anyhow::Result<Prepared> {
     };
     let mut masters = Vec::new();
     let (authorities, settings) = match (known, &plan.join) {
-        (Some(_), None) if !is_member && !places.birth().exists() => anyhow::bail!(
-            "the store's data is gone from {}, and this master was part of a cluster: --join and --token-file make it a master of \
-             that again; a snapshot is restored with `kvctl snapshot restore`; with {} removed as well, a new cluster begins",
-            places.store().display(),
-            plan.data_dir.display()
-        ),
+        (Some(_), None) if !is_member && plan.restore.is_empty() && !places.birth().exists() => {
+            anyhow::bail!(
+                "the store's data is gone from {}, and this master was part of a cluster: --join and --token-file make it a master of \
+             that again; --restore begins anew with a snapshot; with {} removed as well, a new cluster begins",
+                places.store().display(),
+                plan.data_dir.display()
+            )
+        }
         (Some(known), None) => known,
         (Some(known), Some(_)) if is_member => known,
         (_, Some((url, token))) => {
@@ -222,6 +246,10 @@ async fn prepare(plan: &MasterPlan) -> anyhow::Result<Prepared> {
     }
     write_kubeconfigs(plan, &places, &settings, &authorities)?;
 
+    if !plan.restore.is_empty() {
+        make_tokens(&authorities, &places)?;
+        restore(plan, &places, is_member).await?;
+    }
     let birth = if is_member || plan.join.is_none() {
         Birth::Alone
     } else {
@@ -237,6 +265,44 @@ async fn prepare(plan: &MasterPlan) -> anyhow::Result<Prepared> {
         Birth::Among(members.join(&plan.name, &parts::peer_url(plan)).await?)
     };
     Ok(Prepared { authorities, settings, birth, leaves })
+}
+
+/// The store's data as the snapshot has it, for a cluster of this master alone. Done once: afterwards the data goes its own way.
+async fn restore(plan: &MasterPlan, places: &Places, is_member: bool) -> anyhow::Result<()> {
+    let files: Vec<String> = plan.restore.iter().map(|path| path.display().to_string()).collect();
+    let files = files.join(",");
+    if is_member {
+        let from = files::read(&places.restored())?;
+        anyhow::ensure!(
+            from.as_deref().map(str::trim_end) == Some(files.as_str()),
+            "--restore={files}: {} has the data of a cluster already, which is not overwritten; move it away first, and keep {} so that \
+             nodes and kubeconfigs go on being believed",
+            places.store().display(),
+            places.pki().directory().display()
+        );
+        return Ok(());
+    }
+    // The markers first: whoever is interrupted begins again.
+    files::write(&places.birth(), b"", Readers::Owner)?;
+    keep_text(&places.restored(), &files)?;
+    let request = Request {
+        files: plan.restore.clone(),
+        initial_cluster: format!("{}={}", plan.name, parts::peer_url(plan)),
+        token: parts::STORE_TOKEN.to_owned(),
+        target: Target::One {
+            name: plan.name.clone(),
+            peer_urls: vec![parts::peer_url(plan)],
+            data_dir: places.store(),
+        },
+        to_revision: None,
+        bump_revision: REVISIONS_APART,
+        mark_compacted: true,
+        skip_hash_check: false,
+    };
+    let restoring = tokio::task::spawn_blocking(move || offline_restore(&request, &mut |_| {}));
+    let restored = restoring.await.context("restoring panicked")?.context("--restore")?;
+    tracing::info!(files, keys = restored.keys, revision = %restored.revision, "the store begins with a snapshot");
+    Ok(())
 }
 
 fn known_settings(places: &Places) -> anyhow::Result<Option<ClusterSettings>> {
@@ -258,14 +324,20 @@ fn found(plan: &MasterPlan, places: &Places) -> anyhow::Result<(Authorities, Clu
             authorities
         }
     };
+    make_tokens(&authorities, places)?;
+    tracing::info!(directory = %plan.data_dir.display(), "begins a cluster");
+    Ok((authorities, plan.settings.clone()))
+}
+
+/// The tokens that a cluster begins with.
+fn make_tokens(authorities: &Authorities, places: &Places) -> anyhow::Result<()> {
     let pin = Authority::load(authorities.cluster.clone())?.pin();
     for path in [places.master_token(), places.node_token()] {
         if files::read(&path)?.is_none() {
             keep_text(&path, &Token { pin, credential: Credential::random() }.reveal())?;
         }
     }
-    tracing::info!(directory = %plan.data_dir.display(), "begins a cluster");
-    Ok((authorities, plan.settings.clone()))
+    Ok(())
 }
 
 fn keep_text(path: &Path, text: &str) -> anyhow::Result<()> {

@@ -51,6 +51,11 @@ impl Places {
         self.data_dir.join("birth")
     }
 
+    /// Which files the store's data was restored from.
+    pub(crate) fn restored(&self) -> PathBuf {
+        self.data_dir.join("restored")
+    }
+
     pub(crate) fn master_token(&self) -> PathBuf {
         self.data_dir.join("token")
     }
@@ -75,6 +80,9 @@ pub(crate) fn identity(plan: &MasterPlan, settings: &ClusterSettings, service_ad
         other_names: plan.other_names.clone(),
     }
 }
+
+/// What tells clusters apart whose members know each other's addresses.
+pub(crate) const STORE_TOKEN: &str = "barque";
 
 /// The URL by which members reach this one.
 pub(crate) fn peer_url(plan: &MasterPlan) -> String {
@@ -133,7 +141,7 @@ pub(crate) fn store(plan: &MasterPlan, settings: &ClusterSettings, birth: &Birth
             ("initial-advertise-peer-urls", peer_url(plan)),
             ("initial-cluster", members),
             ("initial-cluster-state", state.to_owned()),
-            ("initial-cluster-token", "barque".to_owned()),
+            ("initial-cluster-token", STORE_TOKEN.to_owned()),
             ("cert-file", certificate.clone()),
             ("key-file", key.clone()),
             ("trusted-ca-file", authority.clone()),

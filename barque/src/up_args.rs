@@ -63,6 +63,9 @@ pub(crate) struct UpArgs {
         value_delimiter = ','
     )]
     filename: Vec<PathBuf>,
+    /// A snapshot, saved by `kvctl snapshot save`, that a new cluster begins with.
+    #[arg(long, env = "BARQUE_UP_RESTORE", value_name = "FILE")]
+    restore: Option<PathBuf>,
     /// Where clients reach the cluster [default: 127.0.0.1:6443].
     #[arg(long, env = "BARQUE_UP_LISTEN", value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
@@ -95,6 +98,7 @@ impl UpArgs {
             listen: self.listen,
             is_on_loopback: self.loopback,
             directory: self.directory.path()?,
+            restore: self.restore.map(std::path::absolute).transpose()?,
             manifests: self.filename,
             timeout: self.timeout,
             keep: self.keep,
@@ -140,6 +144,8 @@ pub(crate) enum FaultWord {
     Resume,
     /// It is stopped if it runs, and started with the same words.
     Restart,
+    /// A master ends at once and its disk is lost; one with an empty disk joins in its place.
+    Replace,
     /// Its link is down: nothing reaches it.
     Partition,
     /// Its link is up again.
@@ -153,6 +159,7 @@ impl From<FaultWord> for Fault {
             FaultWord::Pause => Self::Pause,
             FaultWord::Resume => Self::Resume,
             FaultWord::Restart => Self::Restart,
+            FaultWord::Replace => Self::Replace,
             FaultWord::Partition => Self::Partition,
             FaultWord::Heal => Self::Heal,
         }
@@ -200,7 +207,7 @@ mod tests {
             assert_eq!(arg.get_env().unwrap().to_str().unwrap(), expected);
             flags += 1;
         }
-        assert_eq!(flags, 12);
+        assert_eq!(flags, 13);
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub mod node_join;
 pub mod objects;
 pub mod pki;
 pub mod renewal;
+pub mod restored;
 pub mod sealed;
 pub mod settings;
 pub mod status;

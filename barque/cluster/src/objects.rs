@@ -1,6 +1,7 @@
 //! What a cluster of masters keeps in its API beside what every API server brings: who may join, and what they must know then.
 //! Pure; must never read or write it.
 
+use std::path::Path;
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
@@ -136,7 +137,7 @@ pub fn controller_bindings(cluster_roles: &[String]) -> Vec<Desired> {
     of_controllers.map(|role| cluster_binding(&format!("barque:{role}"), role, who())).collect()
 }
 
-/// What a new cluster begins with; the settings are last, and tell that the rest is there.
+/// What a cluster begins with by which machines find and believe it; the settings are last, and tell that the rest is there.
 #[must_use]
 pub fn at_birth(
     settings: &ClusterSettings,
@@ -166,6 +167,22 @@ pub fn at_birth(
             json!({"data": settings.data()}),
         ),
     ]
+}
+
+/// The storage class of claims that name none: directories of nodes below this one. Administrators may change or delete it.
+#[must_use]
+pub fn storage_class(directory: &Path) -> Desired {
+    let collection = "/apis/storage.k8s.io/v1/storageclasses".to_owned();
+    let object = json!({
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": "local-path", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": "barque.dev/local-path",
+        "volumeBindingMode": "WaitForFirstConsumer",
+        "reclaimPolicy": "Delete",
+        "parameters": {"path": directory},
+    });
+    Desired { collection, object }
 }
 
 /// The secret by which API servers know a token (Kubernetes: bootstrap tokens).

@@ -1,6 +1,6 @@
 //! The night when masters die: a cluster comes up on this machine, and while clients write, read and ask its service, each master is
-//! killed, paused and cut off in turn, and a node is lost. What every client saw is printed, and whether anything acknowledged
-//! was lost. `make up` runs it.
+//! killed, paused, cut off and replaced in turn, and a node is lost. What every client saw is printed, and whether anything
+//! acknowledged was lost. Then another cluster begins with a snapshot from the evening before. `make up` runs it.
 //!
 //! In a terminal, or with HOLD=1, the cluster stays; otherwise it is taken away.
 
@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use gaps::{Gaps, Meter, Reader, begin};
+use http::Uri;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
@@ -116,8 +117,8 @@ impl Cluster {
         Ok(Client::try_from(config)?)
     }
 
-    /// Which master leads the store, as another one sees it.
-    fn leader(&self) -> anyhow::Result<String> {
+    /// Which master leads the store, as another one sees it, and the URL of its API server.
+    fn leader(&self) -> anyhow::Result<(String, Uri)> {
         for master in ["m1", "m2", "m3"] {
             let output = Command::new(&self.program)
                 .args(["status", "-o=json", "--data-dir"])
@@ -125,11 +126,31 @@ impl Cluster {
                 .output()?;
             let Ok(status) = serde_json::from_slice::<serde_json::Value>(&output.stdout) else { continue };
             let masters = status["masters"].as_object().into_iter().flatten();
-            if let Some((name, _)) = masters.clone().find(|(_, it)| it["store"]["role"] == "leader") {
-                return Ok(name.clone());
+            if let Some((name, master)) = masters.clone().find(|(_, it)| it["store"]["role"] == "leader") {
+                let url = master["url"].as_str().context("the master has no URL")?;
+                return Ok((name.clone(), url.parse()?));
             }
         }
         bail!("no master leads the store")
+    }
+
+    /// Saves the store as an administrator does it, at the master that leads.
+    fn save(&self, snapshot: &Path) -> anyhow::Result<()> {
+        let (master, url) = self.leader()?;
+        let host = url.host().context("the master's URL has no host")?;
+        let pki = self.directory.join(master).join("pki/store");
+        let kvctl = self.program.with_file_name("kvctl");
+        let saved = Command::new(&kvctl)
+            .arg(format!("--endpoints=https://{host}:2379"))
+            .arg(format!("--cacert={}", pki.join("ca.crt").display()))
+            .arg(format!("--cert={}", pki.join("client.crt").display()))
+            .arg(format!("--key={}", pki.join("client.key").display()))
+            .args(["snapshot", "save"])
+            .arg(snapshot)
+            .status()
+            .with_context(|| kvctl.display().to_string())?;
+        ensure!(saved.success(), "kvctl snapshot save: {saved}");
+        Ok(())
     }
 }
 
@@ -235,21 +256,12 @@ struct Row {
 }
 
 async fn story(cluster: &Cluster, is_root: bool) -> anyhow::Result<()> {
-    let began = Instant::now();
     let place = tempfile::tempdir()?;
     let manifest = place.path().join("web.yaml");
     std::fs::write(&manifest, include_str!("web.yaml"))?;
-    if is_root {
-        let archive = images::write(place.path());
-        for node in ["n1", "n2", "n3"] {
-            cluster.load_image(node, &archive)?;
-        }
-    }
-    let built = began.elapsed();
-    cluster.run("up", &["--masters=3", "--nodes=3", "-f", &manifest.display().to_string()])?;
-    let ready = began.elapsed() - built;
+    let ready = come_up(cluster, is_root, place.path(), &["-f", &manifest.display().to_string()])?;
     println!(
-        "\nThree masters, three nodes, and a deployment of three behind a service: {:.1} s\n",
+        "\nThree masters, three nodes, a deployment of three behind a service, and one with a claim: {:.1} s\n",
         ready.as_secs_f64()
     );
 
@@ -262,12 +274,23 @@ async fn story(cluster: &Cluster, is_root: bool) -> anyhow::Result<()> {
     let clients = Clients::start(&client, service);
     clients.go_on().await?;
 
+    let acknowledged_before = clients.acknowledged.lock().await.clone();
+    let snapshot = place.path().join("evening.snapshot");
+    cluster.save(&snapshot)?;
+    println!("kvctl saved a snapshot");
+
     let mut rows = Vec::new();
-    for (fault, cure) in [("kill", "restart"), ("pause", "resume"), ("partition", "heal")] {
+    let faults = [
+        ("kill", Some("restart")),
+        ("pause", Some("resume")),
+        ("partition", Some("heal")),
+        ("replace", None),
+    ];
+    for (fault, cure) in faults {
         if fault == "partition" && !is_root {
             continue;
         }
-        let leader = cluster.leader()?;
+        let (leader, _) = cluster.leader()?;
         let others = ["m1", "m2", "m3"].into_iter().filter(|name| *name != leader).map(str::to_owned);
         for (master, role) in
             std::iter::once((leader.clone(), "leads the store")).chain(others.map(|it| (it, "follows")))
@@ -281,8 +304,10 @@ async fn story(cluster: &Cluster, is_root: bool) -> anyhow::Result<()> {
             cluster.fault(fault, &master).await?;
             clients.go_on().await?;
             rows.push(clients.row(format!("{fault} {master} ({role})")));
-            cluster.fault(cure, &master).await?;
-            clients.go_on().await?;
+            if let Some(cure) = cure {
+                cluster.fault(cure, &master).await?;
+                clients.go_on().await?;
+            }
         }
     }
     rolled(&client).await?;
@@ -300,12 +325,7 @@ async fn story(cluster: &Cluster, is_root: bool) -> anyhow::Result<()> {
 
     let totals = (clients.writes.now(), clients.reads.now(), clients.service.as_ref().map(Reader::now));
     let acknowledged = clients.end().await;
-    let there: BTreeSet<String> = Api::<ConfigMap>::namespaced(client.clone(), "default")
-        .list(&ListParams::default())
-        .await?
-        .iter()
-        .map(|map| map.name_any())
-        .collect();
+    let there = objects(&client).await?;
     let missing: Vec<&String> = acknowledged.difference(&there).collect();
     table(&rows);
     counted("writes", &totals.0);
@@ -318,7 +338,40 @@ async fn story(cluster: &Cluster, is_root: bool) -> anyhow::Result<()> {
     let restarted: Vec<_> = pods(&client).await?.into_iter().filter(|(_, restarts)| *restarts > 0).collect();
     println!("pods that ran before: {}, restarted containers: {}", before.len(), restarted.len());
     ensure!(restarted.is_empty(), "restarted: {restarted:?}");
+
+    println!("\nthis cluster is taken away, and another one begins with the snapshot of the evening");
+    cluster.run("down", &[])?;
+    let words = ["--restore", &snapshot.display().to_string(), "-f", &manifest.display().to_string()];
+    let ready = come_up(cluster, is_root, place.path(), &words)?;
+    let there = objects(&cluster.client().await?).await?;
+    let missing: Vec<&String> = acknowledged_before.difference(&there).collect();
+    println!(
+        "restored, and the same runs: {:.1} s; objects that were acknowledged before the snapshot: {}, lost: {}",
+        ready.as_secs_f64(),
+        acknowledged_before.len(),
+        missing.len()
+    );
+    ensure!(missing.is_empty(), "saved and lost: {missing:?}");
     Ok(())
+}
+
+/// Brings three masters and three nodes up; how long that took, without images.
+fn come_up(cluster: &Cluster, is_root: bool, place: &Path, words: &[&str]) -> anyhow::Result<Duration> {
+    if is_root {
+        let archive = images::write(place);
+        for node in ["n1", "n2", "n3"] {
+            cluster.load_image(node, &archive)?;
+        }
+    }
+    let began = Instant::now();
+    cluster.run("up", &[&["--masters=3", "--nodes=3"], words].concat())?;
+    Ok(began.elapsed())
+}
+
+/// The names of what clients wrote.
+async fn objects(client: &Client) -> anyhow::Result<BTreeSet<String>> {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
+    Ok(maps.list(&ListParams::default()).await?.iter().map(|map| map.name_any()).collect())
 }
 
 impl Clients {

@@ -125,6 +125,7 @@ fn remove_data(state: &State) -> Vec<String> {
     for member in &plan.members {
         left.extend(leftovers::remove_tree(&plan.directory_of(&member.name)));
     }
+    left.extend(leftovers::remove_tree(&plan.volumes()));
     for file in [plan.kubeconfig(), plan.authority(), plan.resolvers()] {
         match std::fs::remove_file(&file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -8,7 +8,9 @@ use rustix::process::Signal;
 use tokio_util::sync::CancellationToken;
 
 use crate::ground::{self, GroundError};
+use crate::plan::Member;
 use crate::process::{self, ProcessError};
+use crate::replacement;
 use crate::state::{Lock, State, StateError};
 use crate::up::ready_line;
 
@@ -23,6 +25,8 @@ pub enum Fault {
     Resume,
     /// It is stopped if it runs, and started with the same words.
     Restart,
+    /// A master ends at once and loses what it had; it joins the others again, as a new one.
+    Replace,
     /// Nothing reaches it, and it reaches nobody.
     Partition,
     /// It is reached again.
@@ -57,6 +61,21 @@ pub enum FaultError {
         "{0} has no link of its own that could be cut; only members of clusters that root has made have one"
     )]
     NoLink(String),
+    /// It has nothing that a new one could stand for.
+    #[error("{0} is no master; only masters are replaced")]
+    NoMaster(String),
+    /// Nobody is there whom a new one could join.
+    #[error("no other master runs, which a new {0} could join")]
+    Alone(String),
+    /// What it had.
+    #[error("what {member} had cannot be removed")]
+    Remains {
+        /// Who.
+        member: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// The link.
     #[error(transparent)]
     Ground(#[from] GroundError),
@@ -126,16 +145,41 @@ pub async fn fault(
             {
                 return Err(FaultError::DoesNotEnd(member.to_owned()));
             }
-            let log = state.plan.log_of(member);
-            let mut started = process::start(program, &found, &log).await?;
-            state.started(member, started.identity);
-            state.save()?;
-            let ready = tokio::time::timeout(longest, Box::pin(started.ready(ready_line(found.role))));
-            match stop.run_until_cancelled(ready).await {
-                None => Err(FaultError::Stopped(member.to_owned())),
-                Some(Err(_)) => Err(FaultError::NotReady { member: member.to_owned(), after: longest, log }),
-                Some(Ok(outcome)) => Ok(outcome?),
-            }
+            start(&mut state, program, &found, longest, &stop).await
         }
+        Fault::Replace => {
+            let words = replacement::words(&state, &found)?;
+            if let Some(process) = running {
+                let ended = tokio::task::spawn_blocking(move || process.kill()).await;
+                if !ended.unwrap_or(false) {
+                    return Err(FaultError::DoesNotEnd(member.to_owned()));
+                }
+            }
+            let remains = |source| FaultError::Remains { member: member.to_owned(), source };
+            replacement::empty(&state.plan.directory_of(member)).map_err(remains)?;
+            let new = Member { words, ..found };
+            state.plan.change(new.clone());
+            start(&mut state, program, &new, longest, &stop).await
+        }
+    }
+}
+
+/// Starts a member that does not run, and waits until it serves.
+async fn start(
+    state: &mut State,
+    program: &Path,
+    member: &Member,
+    longest: Duration,
+    stop: &CancellationToken,
+) -> Result<(), FaultError> {
+    let log = state.plan.log_of(&member.name);
+    let mut started = process::start(program, member, &log).await?;
+    state.started(&member.name, started.identity);
+    state.save()?;
+    let ready = tokio::time::timeout(longest, Box::pin(started.ready(ready_line(member.role))));
+    match stop.run_until_cancelled(ready).await {
+        None => Err(FaultError::Stopped(member.name.clone())),
+        Some(Err(_)) => Err(FaultError::NotReady { member: member.name.clone(), after: longest, log }),
+        Some(Ok(outcome)) => Ok(outcome?),
     }
 }

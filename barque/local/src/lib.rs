@@ -17,6 +17,7 @@ pub mod manifests;
 pub mod plan;
 mod process;
 mod progress;
+mod replacement;
 pub mod state;
 pub mod up;
 

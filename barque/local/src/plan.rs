@@ -35,6 +35,8 @@ pub struct Wanted {
     pub subnet: Option<String>,
     /// Where clients reach the cluster.
     pub listen: SocketAddr,
+    /// The snapshot that it begins with.
+    pub restore: Option<PathBuf>,
     /// What belongs to the cluster.
     pub directory: PathBuf,
     /// What belongs to it until the machine is started again.
@@ -97,6 +99,13 @@ pub struct Member {
     /// What the program is started with when it has ended, to take away what it left.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cleanup: Vec<String>,
+}
+
+impl Member {
+    /// The word by which another master joins through this one.
+    pub(crate) fn url_to_join(&self) -> String {
+        format!("--join=https://{}", SocketAddr::new(self.address, API_PORT))
+    }
 }
 
 /// A namespace on the bridge.
@@ -196,6 +205,13 @@ impl Plan {
         self.members.iter().find(|member| member.name == name)
     }
 
+    /// A member is from now on started with other words.
+    pub fn change(&mut self, member: Member) {
+        if let Some(known) = self.members.iter_mut().find(|known| known.name == member.name) {
+            *known = member;
+        }
+    }
+
     /// Those that are this.
     pub fn of_role(&self, role: Role) -> impl Iterator<Item = &Member> {
         self.members.iter().filter(move |member| member.role == role)
@@ -246,6 +262,12 @@ impl Plan {
         authority(&self.directory)
     }
 
+    /// The directories that nodes give out as volumes.
+    #[must_use]
+    pub fn volumes(&self) -> PathBuf {
+        volumes(&self.directory)
+    }
+
     /// The resolvers of nodes.
     #[must_use]
     pub fn resolvers(&self) -> PathBuf {
@@ -255,6 +277,10 @@ impl Plan {
 
 fn authority(directory: &Path) -> PathBuf {
     directory.join("ca.crt")
+}
+
+fn volumes(directory: &Path) -> PathBuf {
+    directory.join("volumes")
 }
 
 fn resolvers(directory: &Path) -> PathBuf {
@@ -333,8 +359,13 @@ impl Layout<'_> {
             words.push(format!("--bind-address={address}"));
         }
         words.push("--node-failover=fast".to_owned());
+        // Nodes of one machine have volumes of their own cluster.
+        let volumes = volumes(&self.wanted.directory);
+        words.push(format!("--default-local-storage-path={}", volumes.display()));
         if number > 1 {
             words.extend(self.join("token"));
+        } else if let Some(snapshot) = &self.wanted.restore {
+            words.push(format!("--restore={}", snapshot.display()));
         }
         let place = self.place(&name);
         Member { name, role: Role::Master, address, place, words, cleanup: Vec::new() }
@@ -436,6 +467,7 @@ mod tests {
             nodes: 2,
             subnet: None,
             listen: "127.0.0.1:6443".parse().unwrap(),
+            restore: None,
             directory: "/d".into(),
             run_directory: "/r".into(),
             is_privileged,

@@ -195,6 +195,7 @@ mod tests {
             nodes: 1,
             subnet: None,
             listen: "127.0.0.1:6443".parse().unwrap(),
+            restore: None,
             directory: directory.to_owned(),
             run_directory: directory.join("run"),
             is_privileged: true,

@@ -54,6 +54,8 @@ pub struct Up {
     pub is_on_loopback: bool,
     /// What belongs to the cluster.
     pub directory: PathBuf,
+    /// The snapshot that a new cluster begins with.
+    pub restore: Option<PathBuf>,
     /// Files with objects.
     pub manifests: Vec<PathBuf>,
     /// How long everything may take.
@@ -143,6 +145,11 @@ pub enum UpError {
         /// What was asked for.
         asked: String,
     },
+    /// There is one already.
+    #[error(
+        "--restore: there is a cluster in {0} already, and a snapshot is what a new one begins with; `barque down` takes the old one away"
+    )]
+    NotNew(PathBuf),
     /// The cluster needs root.
     #[error("the cluster in {0} has namespaces of its own, for which root is needed")]
     NeedsRoot(PathBuf),
@@ -192,6 +199,9 @@ pub async fn up(up: Up, progress: &Progress, stop: CancellationToken) -> Result<
                 return Ok(Outcome::Running { plan: Box::new(state.plan), missing });
             }
             is_the_same(&state.plan, &up)?;
+            if !begins_with(&state.plan, up.restore.as_deref()) {
+                return Err(UpError::NotNew(up.directory));
+            }
             if state.plan.ground != Ground::Loopback && !is_root {
                 return Err(UpError::NeedsRoot(up.directory));
             }
@@ -255,6 +265,7 @@ fn wanted(up: &Up, is_privileged: bool) -> Wanted {
         masters: up.masters.unwrap_or(3),
         nodes: up.nodes.unwrap_or(2),
         subnet: up.subnet.clone(),
+        restore: up.restore.clone(),
         listen: up.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 6443))),
         directory: up.directory.clone(),
         run_directory,
@@ -293,6 +304,13 @@ fn is_the_same(plan: &Plan, up: &Up) -> Result<(), UpError> {
         }
     }
     Ok(())
+}
+
+/// Whether the cluster began with this snapshot, if one was said.
+fn begins_with(plan: &Plan, snapshot: Option<&Path>) -> bool {
+    let Some(snapshot) = snapshot else { return true };
+    let word = format!("--restore={}", snapshot.display());
+    plan.of_role(Role::Master).any(|master| master.words.contains(&word))
 }
 
 /// A cluster that comes to be.

@@ -21,6 +21,7 @@ fn plan(name: &str, subnet: &str) -> Plan {
         nodes: 1,
         subnet: Some(subnet.to_owned()),
         listen: "127.0.0.1:6443".parse().unwrap(),
+        restore: None,
         directory: "/nowhere".into(),
         run_directory: "/nowhere/run".into(),
         is_privileged: true,

@@ -70,6 +70,7 @@ impl World {
             listen: Some("127.0.0.1:16443".parse().unwrap()),
             is_on_loopback: false,
             directory: self.cluster(),
+            restore: None,
             manifests: Vec::new(),
             timeout: PATIENCE,
             keep: false,

@@ -83,6 +83,24 @@ impl World {
         assert!(loaded.status.success(), "{}", String::from_utf8_lossy(&loaded.stderr));
     }
 
+    /// The store as its administrator saves it, from a master.
+    fn save_snapshot(&self) -> String {
+        let file = self.directory.path().join("saved").display().to_string();
+        let pki = self.cluster().join("m2/pki");
+        let saved = ground::on_host(
+            &format!("{}-m2", self.name),
+            &Path::new(env!("CARGO_BIN_EXE_barque")).with_file_name("kvctl"),
+        )
+        .args(["--endpoints=https://127.0.0.1:2379", "snapshot", "save", &file])
+        .arg(format!("--cacert={}", pki.join("store/ca.crt").display()))
+        .arg(format!("--cert={}", pki.join("store/client.crt").display()))
+        .arg(format!("--key={}", pki.join("store/client.key").display()))
+        .output()
+        .unwrap();
+        assert!(saved.status.success(), "{}", String::from_utf8_lossy(&saved.stderr));
+        file
+    }
+
     fn manifest(&self, name: &str, text: &str) -> String {
         let path = self.directory.path().join(name);
         std::fs::write(&path, text).unwrap();
@@ -132,8 +150,12 @@ const WEB: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---\
       command: [sh, -c, 'echo a-page > /index.html; exec httpd -f -p 8080 -h /'], readinessProbe: {tcpSocket: {port: 8080}}}]}}}\n---\n\
     apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n\
     spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}\n---\n\
+    apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: book, namespace: shop}\n\
+    spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}\n---\n\
     apiVersion: v1\nkind: Pod\nmetadata: {name: lonely, namespace: shop}\n\
-    spec: {terminationGracePeriodSeconds: 0, containers: [{name: c, image: 'busybox:test', command: [sleep, '100000']}]}\n";
+    spec: {terminationGracePeriodSeconds: 0, volumes: [{name: v, persistentVolumeClaim: {claimName: book}}],\n\
+      containers: [{name: c, image: 'busybox:test', volumeMounts: [{name: v, mountPath: /v}],\n\
+      command: [sh, -c, 'echo written > /v/book; exec sleep 100000']}]}\n";
 
 #[test]
 fn three_masters_and_two_nodes_lose_a_master_and_go_on() {
@@ -190,6 +212,14 @@ fn three_masters_and_two_nodes_lose_a_master_and_go_on() {
 
     assert!(world.done("up", &[]).contains("runs already"));
 
+    // A claim that names no class has a directory of this cluster's.
+    let book = ["get", "pvc", "book", "-n", "shop", "-o", "jsonpath={.spec.volumeName}_shop_book"];
+    let book = world.cluster().join("volumes").join(world.kubectl(&book).unwrap());
+    assert_eq!(std::fs::read_to_string(book.join("book")).unwrap(), "written\n");
+
+    world.write("before");
+    let snapshot = world.save_snapshot();
+
     // The first master has begun everything, and is no more than the others.
     world.done("fault", &["kill", "m1"]);
     world.write("after-m1");
@@ -202,18 +232,58 @@ fn three_masters_and_two_nodes_lose_a_master_and_go_on() {
     world.done("fault", &["partition", "m3"]);
     world.write("after-m3");
     world.done("fault", &["heal", "m3"]);
+    // The first one's disk is lost; a new one joins in its place.
+    let told = world.barque("fault", &["replace", "n1"]);
+    assert!(String::from_utf8_lossy(&told.stderr).contains("n1 is no master"), "{told:?}");
+    world.done("fault", &["replace", "m1"]);
+    world.write("after-all");
 
     // Stopped, and started again with what it had.
     world.done("down", &["--keep-data"]);
     world.done("up", &[]);
     let told = world.kubectl(&["get", "configmap", "-o", "name"]).unwrap();
-    for name in ["after-m1", "after-m2", "after-m3"] {
+    for name in ["after-m1", "after-m2", "after-m3", "after-all"] {
         assert!(told.contains(name), "{told}");
     }
+    let told = world.barque("up", &["--restore", &snapshot]);
+    let runs = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(runs.contains("runs already"), "{told:?}");
+    world.done("down", &["--keep-data"]);
+    let told = world.barque("up", &["--restore", &snapshot]);
+    let errors = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(!told.status.success() && errors.contains("there is a cluster in"), "{errors}");
 
     world.done("down", &[]);
     nothing_is_left(&world);
     assert!(world.done("down", &[]).contains("there is no cluster"));
+
+    // Another cluster begins with what was saved: it has that, runs it, and takes no word of the masters of before.
+    for node in ["n1", "n2"] {
+        world.load_image(node);
+    }
+    let words = ["--name", &world.name, "--masters=2", "--restore", &snapshot, "-f", &web];
+    world.done("up", &words);
+    let told = world.kubectl(&["get", "configmap", "-o", "name"]).unwrap();
+    assert!(told.contains("before") && !told.contains("after"), "{told}");
+    let masters = ["get", "configmap", "barque-masters", "-n", "kube-system", "-o", "jsonpath={.data}"];
+    let masters = world.kubectl(&masters).unwrap();
+    assert!(masters.contains("m2") && !masters.contains("m3"), "{masters}");
+    let tokens = [
+        "get",
+        "secret",
+        "-n",
+        "kube-system",
+        "--field-selector=type=bootstrap.kubernetes.io/token",
+        "-o",
+        "name",
+    ];
+    assert_eq!(
+        world.kubectl(&tokens).unwrap().lines().count(),
+        2,
+        "tokens of the other cluster are good for nothing"
+    );
+    world.done("down", &[]);
+    nothing_is_left(&world);
 }
 
 #[test]
