@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
+use std::time::Duration;
 
 use barque_api::ip::{Cidr, parse_cidr};
 use futures::StreamExt as _;
@@ -23,6 +24,9 @@ use crate::progress::Progress;
 
 /// Who owns the fields that are applied.
 const MANAGER: &str = "barque";
+
+/// How long until it is asked again what was not answered.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Why objects are not there.
 #[derive(Debug, thiserror::Error)]
@@ -106,9 +110,14 @@ pub(crate) async fn nodes_ready(
 }
 
 /// The networks of IPv4 that are behind nodes, by the names of the nodes: their pods', and that of services behind one of them.
-pub(crate) async fn networks_behind_nodes(client: &Client) -> Result<Vec<(String, Cidr)>, ApplyError> {
-    let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await?.items;
-    let services = Api::<ServiceCIDR>::all(client.clone()).list(&ListParams::default()).await?.items;
+pub(crate) async fn networks_behind_nodes(
+    client: &Client,
+    progress: &Progress,
+) -> Result<Vec<(String, Cidr)>, ApplyError> {
+    let (nodes, services) = (Api::<Node>::all(client.clone()), Api::<ServiceCIDR>::all(client.clone()));
+    let all = ListParams::default();
+    let nodes = taken("the list of nodes", progress, || nodes.list(&all)).await?.items;
+    let services = taken("the networks of services", progress, || services.list(&all)).await?.items;
     let services = services.into_iter().filter_map(|services| services.spec?.cidrs).flatten();
     let first = nodes.first().map(kube::ResourceExt::name_any);
     let of_services = services.filter_map(|network| Some((first.clone()?, network)));
@@ -141,16 +150,13 @@ pub(crate) async fn apply(
     let mut applied = Vec::new();
     let mut resources = BTreeMap::new();
     for manifest in manifests {
-        let target = target(client, manifest, &mut resources).await?;
+        let target = target(client, manifest, &mut resources, progress).await?;
         if manifest.kind.group.is_empty() && manifest.kind.kind == "Pod" {
             account(client, manifest.namespace.as_deref().unwrap_or("default"), progress).await?;
         }
         let params = PatchParams::apply(MANAGER).force();
-        target
-            .api
-            .patch(&manifest.name, &params, &Patch::Apply(&manifest.object))
-            .await
-            .map_err(|source| ApplyError::Object { object: target.title.clone(), source })?;
+        let patch = Patch::Apply(&manifest.object);
+        taken(&target.title, progress, || target.api.patch(&manifest.name, &params, &patch)).await?;
         // Objects of the kind can be applied when it is established.
         if manifest.kind.kind == "CustomResourceDefinition" {
             converged(&target, manifest, progress).await?;
@@ -162,6 +168,32 @@ pub(crate) async fn apply(
     Ok(())
 }
 
+/// Asks until the API server says yes or no: a master may end meanwhile, and what is applied is applied as well again.
+async fn taken<T, F>(title: &str, progress: &Progress, ask: impl Fn() -> F) -> Result<T, ApplyError>
+where
+    F: Future<Output = Result<T, kube::Error>>,
+{
+    loop {
+        match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) if may_pass(&error) => {
+                progress.waiting(title, format!("was not taken yet: {error}"));
+                tokio::time::sleep(AGAIN).await;
+            }
+            Err(source) => return Err(ApplyError::Object { object: title.to_owned(), source }),
+        }
+    }
+}
+
+/// Whether the server was only not there, or too busy.
+fn may_pass(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => matches!(status.code, 429 | 503 | 504),
+        kube::Error::HyperError(_) | kube::Error::Service(_) => true,
+        _ => false,
+    }
+}
+
 /// Where an object belongs.
 struct Target {
     api: Api<DynamicObject>,
@@ -171,7 +203,12 @@ struct Target {
 
 type Resources = BTreeMap<(String, String, String), (ApiResource, Scope)>;
 
-async fn target(client: &Client, manifest: &Manifest, known: &mut Resources) -> Result<Target, ApplyError> {
+async fn target(
+    client: &Client,
+    manifest: &Manifest,
+    known: &mut Resources,
+    progress: &Progress,
+) -> Result<Target, ApplyError> {
     let kind: &GroupVersionKind = &manifest.kind;
     let key = (kind.group.clone(), kind.version.clone(), kind.kind.clone());
     let title = match &manifest.namespace {
@@ -181,9 +218,8 @@ async fn target(client: &Client, manifest: &Manifest, known: &mut Resources) -> 
     let (resource, scope) = match known.get(&key) {
         Some(found) => found.clone(),
         None => {
-            let found = kube::discovery::pinned_kind(client, kind).await;
             let (resource, capabilities) =
-                found.map_err(|source| ApplyError::Object { object: title.clone(), source })?;
+                taken(&title, progress, || kube::discovery::pinned_kind(client, kind)).await?;
             known.entry(key).or_insert((resource, capabilities.scope)).clone()
         }
     };

@@ -362,7 +362,7 @@ impl Making<'_> {
             apply::nodes_ready(&client, &nodes, progress).await?;
             if !nodes.is_empty() {
                 progress.done(&format!("{} nodes are ready", nodes.len()));
-                ground::reach_nodes(&plan, &apply::networks_behind_nodes(&client).await?).await?;
+                ground::reach_nodes(&plan, &apply::networks_behind_nodes(&client, progress).await?).await?;
             }
             if !objects.is_empty() {
                 apply::apply(&client, objects, progress).await?;

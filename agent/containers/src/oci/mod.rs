@@ -50,6 +50,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) devices: &'a [HostDevice],
     /// A filter of system calls will be installed.
     pub(crate) filtered: bool,
+    /// The lowest score for the kernel's choice when memory is short that may be given, if there is one.
+    pub(crate) least_oom_score: Option<i32>,
 }
 
 /// The whole document.
@@ -123,7 +125,7 @@ pub(crate) fn process(process: &Process, privileged: bool, around: &Surroundings
             "ambient": [],
         },
         "noNewPrivileges": process.no_new_privileges,
-        "oomScoreAdj": process.oom_score_adj,
+        "oomScoreAdj": process.oom_score_adj.max(around.least_oom_score.unwrap_or(i32::MIN)),
     })
 }
 
@@ -178,7 +180,20 @@ mod tests {
             cgroup_version: 1,
             devices: &[],
             filtered: false,
+            least_oom_score: None,
         }
+    }
+
+    #[test]
+    fn nobody_is_protected_more_than_the_shim_may() {
+        let mut spec = ContainerSpec::default();
+        spec.process.oom_score_adj = -997;
+        let score = |spec: &ContainerSpec, least_oom_score| {
+            document(spec, &Surroundings { least_oom_score, ..around() })["process"]["oomScoreAdj"].clone()
+        };
+        assert_eq!([score(&spec, None), score(&spec, Some(0))], [json!(-997), json!(0)]);
+        spec.process.oom_score_adj = 900;
+        assert_eq!(score(&spec, Some(0)), json!(900));
     }
 
     fn kinds(document: &Value) -> Vec<String> {

@@ -94,6 +94,7 @@ fn make(shim: &Rc<Shim>, spec: ContainerSpec, limits: LogLimits) -> Result<Rc<Co
         cgroup_version: shim.hierarchies.version(),
         devices: &devices,
         filtered: filter.is_some(),
+        least_oom_score: shim.least_oom_score(),
     };
     std::fs::write(directory.document(), oci::document(&spec, &around).to_string())
         .map_err(tell("the container's document cannot be written"))?;

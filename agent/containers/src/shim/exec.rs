@@ -94,6 +94,7 @@ fn begin(
         cgroup_version: shim.hierarchies.version(),
         devices: &[],
         filtered: container.filter.is_some(),
+        least_oom_score: shim.least_oom_score(),
     };
     let number = shim.next_number();
     let file = container.directory.0.join(format!("exec-{number}.json"));

@@ -65,6 +65,12 @@ impl Shim {
         self.number.get()
     }
 
+    /// The lowest score that this process may give to others. Who may not protect itself may not protect them either (Linux:
+    /// `CAP_SYS_RESOURCE`); the container then runs less protected than it should be, rather than not at all.
+    pub(super) fn least_oom_score(&self) -> Option<i32> {
+        (self.oom_score != OOM_SCORE).then(|| self.oom_score.parse().unwrap_or(0))
+    }
+
     /// libcontainer writes a container's into the process that calls it; this one gets its own back.
     pub(super) fn restore_oom_score(&self) {
         if let Err(error) = std::fs::write(OOM_SCORE_FILE, &self.oom_score) {

@@ -46,7 +46,9 @@ impl Pool {
             Err(why) => {
                 server.why = why;
                 server.failures = server.failures.saturating_add(1);
-                if server.failures >= FAILURES { self.leave_out(number) } else { Change::None }
+                let is_given_up = server.failures >= FAILURES;
+                // Nobody is helped when the last one is left out: from it, clients hear at least what is missing.
+                if is_given_up && self.another_is_in(number) { self.leave_out(number) } else { Change::None }
             }
         }
     }
@@ -59,18 +61,23 @@ impl Pool {
         self.leave_out(number)
     }
 
+    fn another_is_in(&self, number: usize) -> bool {
+        self.0.iter().enumerate().any(|(other, server)| other != number && server.is_in)
+    }
+
     fn leave_out(&mut self, number: usize) -> Change {
         if std::mem::replace(&mut self.0[number].is_in, false) { Change::Out } else { Change::None }
     }
 
-    /// The server with the fewest connections of those that get any; it has one more.
+    /// The server with the fewest connections of those that get any; it has one more. Who has just failed to answer comes after
+    /// those that have not.
     pub(super) fn choose(&mut self) -> Option<usize> {
         let (number, server) = self
             .0
             .iter_mut()
             .enumerate()
             .filter(|(_, server)| server.is_in)
-            .min_by_key(|(_, one)| one.connections)?;
+            .min_by_key(|(_, one)| (one.failures > 0, one.connections))?;
         server.connections += 1;
         Some(number)
     }
@@ -103,8 +110,9 @@ mod tests {
 
     #[test]
     fn one_failure_is_forgiven_and_one_success_is_enough() {
-        let mut pool = Pool::new(1);
+        let mut pool = Pool::new(2);
         assert_eq!((pool.choose(), pool.probed(0, Ok(()))), (None, Change::In));
+        assert_eq!(pool.probed(1, Ok(())), Change::In);
         for (outcome, change) in [
             (failed(), Change::None),
             (Ok(()), Change::None),
@@ -115,6 +123,30 @@ mod tests {
         ] {
             assert_eq!(pool.probed(0, outcome.clone()), change, "{outcome:?}");
         }
+    }
+
+    #[test]
+    fn the_last_one_stays_until_there_is_another_one() {
+        let mut pool = Pool::new(2);
+        assert_eq!(pool.probed(0, Ok(())), Change::In);
+        for _ in 0..3 {
+            assert_eq!(pool.probed(0, failed()), Change::None);
+        }
+        assert_eq!(pool.choose(), Some(0));
+        assert_eq!(pool.probed(1, Ok(())), Change::In);
+        assert_eq!(pool.probed(0, failed()), Change::Out);
+    }
+
+    #[test]
+    fn who_has_just_failed_gets_no_new_connections_while_others_answer() {
+        let mut pool = Pool::new(2);
+        for number in [0, 1] {
+            assert_eq!(pool.probed(number, Ok(())), Change::In);
+        }
+        assert_eq!(pool.probed(0, failed()), Change::None);
+        assert_eq!([pool.choose(), pool.choose()], [Some(1), Some(1)]);
+        assert_eq!(pool.probed(0, Ok(())), Change::None);
+        assert_eq!(pool.choose(), Some(0));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use self::probe::Prober;
 use self::relay::Relay;
 
 /// How often each server is asked whether it is ready.
-const PROBES: Duration = Duration::from_secs(1);
+const PROBES: Duration = Duration::from_millis(500);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(1);
 /// How long it takes to try again when the system has no connection for us.
