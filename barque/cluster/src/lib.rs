@@ -14,6 +14,7 @@
 //! | `settings` | what is the same on all masters |
 //! | `objects` | what a cluster of masters keeps in its API |
 //! | `keep` | brings these objects there |
+//! | `restored` | what a snapshot of another cluster says of its masters is put right |
 //! | `discovery` | the first words with a cluster that is not trusted yet |
 //! | `master_join` | a machine becomes a master |
 //! | `membership` | the members of the store, as who joins sees them |

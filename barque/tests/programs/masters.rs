@@ -308,3 +308,61 @@ fn who_may_not_join_is_told_why() {
     let told = refused(&masters.words(1, &masters.place(1)));
     assert!(told.contains("the store's data is gone"), "{told}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_whose_store_is_lost_comes_back_from_a_snapshot() {
+    let mut masters = Masters::new(4);
+    let place = masters.place(1);
+    masters.start(1, &masters.words(1, &place));
+    let client = masters.client(1).await;
+    write(&client, "saved").await;
+    let snapshot = masters.directory.path().join("snapshot");
+    let saved = Command::new(Path::new(env!("CARGO_BIN_EXE_barque")).with_file_name("kvctl"))
+        .args([
+            "--endpoints=https://127.78.4.1:2379",
+            "--cacert=ca.crt",
+            "--cert=client.crt",
+            "--key=client.key",
+        ])
+        .args(["snapshot", "save"])
+        .arg(&snapshot)
+        .current_dir(place.join("pki/store"))
+        .output()
+        .unwrap();
+    assert!(saved.status.success(), "{}", String::from_utf8_lossy(&saved.stderr));
+    write(&client, "later").await;
+    let mut restoring = masters.words(1, &place);
+    restoring.push(format!("--restore={}", snapshot.display()));
+    masters.kill(1);
+    let told = refused(&restoring);
+    assert!(told.contains("which is not overwritten"), "{told}");
+
+    std::fs::remove_dir_all(place.join("store")).unwrap();
+    let mut wrong = restoring.clone();
+    wrong.push("--restore=/nowhere".to_owned());
+    let told = refused(&wrong);
+    assert!(told.contains("/nowhere"), "{told}");
+    masters.start(1, &restoring);
+    // As before with what it was believed by.
+    let all = names(&client).await;
+    assert!(all.iter().any(|name| name == "saved") && !all.iter().any(|name| name == "later"), "{all:?}");
+    masters.start(2, &masters.joining(2, 1, &masters.token(1)));
+    write(&client, "afterwards").await;
+    masters.kill(2);
+    masters.kill(1);
+    // It has begun with it, and goes on from there.
+    let (one, two) = (restoring, masters.joining(2, 1, &masters.token(1)));
+    let (one, two) = std::thread::scope(|scope| {
+        let one = scope.spawn(|| start(&one, "the master is ready"));
+        let two = scope.spawn(|| start(&two, "the master is ready"));
+        (one.join().unwrap().0, two.join().unwrap().0)
+    });
+    masters.running.extend([(1, one), (2, two)]);
+    assert!(names(&client).await.iter().any(|name| name == "afterwards"));
+
+    // What was saved of a cluster with other networks is not taken for one with these.
+    let mut other = masters.words(3, &masters.place(3));
+    other.extend([format!("--restore={}", snapshot.display()), "--cluster-cidr=10.200.0.0/16".to_owned()]);
+    let told = refused(&other);
+    assert!(told.contains("begin with --cluster-cidr=10.244.0.0/16"), "{told}");
+}
