@@ -4,6 +4,8 @@
 
 #[path = "architecture/confined.rs"]
 mod confined;
+#[path = "architecture/dashboards.rs"]
+mod dashboards;
 #[path = "architecture/pure_code.rs"]
 mod pure_code;
 #[path = "architecture/store_modules.rs"]
