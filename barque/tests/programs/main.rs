@@ -19,6 +19,7 @@ mod masters;
 mod metrics_server;
 mod namespaces;
 mod nodes;
+mod on_etcd;
 mod policies_and_volumes;
 mod python;
 mod scenarios;

@@ -114,6 +114,22 @@ pub(crate) fn said<'a>(line: &'a str, name: &str) -> &'a str {
     line[from..].split_whitespace().next().unwrap().trim_matches('"')
 }
 
+/// Starts a store of one member with this data; its URL.
+pub(crate) fn start_store(data: &Path) -> (Program, String) {
+    let words = [
+        "store".to_owned(),
+        format!("--data-dir={}", data.display()),
+        // The system chooses the port; what is advertised nobody asks for.
+        "--listen-client-urls=http://127.0.0.1:0".to_owned(),
+        "--advertise-client-urls=http://localhost:2379".to_owned(),
+        "--listen-peer-urls=http://127.0.0.1:0".to_owned(),
+        "--initial-advertise-peer-urls=http://localhost:2380".to_owned(),
+    ];
+    let (member, line) = start(&words, "serving clients");
+    let url = format!("http://{}", said(&line, "address"));
+    (member, url)
+}
+
 /// One store and some servers.
 pub(crate) struct Cluster {
     /// What belongs to it; goes with it.
@@ -142,26 +158,24 @@ impl Cluster {
     /// The same with servers at this address.
     pub(crate) fn at(address: &str, servers: usize, flags: impl Fn(&Path) -> Vec<String>) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let (member, store) = start_store(&directory.path().join("store"));
+        Self::over(directory, member, store, address, servers, flags)
+    }
+
+    /// The same over a store that was started before.
+    pub(crate) fn over(
+        directory: tempfile::TempDir,
+        member: Program,
+        store: String,
+        address: &str,
+        servers: usize,
+        flags: impl Fn(&Path) -> Vec<String>,
+    ) -> Self {
         let certificates = Certificates::of(directory.path(), address);
-        let words = |all: &[&str]| all.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-        let data = directory.path().join("store").display().to_string();
-        let (member, line) = start(
-            &words(&[
-                "store",
-                &format!("--data-dir={data}"),
-                // The system chooses the port; what is advertised nobody asks for.
-                "--listen-client-urls=http://127.0.0.1:0",
-                "--advertise-client-urls=http://localhost:2379",
-                "--listen-peer-urls=http://127.0.0.1:0",
-                "--initial-advertise-peer-urls=http://localhost:2380",
-            ]),
-            "serving clients",
-        );
-        let store = format!("http://{}", said(&line, "address"));
         let mut cluster =
             Self { directory, servers: Vec::new(), store, member, programs: Vec::new(), certificates };
         for server in 0..servers {
-            let mut all = words(&["apiserver", "--secure-port=0"]);
+            let mut all = vec!["apiserver".to_owned(), "--secure-port=0".to_owned()];
             all.push(format!("--bind-address={address}"));
             all.push(format!("--etcd-servers={}", cluster.store));
             all.extend(cluster.certificates.server_flags());
@@ -172,6 +186,11 @@ impl Cluster {
             cluster.write_kubeconfig(server);
         }
         cluster
+    }
+
+    /// Ends everything; its directory.
+    pub(crate) fn into_directory(self) -> tempfile::TempDir {
+        self.directory
     }
 
     /// The process of a server.
