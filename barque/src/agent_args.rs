@@ -79,6 +79,9 @@ struct RunArgs {
     /// Who the agent is and where the API servers are [default: the service account of the pod that it runs in].
     #[arg(long, env = "BARQUE_AGENT_KUBECONFIG", value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
+    /// Where joining keeps the URLs of API servers.
+    #[arg(skip)]
+    servers_file: Option<PathBuf>,
     /// URLs of API servers, comma separated, the preferred one first [default: the one of --kubeconfig].
     #[arg(long, env = "BARQUE_AGENT_MASTER", value_name = "URLS", value_delimiter = ',')]
     master: Vec<String>,
@@ -446,9 +449,7 @@ impl AgentArgs {
     pub(crate) fn joined(&mut self, files: &NodeFiles, cluster: NodeCluster) {
         let run = &mut self.run;
         run.kubeconfig = Some(files.kubeconfig());
-        if run.master.is_empty() {
-            run.master = cluster.servers;
-        }
+        run.servers_file = Some(files.servers());
         let containers = &mut run.containers;
         containers.cluster_domain = cluster.settings.cluster_domain;
         containers.cluster_cidr.get_or_insert(cluster.settings.cluster_cidr);
@@ -473,6 +474,7 @@ impl RunArgs {
     fn into_config(self) -> Result<ValidConfig, ConfigError> {
         Config {
             kubeconfig: self.kubeconfig,
+            servers_file: self.servers_file,
             master: self.master,
             hostname_override: self.hostname_override,
             node_ip: self.node_ip,

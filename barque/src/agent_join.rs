@@ -98,9 +98,11 @@ pub(crate) async fn run(mut args: AgentArgs, join: Join, stop: CancellationToken
     let config = args.into_config()?;
     let client = connect(config.servers().clone()).await.context("the API servers")?;
     let stop = stop.child_token();
+    let following = tokio::spawn(node_join::follow_masters(files.clone(), client.clone(), stop.clone()));
     let renewing = tokio::spawn(node_join::renew(files, node, client, stop.clone()));
     let outcome = barque_agent::agent::run(config, stop.clone()).await;
     stop.cancel();
+    following.await.context("following masters")?;
     renewing.await.context("renewing certificates")?;
     Ok(outcome?)
 }

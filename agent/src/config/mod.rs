@@ -33,6 +33,8 @@ const NODE_PREFIX: u8 = 24;
 pub struct Config {
     /// A kubeconfig; nothing is what a pod finds.
     pub kubeconfig: Option<PathBuf>,
+    /// A file with URLs of API servers, one a line, which is followed; with a kubeconfig only, and `master` counts more.
+    pub servers_file: Option<PathBuf>,
     /// URLs of API servers, the preferred one first; empty is the one of the kubeconfig.
     pub master: Vec<String>,
     /// The node's name; nothing is the machine's.
@@ -167,7 +169,11 @@ impl Config {
         });
         let servers = Servers {
             urls: urls.collect::<Result<_, _>>()?,
-            source: self.kubeconfig.clone().map_or(Source::InCluster, Source::Kubeconfig),
+            source: match (self.kubeconfig.clone(), self.servers_file.clone()) {
+                (Some(kubeconfig), Some(servers)) => Source::Joined { kubeconfig, servers },
+                (Some(kubeconfig), None) => Source::Kubeconfig(kubeconfig),
+                (None, _) => Source::InCluster,
+            },
         };
         if let Some(name) = &self.hostname_override {
             check_name("--hostname-override", name)?;
@@ -360,6 +366,7 @@ mod tests {
     fn config() -> Config {
         Config {
             kubeconfig: None,
+            servers_file: None,
             master: Vec::new(),
             hostname_override: Some("n".into()),
             node_ip: Vec::new(),

@@ -96,6 +96,7 @@ impl World {
             tower::service_fn(move |request| Box::pin(answer(server.clone(), told.clone(), request)));
         let config = Config {
             kubeconfig: None,
+            servers_file: None,
             master: Vec::new(),
             hostname_override: Some("n".into()),
             node_ip: Vec::new(),

@@ -25,6 +25,13 @@ pub use requests::Requests;
 pub enum Source {
     /// A kubeconfig; its current context counts.
     Kubeconfig(PathBuf),
+    /// A kubeconfig, and a file with the URLs of all servers, one a line: servers come and go, and that is seen.
+    Joined {
+        /// The kubeconfig; its server counts when the file names none.
+        kubeconfig: PathBuf,
+        /// The file.
+        servers: PathBuf,
+    },
     /// What a pod finds: the service account's files, and the environment.
     InCluster,
 }
@@ -48,6 +55,14 @@ pub enum ConnectError {
         path: PathBuf,
         /// What is wrong with it.
         error: Box<kube::config::KubeconfigError>,
+    },
+    /// The file with servers cannot be used.
+    #[error("{path}: {problem}")]
+    ServersFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
     },
     /// This is no pod, or its service account's files are missing.
     #[error("the configuration of a pod: {0}")]

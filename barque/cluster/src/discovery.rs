@@ -145,8 +145,7 @@ impl Contact {
     pub async fn masters(&self) -> Result<Vec<Uri>, DiscoveryError> {
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), settings::NAMESPACE);
         let map = maps.get(settings::MASTERS).await.map_err(|error| self.asked("the masters", error))?;
-        let urls = map.data.unwrap_or_default().into_values();
-        Ok(urls.filter_map(|url| url.parse().ok()).collect())
+        Ok(urls(map).collect())
     }
 
     /// The error of a question.
@@ -158,4 +157,8 @@ impl Contact {
     pub(crate) fn wrong(&self, what: &'static str, why: impl ToString) -> DiscoveryError {
         DiscoveryError::Answer { url: plain(&self.url), what, why: why.to_string() }
     }
+}
+/// The URLs of the masters' API servers, as the map of them has them.
+pub(crate) fn urls(masters: ConfigMap) -> impl Iterator<Item = Uri> {
+    masters.data.unwrap_or_default().into_values().filter_map(|url| url.parse().ok())
 }

@@ -1,24 +1,30 @@
 //! A machine becomes a node: it gets a certificate from the cluster (Kubernetes: TLS bootstrapping), and another one before that
 //! ends. Must never send its key anywhere.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
+use futures::StreamExt as _;
 use http::Uri;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
+use kube::runtime::WatchStreamExt as _;
 use kube::runtime::wait::await_condition;
+use kube::runtime::watcher::watch_object;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::authority::{AuthorityError, Subject, request};
-use crate::discovery::{DiscoveryError, contact, plain, told};
+use crate::discovery::{DiscoveryError, contact, plain, told, urls};
 use crate::files::{self, FileError, Readers};
 use crate::kubeconfig;
 use crate::leaf;
-use crate::settings::ClusterSettings;
+use crate::settings::{self, ClusterSettings};
 use crate::token::Token;
 
 /// How long approving and signing may take.
@@ -69,8 +75,6 @@ pub enum NodeJoinError {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeCluster {
-    /// URLs of API servers.
-    pub servers: Vec<String>,
     /// What is the same for all of the cluster.
     pub settings: ClusterSettings,
 }
@@ -101,6 +105,22 @@ impl NodeFiles {
     /// Certificate and key in one, so that both change at once.
     fn pair(&self) -> PathBuf {
         self.0.join("client.pem")
+    }
+
+    /// URLs of API servers, one a line.
+    #[must_use]
+    pub fn servers(&self) -> PathBuf {
+        self.0.join("servers")
+    }
+
+    fn keep_servers(&self, urls: impl Iterator<Item = Uri>) -> Result<bool, FileError> {
+        let lines: BTreeSet<String> = urls.map(|url| plain(&url)).collect();
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let is_new = !lines.is_empty() && files::read(&self.servers())?.as_deref() != Some(text.as_str());
+        if is_new {
+            files::write(&self.servers(), text.as_bytes(), Readers::All)?;
+        }
+        Ok(is_new)
     }
 
     fn cluster(&self) -> PathBuf {
@@ -144,10 +164,11 @@ pub async fn join(
 ) -> Result<NodeCluster, NodeJoinError> {
     let contact = contact(url, token).await?;
     let settings = contact.settings().await?;
-    let servers: Vec<String> = contact.masters().await?.iter().map(plain).collect();
+    let masters = contact.masters().await?;
     let (certificate, key) = certificate(&contact.client, node).await?;
     files::write(&files.authority(), contact.authority.as_bytes(), Readers::All)?;
-    let cluster = NodeCluster { servers, settings };
+    files.keep_servers(masters.into_iter())?;
+    let cluster = NodeCluster { settings };
     let text = serde_json::to_string_pretty(&cluster).expect("texts and numbers can be written as JSON");
     files::write(&files.cluster(), text.as_bytes(), Readers::All)?;
     let config = kubeconfig::with_files(&plain(url), &files.authority(), &files.pair(), &files.pair());
@@ -192,6 +213,24 @@ async fn certificate(client: &Client, node: &str) -> Result<(String, String), No
 fn certificate_of(csr: Option<&CertificateSigningRequest>) -> Option<String> {
     let bytes = &csr?.status.as_ref()?.certificate.as_ref()?.0;
     (!bytes.is_empty()).then(|| String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// Follows which masters there are, and writes down their URLs, until `stop`: a node outlives those that were there when it joined.
+pub async fn follow_masters(files: NodeFiles, client: Client, stop: CancellationToken) {
+    let maps: Api<ConfigMap> = Api::namespaced(client, settings::NAMESPACE);
+    let mut masters = pin!(watch_object(maps, settings::MASTERS).default_backoff());
+    while let Some(Some(event)) = stop.run_until_cancelled(masters.next()).await {
+        match event {
+            Ok(Some(map)) => match files.keep_servers(urls(map)) {
+                Ok(true) => tracing::info!("the masters of the cluster are others"),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "the masters of the cluster cannot be written down"),
+            },
+            Ok(None) => {}
+            // It begins again by itself, after a while.
+            Err(error) => tracing::debug!(%error, "the watch of masters"),
+        }
+    }
 }
 
 /// Gets another certificate when two thirds of the life of the one that is there are over, until `stop`.

@@ -95,13 +95,14 @@ fn cluster_binding(name: &str, role: &str, subjects: Value) -> Desired {
 #[must_use]
 pub fn always() -> Vec<Desired> {
     let get = |resource: &str, names: &[&str]| json!([{"apiGroups": [""], "resources": [resource], "resourceNames": names, "verbs": ["get"]}]);
+    let follow = |resource: &str, names: &[&str]| json!([{"apiGroups": [""], "resources": [resource], "resourceNames": names, "verbs": ["get", "list", "watch"]}]);
     let joining =
         json!([subject("Group", MASTERS), subject("Group", NODES), subject("Group", "system:nodes")]);
     vec![
         // Who knows nobody yet finds out whom to believe.
         role("kube-public", "barque:cluster-info", get("configmaps", &[CLUSTER_INFO])),
         binding("kube-public", "barque:cluster-info", json!([subject("User", "system:anonymous")])),
-        role("kube-system", "barque:settings", get("configmaps", &[settings::NAME, settings::MASTERS])),
+        role("kube-system", "barque:settings", follow("configmaps", &[settings::NAME, settings::MASTERS])),
         binding("kube-system", "barque:settings", joining),
         core("ConfigMap", "configmaps", settings::NAMESPACE, settings::MASTERS, json!({})),
         role("kube-system", "barque:authorities", get("secrets", &[AUTHORITIES])),

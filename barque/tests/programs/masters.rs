@@ -118,12 +118,9 @@ where
 async fn masters_join_die_and_are_replaced_and_nothing_is_lost() {
     let mut masters = Masters::new(1);
     masters.start(1, &masters.words(1, &masters.place(1)));
-    for master in [2, 3] {
-        masters.start(master, &masters.joining(master, 1, &masters.token(1)));
-    }
     let agent = [
         "agent".to_owned(),
-        format!("--join={}", masters.url(2)),
+        format!("--join={}", masters.url(1)),
         format!("--token-file={}", masters.place(1).join("node-token").display()),
         "--hostname-override=n1".to_owned(),
         "--node-ip=127.78.1.11".to_owned(),
@@ -131,18 +128,23 @@ async fn masters_join_die_and_are_replaced_and_nothing_is_lost() {
         "--healthz-port=0".to_owned(),
         format!("--root-dir={}", masters.directory.path().join("n1").display()),
     ];
+    // It knows one master, and learns of the others when they come.
     let (node, _) = start(&agent, "keeping nodes");
+    for master in [2, 3] {
+        masters.start(master, &masters.joining(master, 1, &masters.token(1)));
+    }
     let (first, third) = (masters.client(1).await, masters.client(3).await);
     let ready = |node: &Node| {
         let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
         conditions.clone().any(|it| it.type_ == "Ready" && it.status == "True")
     };
     becomes(Api::all(third.clone()), "n1", "it is ready", ready).await;
-    let pod = serde_json::from_value(serde_json::json!({
-        "metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}
-    }));
+    let pod = |name: &str| {
+        let spec = serde_json::json!({"containers": [{"name": "c", "image": "i"}]});
+        serde_json::from_value(serde_json::json!({"metadata": {"name": name}, "spec": spec})).unwrap()
+    };
     let pods: Api<Pod> = Api::default_namespaced(third.clone());
-    pods.create(&PostParams::default(), &pod.unwrap()).await.unwrap();
+    pods.create(&PostParams::default(), &pod("p")).await.unwrap();
     let runs = |pod: &Pod| pod.status.as_ref().and_then(|it| it.phase.as_deref()) == Some("Running");
     becomes(pods.clone(), "p", "scheduler, controllers and agent may what they must", runs).await;
 
@@ -155,6 +157,8 @@ async fn masters_join_die_and_are_replaced_and_nothing_is_lost() {
     for count in 0..20 {
         write(&third, &format!("without-{count}")).await;
     }
+    pods.create(&PostParams::default(), &pod("without-first")).await.unwrap();
+    becomes(pods.clone(), "without-first", "the node does not need the master that it joined by", runs).await;
     masters.start(1, &masters.joining(1, 2, &kept_token));
     let again = masters.client(1).await;
     let all = names(&again).await;

@@ -29,6 +29,13 @@ impl Choice {
         Self { servers: vec![Health::default(); servers], current: 0 }
     }
 
+    /// There are so many servers now. When that is another number, nothing is known of them: places are others'.
+    pub(super) fn are(&mut self, servers: usize) {
+        if self.servers.len() != servers {
+            *self = Self::new(servers);
+        }
+    }
+
     /// All servers in the order in which a request tries them. A bad one is not left out: it is better than none.
     pub(super) fn order(&self, now: Duration) -> Vec<usize> {
         let count = self.servers.len();
@@ -39,7 +46,8 @@ impl Choice {
 
     /// A server answered. It stays or becomes the current one, unless another that works is.
     pub(super) fn worked(&mut self, server: usize) {
-        self.servers[server] = Health::default();
+        let Some(health) = self.servers.get_mut(server) else { return };
+        *health = Health::default();
         if self.servers[self.current].avoid_until.is_some() {
             self.current = server;
         }
@@ -47,7 +55,8 @@ impl Choice {
 
     /// A server did not answer, or said that it cannot serve. Each time in a row it is avoided for twice as long.
     pub(super) fn failed(&mut self, server: usize, now: Duration) {
-        let health = &mut self.servers[server];
+        // It may be gone since it was asked.
+        let Some(health) = self.servers.get_mut(server) else { return };
         if health.avoid_until.is_some_and(|until| until > now) {
             // One of many requests that were on their way to it.
             return;
@@ -64,6 +73,22 @@ mod tests {
 
     fn at(millis: u64) -> Duration {
         Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn servers_come_and_go() {
+        let mut choice = Choice::new(1);
+        choice.failed(0, at(0));
+        choice.are(3);
+        assert_eq!(choice.order(at(1)), [0, 1, 2]);
+        choice.failed(0, at(1));
+        choice.are(3);
+        assert_eq!(choice.order(at(2)), [1, 2, 0]);
+        choice.are(2);
+        // Who answers late is perhaps gone.
+        choice.failed(2, at(3));
+        choice.worked(2);
+        assert_eq!(choice.order(at(3)), [0, 1]);
     }
 
     #[test]

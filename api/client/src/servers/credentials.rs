@@ -111,8 +111,9 @@ impl Credentials {
 
 async fn load(servers: &Servers) -> Result<Loaded, ConnectError> {
     let mut paths = Vec::new();
+    let mut urls = servers.urls.clone();
     let (config, files) = match &servers.source {
-        Source::Kubeconfig(path) => {
+        Source::Kubeconfig(path) | Source::Joined { kubeconfig: path, .. } => {
             let wrong = |error| ConnectError::Kubeconfig { path: path.clone(), error: Box::new(error) };
             let kubeconfig = Kubeconfig::read_from(path).map_err(wrong)?;
             if wants_proxy(&kubeconfig) {
@@ -125,8 +126,14 @@ async fn load(servers: &Servers) -> Result<Loaded, ConnectError> {
                 let named = [&user.client_certificate, &user.client_key, &user.token_file];
                 paths.extend(named.into_iter().flatten().map(PathBuf::from));
             }
+            if let Source::Joined { servers, .. } = &servers.source {
+                paths.push(servers.clone());
+            }
             // Before they are read: what changes in between is then seen as a change.
             let files = stamps(paths.into_iter()).await;
+            if let (true, Source::Joined { servers, .. }) = (urls.is_empty(), &servers.source) {
+                urls = listed(servers).await?;
+            }
             let options = KubeConfigOptions::default();
             (Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(wrong)?, files)
         }
@@ -138,15 +145,34 @@ async fn load(servers: &Servers) -> Result<Loaded, ConnectError> {
             (Config::incluster()?, files)
         }
     };
-    let urls = if servers.urls.is_empty() { vec![config.cluster_url.clone()] } else { servers.urls.clone() };
+    if urls.is_empty() {
+        urls.push(config.cluster_url.clone());
+    }
     let servers: Result<Vec<_>, _> = urls.into_iter().map(|url| server(&config, url)).collect();
     Ok(Loaded { servers: servers?.into(), namespace: config.default_namespace, files })
+}
+
+/// The URLs of a file, one a line; none when it is not there.
+async fn listed(path: &Path) -> Result<Vec<Uri>, ConnectError> {
+    let wrong = |problem: String| ConnectError::ServersFile { path: path.to_owned(), problem };
+    let text = match tokio::fs::read_to_string(path).await {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(wrong(error.to_string())),
+    };
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let urls = lines.map(|line| {
+        let uri: Option<Uri> = line.parse().ok();
+        let whole = uri.filter(|uri| uri.scheme().is_some() && uri.authority().is_some());
+        whole.ok_or_else(|| wrong(format!("{line:?} is not a URL")))
+    });
+    urls.collect()
 }
 
 /// What a source trusts servers by, as PEM.
 pub(super) async fn authorities(source: &Source) -> Result<String, ConnectError> {
     let config = match source {
-        Source::Kubeconfig(path) => {
+        Source::Kubeconfig(path) | Source::Joined { kubeconfig: path, .. } => {
             let wrong = |error| ConnectError::Kubeconfig { path: path.clone(), error: Box::new(error) };
             let kubeconfig = Kubeconfig::read_from(path).map_err(wrong)?;
             Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(wrong)?

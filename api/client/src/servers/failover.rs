@@ -74,7 +74,11 @@ impl Shared {
         }
         for round in 0..=ROUNDS {
             let servers = self.credentials.servers().await;
-            let order = self.choice.lock().order(self.start.elapsed());
+            let order = {
+                let mut choice = self.choice.lock();
+                choice.are(servers.len());
+                choice.order(self.start.elapsed())
+            };
             let last = order.len().saturating_sub(1);
             // How long until the first of those that were busy can be asked again.
             let mut busy: Option<Duration> = None;
@@ -124,7 +128,11 @@ impl Shared {
         }
         match works {
             Some(true) => self.choice.lock().worked(server),
-            Some(false) => self.choice.lock().failed(server, self.start.elapsed()),
+            Some(false) => {
+                self.choice.lock().failed(server, self.start.elapsed());
+                // Perhaps there are others by now.
+                self.credentials.doubt();
+            }
             None => {}
         }
     }
