@@ -187,7 +187,7 @@ fn version(metadata: &Value) -> Option<i64> {
 }
 
 /// An object of clients.
-fn object(value: &Value) -> Option<Object> {
+pub(crate) fn object(value: &Value) -> Option<Object> {
     let metadata = &value["metadata"];
     Some(Object {
         name: metadata["name"].as_str()?.to_owned(),

@@ -188,8 +188,19 @@ pub struct Picture {
     pub nodes: Vec<String>,
     /// The allocator's records of addresses: an address, and the service that it is for.
     pub addresses: Vec<(String, String)>,
-    /// Addresses and node ports that Services had who are gone, and that a new one could not have, with the reason.
-    pub lost: Vec<String>,
+    /// What Services had who are gone, and a new one could not have.
+    pub lost: Vec<Lost>,
+}
+
+/// An address or a node port that nobody has and nobody can have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// What it is.
+    pub what: String,
+    /// The name of the Service that had it last.
+    pub service: String,
+    /// Why a new one could not have it.
+    pub why: String,
 }
 
 /// A Deployment.

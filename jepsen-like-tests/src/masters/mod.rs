@@ -2,7 +2,7 @@
 //! and administrators see; must never know the insides of a master.
 //!
 //! - [`entry`], [`history`], [`recorder`]: the record
-//! - [`processes`], [`client`], `audit`: what is started, asked and read
+//! - [`processes`], [`client`], `audit`, `store_history`: what is started, asked and read
 //! - [`workload`], [`nemesis`], [`run`]: what happens
 //! - [`checkers`]: whether it was right
 
@@ -15,4 +15,5 @@ pub mod nemesis;
 pub mod processes;
 pub mod recorder;
 pub mod run;
+mod store_history;
 pub mod workload;

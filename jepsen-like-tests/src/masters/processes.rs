@@ -335,6 +335,12 @@ impl Masters {
         &self.masters[index].data
     }
 
+    /// The address of a master.
+    #[must_use]
+    pub fn address(&self, index: usize) -> IpAddr {
+        self.masters[index].address
+    }
+
     /// The log of a master.
     #[must_use]
     pub fn log(&self, index: usize) -> PathBuf {

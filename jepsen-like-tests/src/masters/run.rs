@@ -14,7 +14,6 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, timeout};
 
-use super::audit;
 use super::checkers::{check_all, leader};
 use super::client::{PREFIX, Server};
 use super::entry::{Entry, Object, Outcome, Request, Service};
@@ -24,9 +23,11 @@ use super::processes::{MASTERS, Masters, Stage};
 use super::recorder::Recorder;
 use super::workload::leases::{CONTROLLERS, Newest, SCHEDULER};
 use super::workload::{Session, Shared, Workload, informer, leases, picture, start};
+use super::{audit, store_history};
 use crate::checkers::{Finding, Verdict, Violation};
 use crate::clocks::Clocks;
 use crate::deadline::eventually;
+use crate::history::ClientId;
 use crate::network::Network;
 use crate::sick_disk;
 
@@ -38,6 +39,8 @@ const SETTLE: Duration = Duration::from_secs(120);
 const LOOK_AGAIN: Duration = Duration::from_secs(20);
 /// Who shows that API servers take writes again.
 const PROBE: u32 = 950;
+/// Who follows the store itself.
+const STORE: u32 = 999;
 const FIRST_INFORMER: u32 = 1000;
 const LEASE_INFORMER: u32 = 2000;
 const SERVICE_INFORMER: u32 = 2001;
@@ -186,22 +189,36 @@ async fn drive(
     settling.note("both Leases are renewed");
     stop.send_replace(true);
     ended(clients, "clients").await?;
-    let fence = settling.fence().await?;
-    last.send_replace(Some(fence));
-    ended(informers, "informers").await?;
-    settling.note("informers have seen everything");
-    if has_nodes {
-        let had = services.join_next().await.context("who follows Services was never started")??;
-        settling.deployments(&had).await?;
-    }
     for server in &shared.servers {
         let mut session = Session::new(&shared, PROBE);
         let listed = session.call_at(server, Request::List { stale: false }).await;
         listed.with_context(|| format!("{} lists nothing after all faults", server.name))?;
     }
+    let fence = settling.fence().await?;
+    last.send_replace(Some(fence));
+    ended(informers, "informers").await?;
+    settling.note("informers have seen everything");
+    take_down(masters, recorder, fence).await?;
+    if has_nodes {
+        let had = services.join_next().await.context("who follows Services was never started")??;
+        settling.deployments(&had).await?;
+    }
     over.send_replace(true);
     ended(followers, "the informer of Leases").await?;
     Ok(strikes)
+}
+
+/// What the store kept of objects, as if an informer had followed it from the beginning.
+async fn take_down(masters: &Masters, recorder: &Recorder, last: i64) -> anyhow::Result<()> {
+    let (address, pki) = (masters.address(0).to_string(), masters.data(0).join("pki"));
+    let all = store_history::read(&address, &pki, last).await?;
+    let (informer, member) = (ClientId(STORE), "store".to_owned());
+    let time_ns = recorder.now_ns();
+    recorder.note(Entry::Relisted { time_ns, informer, member, version: 0, objects: Vec::new() });
+    for told in all {
+        recorder.note(Entry::Told { time_ns, informer, told });
+    }
+    Ok(())
 }
 
 async fn ended(mut tasks: JoinSet<()>, who: &str) -> anyhow::Result<()> {
@@ -305,6 +322,8 @@ impl Settling<'_> {
         self.shared.recorder.note(Entry::End(picture));
         let report = timeout(HEAL, barque_lint::confirm(server.client(), LOOK_AGAIN)).await;
         let report = report.context("the linter comes to no end")?.context("the linter")?;
+        // The checker knows of which Services nobody knows what became of a write.
+        let report = report.without(&[barque_lint::Rule::AddressRecordStale]);
         let words = |finding: &barque_lint::Finding| {
             format!("{} {}: {}", finding.rule, finding.object, finding.words)
         };

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checkers::Violation;
-use crate::masters::entry::{Deployment, Picture, Pod};
-use crate::masters::history::History;
+use crate::masters::entry::{Deployment, Lost, Picture, Pod, Request};
+use crate::masters::history::{History, Operation};
 
 /// Judges the end; how many objects were looked at.
 ///
@@ -16,6 +16,7 @@ pub fn check(history: &History) -> Result<usize, Violation> {
     if let Some(picture) = &history.end {
         checked += settled(picture).map_err(Violation::new)?;
         checked += leaks(picture).map_err(Violation::new)?;
+        checked += lost(picture, history)?;
     }
     if let Some((objects, findings)) = &history.lint {
         if !findings.is_empty() {
@@ -24,6 +25,33 @@ pub fn check(history: &History) -> Result<usize, Violation> {
         checked += objects;
     }
     Ok(checked)
+}
+
+/// Whether what Services had who are gone can be had again, and addresses are taken for who has them. Where nobody knows what became
+/// of a write of such a Service, what it had or was to have is kept until the repair, which comes every ten minutes; for everything
+/// else it is given back at once. How many of those that are kept.
+fn lost(picture: &Picture, history: &History) -> Result<usize, Violation> {
+    let has = |service: &str, address: &String| {
+        picture.services.iter().any(|one| one.name == service && one.addresses.contains(address))
+    };
+    let stale =
+        picture.addresses.iter().filter(|(address, of)| !has(of, address)).map(|(address, of)| Lost {
+            what: format!("the address {address}"),
+            service: of.rsplit('/').next().unwrap_or_default().to_owned(),
+            why: format!("it is taken for Service {of}, which does not have it"),
+        });
+    let all: Vec<Lost> = stale.chain(picture.lost.iter().cloned()).collect();
+    for Lost { what, service, why } in &all {
+        let about = |operation: &&Operation| match &operation.request {
+            Request::Other { what } => what.ends_with(&format!("/services/{service}")),
+            _ => false,
+        };
+        if !history.operations.iter().filter(about).any(|operation| operation.known().is_none()) {
+            let told = format!("{what} of Service {service}, which is gone, cannot be had again: {why}");
+            return Err(Violation::new(told));
+        }
+    }
+    Ok(all.len())
 }
 
 /// Whether all Deployments are what they ask for, and nothing of others is left; how many objects, or what is missing.
@@ -100,18 +128,9 @@ pub fn leaks(picture: &Picture) -> Result<usize, String> {
             checked += 1;
         }
     }
-    let mut recorded = BTreeSet::new();
-    for (address, of) in &picture.addresses {
-        if holders.get(address.as_str()) != Some(&of.as_str()) {
-            return Err(format!("the address {address} is taken for Service {of}, which does not have it"));
-        }
-        recorded.insert(address.as_str());
-    }
+    let recorded: BTreeSet<&str> = picture.addresses.iter().map(|(address, _)| address.as_str()).collect();
     if let Some((address, service)) = holders.iter().find(|(address, _)| !recorded.contains(*address)) {
         return Err(format!("Service {service} has the address {address}, which is not taken"));
-    }
-    if let Some(lost) = picture.lost.first() {
-        return Err(format!("a new Service cannot have what one had who is gone: {lost}"));
     }
     let nodes: BTreeSet<&str> = picture.nodes.iter().map(String::as_str).collect();
     let mut pods: BTreeMap<&str, &str> = BTreeMap::new();
@@ -132,7 +151,8 @@ pub fn leaks(picture: &Picture) -> Result<usize, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::masters::entry::{ReplicaSet, Service};
+    use crate::history::{ClientId, OperationId};
+    use crate::masters::entry::{Outcome, ReplicaSet, Service};
 
     fn right() -> Picture {
         let text = str::to_owned;
@@ -196,7 +216,6 @@ mod tests {
             (|it| drop(it.services.pop()), "taken for Service a/t"),
             (|it| it.addresses[0].1 = "a/t".to_owned(), "taken for Service a/t"),
             (|it| drop(it.addresses.pop()), "which is not taken"),
-            (|it| it.lost.push("node port 30009: taken".to_owned()), "node port 30009"),
             (|it| it.pods[0].node = "away".to_owned(), "node away, which is gone"),
             (|it| it.pods[1].addresses = it.pods[0].addresses.clone(), "both have the address 10.0.0.1"),
         ];
@@ -208,6 +227,25 @@ mod tests {
             let found = judge(picture).unwrap_err().what;
             assert!(found.contains(words), "{words}: {found}");
         }
+        let lost =
+            Lost { what: "node port 30009".to_owned(), service: "s".to_owned(), why: "taken".to_owned() };
+        let mut history =
+            History { end: Some(Picture { lost: vec![lost], ..right() }), ..History::default() };
+        let found = check(&history).unwrap_err().what;
+        assert!(found.contains("node port 30009 of Service s"), "{found}");
+        // Nobody knows whether it was deleted.
+        history.operations.push(Operation {
+            id: OperationId(1),
+            client: ClientId(1),
+            member: "m1".to_owned(),
+            request: Request::Other { what: "DELETE /api/v1/namespaces/default/services/s".to_owned() },
+            invoked_ns: 1,
+            completed: None,
+        });
+        check(&history).unwrap();
+        history.operations[0].completed = Some((2, Outcome::Done { object: None }));
+        check(&history).unwrap_err();
+
         let lint = Some((3, vec!["owner-gone Pod p: has none".to_owned()]));
         let found = check(&History { lint, ..History::default() }).unwrap_err();
         assert!(found.what.contains("owner-gone"), "{}", found.what);

@@ -1,5 +1,5 @@
-//! The history of objects, as all informers together tell it: each `resourceVersion` with the one change that it is. Must never
-//! prefer one informer: where two tell different things, something is wrong.
+//! The history of objects, as all informers together tell it, the one who follows the store among them: each `resourceVersion` with
+//! the one change that it is. Must never prefer one of them: where two tell different things, something is wrong.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Place;
@@ -56,16 +56,6 @@ impl Truth {
                         }
                         known.told_ns = known.told_ns.min(*time_ns);
                     }
-                }
-            }
-        }
-        // What no informer was told since it was there when all of them listed.
-        for (_, _, step) in history.informers.values().flatten() {
-            if let Step::Relisted { version, objects } = step {
-                let before = truth.changes.range(..=*version).next().is_none();
-                for object in objects.iter().filter(|_| before) {
-                    let change = Change { object: object.clone(), deleted: false, told_ns: 0 };
-                    truth.changes.entry(object.version).or_insert(change);
                 }
             }
         }

@@ -36,9 +36,12 @@ pub(super) async fn run(mut session: Session) {
     }
 }
 
+/// Sends a request; it is written down with the name of what it is about at its end.
 async fn ask(session: &mut Session, method: &str, uri: &str, body: Option<Value>) {
     let server = session.any_server();
-    let request = Request::Other { what: format!("{method} {uri}") };
+    let name = body.as_ref().filter(|_| method == "POST").and_then(|body| body["metadata"]["name"].as_str());
+    let what = name.map_or_else(|| format!("{method} {uri}"), |name| format!("{method} {uri}/{name}"));
+    let request = Request::Other { what };
     let operation = session.shared.recorder.invoked(session.id, &server.name, request.clone());
     let answer = server.ask(method, uri, body).await;
     session.shared.recorder.completed(operation, outcome(&request, answer));

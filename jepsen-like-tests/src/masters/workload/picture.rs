@@ -1,7 +1,7 @@
 //! What is there in the end: everything that Deployments and Services are made of, read from one API server, and whether what went
 //! can be had again. Waits for changes, and must never change anything itself.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::deployments::{DEPLOYMENTS, SERVICES};
 use crate::masters::checkers::converged::settled;
 use crate::masters::client::{Answer, Server};
-use crate::masters::entry::{Deployment, Picture, Pod, ReplicaSet, Service};
+use crate::masters::entry::{Deployment, Lost, Picture, Pod, ReplicaSet, Service};
 
 const REPLICA_SETS: &str = "/apis/apps/v1/namespaces/default/replicasets";
 const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -164,27 +164,29 @@ fn service_of(service: &Value) -> Service {
 }
 
 /// Which of the addresses and node ports that Services had who are gone a new Service could not have: a dry run asks for each.
-pub(crate) async fn lost(server: &Server, had: &[Service], picture: &Picture) -> Result<Vec<String>, String> {
+pub(crate) async fn lost(server: &Server, had: &[Service], picture: &Picture) -> Result<Vec<Lost>, String> {
     let now = || picture.services.iter();
-    let addresses: BTreeSet<&String> = had.iter().flat_map(|service| &service.addresses).collect();
-    let ports: BTreeSet<u16> = had.iter().flat_map(|service| service.node_ports.iter().copied()).collect();
-    let mut asked = Vec::new();
-    for address in
-        addresses.iter().filter(|address| now().all(|service| !service.addresses.contains(**address)))
-    {
-        let spec = json!({"clusterIP": address, "ports": [{"port": 80}]});
-        asked.push((format!("address {address}"), spec));
-    }
-    for port in ports.iter().filter(|port| now().all(|service| !service.node_ports.contains(*port))) {
-        let spec = json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]});
-        asked.push((format!("node port {port}"), spec));
+    // The last one to have it counts.
+    let mut asked = BTreeMap::new();
+    for Service { name, addresses, node_ports } in had {
+        let service = name.rsplit('/').next().unwrap_or_default();
+        for address in addresses.iter().filter(|address| now().all(|it| !it.addresses.contains(address))) {
+            let spec = json!({"clusterIP": address, "ports": [{"port": 80}]});
+            asked.insert(format!("the address {address}"), (service, spec));
+        }
+        for port in node_ports.iter().filter(|port| now().all(|it| !it.node_ports.contains(port))) {
+            let spec = json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]});
+            asked.insert(format!("the node port {port}"), (service, spec));
+        }
     }
     let mut lost = Vec::new();
-    for (what, spec) in asked {
-        let service = json!({"metadata": {"name": "again"}, "spec": spec});
-        match server.ask("POST", &format!("{SERVICES}?dryRun=All"), Some(service)).await {
+    for (what, (service, spec)) in asked {
+        let again = json!({"metadata": {"name": "again"}, "spec": spec});
+        match server.ask("POST", &format!("{SERVICES}?dryRun=All"), Some(again)).await {
             Answer::Done(_) => {}
-            Answer::Refused { message, .. } => lost.push(format!("{what}: {message}")),
+            Answer::Refused { message: why, .. } => {
+                lost.push(Lost { what, service: service.to_owned(), why });
+            }
             Answer::Unknown(why) => return Err(format!("{what}: {why}")),
         }
     }
