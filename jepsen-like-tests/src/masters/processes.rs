@@ -25,8 +25,8 @@ use crate::sick_disk::{Disks, SickDisk};
 pub const MASTERS: usize = 3;
 /// How many nodes the agent keeps.
 const NODES: u32 = 3;
-/// How long a master may take until it is ready.
-pub(crate) const START: Duration = Duration::from_secs(60);
+/// How long a master may take until it is ready; also on a machine with ten times too much to do.
+pub(crate) const START: Duration = Duration::from_secs(180);
 /// How many lines of a log are shown when its process has ended.
 const LINES: usize = 12;
 /// What masters log when they serve and take part.

@@ -32,9 +32,9 @@ use crate::network::Network;
 use crate::sick_disk;
 
 /// How long anything may take after all faults.
-const HEAL: Duration = Duration::from_secs(60);
+const HEAL: Duration = Duration::from_secs(120);
 /// How long it may take until everything is what was asked for. Pods of nodes that were taken for dead are made anew.
-const SETTLE: Duration = Duration::from_secs(120);
+const SETTLE: Duration = Duration::from_secs(240);
 /// How long the linter waits before it looks again at what is wrong.
 const LOOK_AGAIN: Duration = Duration::from_secs(20);
 /// Who shows that API servers take writes again.
