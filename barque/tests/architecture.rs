@@ -117,8 +117,9 @@ const CRATES: &[(&str, &str, &[&str])] = &[
             "barque-streams",
         ],
     ),
-    // Sees processes from outside: what it finds must be what any client finds. Simulations alone run the store itself.
-    ("jepsen-like-tests", "jepsen-like-tests", &["barque-proto", "barque-store"]),
+    // Sees processes from outside: what it finds must be what any client finds, the linter among them. Simulations alone run the
+    // store itself.
+    ("jepsen-like-tests", "jepsen-like-tests", &["barque-lint", "barque-proto", "barque-store"]),
 ];
 
 /// No file is longer.

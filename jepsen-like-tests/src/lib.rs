@@ -16,6 +16,7 @@ pub mod etcdctl;
 pub mod excerpt;
 pub mod history;
 pub mod load;
+pub mod masters;
 pub mod memory;
 pub mod nemesis;
 pub mod network;

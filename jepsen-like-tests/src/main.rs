@@ -3,6 +3,7 @@
 //! Exit codes: 0 nothing is wrong, 1 something is, 2 the command line, 3 the run could not be carried out.
 
 mod chaos;
+mod masters_command;
 mod randomness;
 mod replay_history;
 mod simulate;
@@ -37,6 +38,8 @@ struct Arguments {
 enum Command {
     /// Real processes, real clients, real faults
     Run(RunArguments),
+    /// The control plane: masters as real processes, clients of all their API servers, real faults
+    Masters(masters_command::MastersArguments),
     /// All workloads under all faults in turn, each in a run of its own
     Chaos(chaos::ChaosArguments),
     /// Whole clusters on simulated time, network and disk: a seed is one run whenever it is run
@@ -87,6 +90,7 @@ struct RunArguments {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(arguments) => carry_out(&arguments),
+        Command::Masters(arguments) => masters_command::masters(&arguments),
         Command::Chaos(arguments) => chaos::chaos(&arguments),
         Command::Simulate(arguments) => simulate::simulate(&arguments),
         Command::Check { history, page } => check(&history, page.as_deref()),

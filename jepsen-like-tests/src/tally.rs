@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::history::History;
+use crate::history::{Fault, History};
+use crate::masters::history::{History as MasterHistory, Step};
 
 /// The sum of some runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,7 +40,22 @@ impl Tally {
         amount.open += operations.iter().filter(|operation| operation.is_open()).count();
         let answers = history.watches.iter().flat_map(|watch| &watch.answers);
         amount.events += answers.map(|answer| answer.events.len()).sum::<usize>();
-        for fault in &history.faults {
+        self.faults(&history.faults);
+    }
+
+    /// The same of masters.
+    pub fn masters(&mut self, workload: &str, history: &MasterHistory) {
+        let amount = self.workloads.entry(workload.to_owned()).or_default();
+        amount.requests += history.operations.len();
+        amount.answered += history.operations.iter().filter(|operation| operation.known().is_some()).count();
+        amount.open += history.operations.iter().filter(|operation| operation.known().is_none()).count();
+        let told = history.informers.values().flatten().filter(|(_, _, step)| matches!(step, Step::Told(_)));
+        amount.events += told.count();
+        self.faults(&history.faults);
+    }
+
+    fn faults(&mut self, faults: &[Fault]) {
+        for fault in faults {
             *self.faults.entry(fault.kind.clone()).or_default() += 1;
         }
     }
@@ -70,11 +86,11 @@ impl fmt::Display for Tally {
             let Amount { runs, failed, requests, answered, open, events } = amount;
             writeln!(f, "{name:<14}{runs:>6}{failed:>8}{requests:>10}{answered:>10}{open:>8}{events:>10}")?;
         }
-        writeln!(f, "\n{:<28}{:>6}", "fault", "times")?;
+        writeln!(f, "\n{:<44}{:>6}", "fault", "times")?;
         for (kind, times) in &self.faults {
-            writeln!(f, "{kind:<28}{times:>6}")?;
+            writeln!(f, "{kind:<44}{times:>6}")?;
         }
-        writeln!(f, "{:<28}{:>6}", "all", self.faults.values().sum::<usize>())
+        writeln!(f, "{:<44}{:>6}", "all", self.faults.values().sum::<usize>())
     }
 }
 

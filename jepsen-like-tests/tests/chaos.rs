@@ -5,6 +5,9 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a failure is the message")]
 
+#[path = "chaos/masters.rs"]
+mod masters;
+
 use std::path::Path;
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ mod health;
 mod membership;
 mod options;
 mod ports;
-mod process;
+pub(crate) mod process;
 mod signals;
 
 use std::collections::BTreeMap;

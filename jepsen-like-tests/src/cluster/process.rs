@@ -16,14 +16,14 @@ use crate::spawn::command;
 
 /// A process whose output goes to a file.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     exit: Option<ExitStatus>,
 }
 
 impl Process {
     /// Starts `program`; what it prints is appended to `log`.
-    pub(super) fn start(program: &Path, arguments: &[OsString], log: &Path) -> io::Result<Self> {
+    pub(crate) fn start(program: &Path, arguments: &[OsString], log: &Path) -> io::Result<Self> {
         let out: File = OpenOptions::new().create(true).append(true).open(log)?;
         let child = command(program)?
             .args(arguments)
@@ -36,12 +36,12 @@ impl Process {
         Ok(Self { child, exit: None })
     }
 
-    pub(super) fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// Its exit status, if it has ended.
-    pub(super) fn exit_status(&mut self) -> io::Result<Option<ExitStatus>> {
+    pub(crate) fn exit_status(&mut self) -> io::Result<Option<ExitStatus>> {
         if self.exit.is_none() {
             self.exit = self.child.try_wait()?;
         }
@@ -49,7 +49,7 @@ impl Process {
     }
 
     /// Sends `signal`, unless the process has already been waited for (its id may then be another's).
-    pub(super) fn signal(&mut self, signal: Signal) -> io::Result<()> {
+    pub(crate) fn signal(&mut self, signal: Signal) -> io::Result<()> {
         if self.exit_status()?.is_none() {
             kill_process(Pid::from_child(&self.child), signal)?;
         }
@@ -58,7 +58,7 @@ impl Process {
 
     /// Stops it from running, and waits until no thread of it runs any more: on a busy machine, those that the signal was not
     /// given to go on for a while.
-    pub(super) fn pause(&mut self) -> io::Result<()> {
+    pub(crate) fn pause(&mut self) -> io::Result<()> {
         if self.exit_status()?.is_some() {
             return Ok(());
         }
@@ -73,7 +73,7 @@ impl Process {
     }
 
     /// Ends it at once, as a power cut of the process would, and waits until it is gone.
-    pub(super) fn kill(&mut self) -> io::Result<()> {
+    pub(crate) fn kill(&mut self) -> io::Result<()> {
         if self.exit_status()?.is_none() {
             self.child.kill()?;
             self.exit = Some(self.child.wait()?);
@@ -82,7 +82,7 @@ impl Process {
     }
 
     /// Waits for its end, at most `patience`; `None` when it still runs then.
-    pub(super) async fn ended(&mut self, patience: Duration) -> io::Result<Option<ExitStatus>> {
+    pub(crate) async fn ended(&mut self, patience: Duration) -> io::Result<Option<ExitStatus>> {
         if let Some(status) = self.exit_status()? {
             return Ok(Some(status));
         }
@@ -105,7 +105,7 @@ impl Drop for Process {
 }
 
 /// The last `lines` lines of the file at `path`.
-pub(super) fn tail(path: &Path, lines: usize) -> String {
+pub(crate) fn tail(path: &Path, lines: usize) -> String {
     let bytes = std::fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let all: Vec<&str> = text.lines().collect();

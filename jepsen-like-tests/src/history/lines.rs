@@ -2,7 +2,8 @@
 
 use std::io::{self, BufRead, Write};
 
-use super::entry::Entry;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// A file is no history.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +27,7 @@ pub enum LinesError {
 ///
 /// # Errors
 /// When `to` takes no more.
-pub fn write_lines(entries: &[Entry], to: &mut impl Write) -> io::Result<()> {
+pub fn write_lines<E: Serialize>(entries: &[E], to: &mut impl Write) -> io::Result<()> {
     for entry in entries {
         serde_json::to_writer(&mut *to, entry)?;
         to.write_all(b"\n")?;
@@ -38,7 +39,7 @@ pub fn write_lines(entries: &[Entry], to: &mut impl Write) -> io::Result<()> {
 ///
 /// # Errors
 /// When a line is no entry, or cannot be read.
-pub fn read_lines(from: impl BufRead) -> Result<Vec<Entry>, LinesError> {
+pub fn read_lines<E: DeserializeOwned>(from: impl BufRead) -> Result<Vec<E>, LinesError> {
     let mut entries = Vec::new();
     for (number, line) in from.lines().enumerate() {
         let entry = serde_json::from_str(&line?);
@@ -55,8 +56,8 @@ mod tests {
 
     use super::*;
     use crate::history::{
-        Answer, ClientId, Compare, Event, FaultId, KeyValue, MemberState, OperationId, Outcome, Relation,
-        Request, RevisionEvents, Selection, Sort, SortBy, Span, Target, WatchId, WatchRequest,
+        Answer, ClientId, Compare, Entry, Event, FaultId, KeyValue, MemberState, OperationId, Outcome,
+        Relation, Request, RevisionEvents, Selection, Sort, SortBy, Span, Target, WatchId, WatchRequest,
     };
 
     fn key_value() -> impl Strategy<Value = KeyValue> {
@@ -241,14 +242,14 @@ mod tests {
             let mut text = Vec::new();
             write_lines(&entries, &mut text).unwrap();
             prop_assert_eq!(text.iter().filter(|byte| **byte == b'\n').count(), entries.len());
-            prop_assert_eq!(read_lines(text.as_slice()).unwrap(), entries);
+            prop_assert_eq!(read_lines::<Entry>(text.as_slice()).unwrap(), entries);
         }
     }
 
     #[test]
     fn a_damaged_line_is_named() {
         let text = "{\"type\":\"fault_ended\",\"time_ns\":1,\"fault\":2}\n{\"type\":\"fault_en";
-        let error = read_lines(text.as_bytes()).unwrap_err().to_string();
+        let error = read_lines::<Entry>(text.as_bytes()).unwrap_err().to_string();
         assert!(error.starts_with("line 2 of the history"), "{error}");
     }
 }

@@ -17,4 +17,5 @@ pub use data::{Event, KeyValue, Span};
 pub use entry::{ClientId, Entry, FaultId, MemberState, OperationId, RevisionEvents, WatchId, WatchRequest};
 pub use lines::{LinesError, read_lines, write_lines};
 pub use recorder::{Recorder, RecorderError};
+pub(crate) use recorder::{complete_file, part_of};
 pub use request::{Answer, Outcome, Request};

@@ -43,17 +43,28 @@ fn unfinished(path: &Path) -> PathBuf {
     path.with_extension("part")
 }
 
+/// The file of a record that goes on.
+pub(crate) fn part_of(path: &Path) -> Result<BufWriter<File>, RecorderError> {
+    let part = unfinished(path);
+    File::create(&part).map(BufWriter::new).map_err(|source| RecorderError { path: part, source })
+}
+
+/// Gives the file of a record its name, unless it is broken.
+pub(crate) fn complete_file(
+    path: &Path,
+    file: BufWriter<File>,
+    broken: Option<io::Error>,
+) -> Result<(), RecorderError> {
+    complete(path, file, broken).map_err(|source| RecorderError { path: path.to_owned(), source })
+}
+
 impl Recorder {
     /// A record that begins now; with a path, it is written there too.
     ///
     /// # Errors
     /// When the file cannot be made.
     pub fn begin(path: Option<PathBuf>) -> Result<Self, RecorderError> {
-        let open = |path: &PathBuf| {
-            let part = unfinished(path);
-            File::create(&part).map(BufWriter::new).map_err(|source| RecorderError { path: part, source })
-        };
-        let file = path.as_ref().map(open).transpose()?;
+        let file = path.as_deref().map(part_of).transpose()?;
         let taken = Taken { entries: Vec::new(), file, broken: None, operations: 0, watches: 0, faults: 0 };
         Ok(Self { began: Instant::now(), path, taken: Mutex::new(taken) })
     }
@@ -137,8 +148,7 @@ impl Recorder {
     pub fn finish(&self) -> Result<Vec<Entry>, RecorderError> {
         let mut taken = self.taken();
         if let (Some(path), Some(file)) = (&self.path, taken.file.take()) {
-            let broken = taken.broken.take();
-            complete(path, file, broken).map_err(|source| RecorderError { path: path.clone(), source })?;
+            complete_file(path, file, taken.broken.take())?;
         }
         Ok(std::mem::take(&mut taken.entries))
     }
@@ -175,7 +185,7 @@ mod tests {
         let entries = recorder.finish().unwrap();
         assert_eq!(entries.len(), 4);
         let file = io::BufReader::new(File::open(&path).unwrap());
-        assert_eq!(read_lines(file).unwrap(), entries);
+        assert_eq!(read_lines::<Entry>(file).unwrap(), entries);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 

@@ -15,7 +15,7 @@ pub enum Shape {
 
 /// Pairs of members, the second of which stops hearing the first. Members are taken in the order given: the first ones are
 /// one side, the smaller one.
-pub(super) fn cuts(shape: Shape, members: &[usize]) -> Vec<(usize, usize)> {
+pub(crate) fn cuts(shape: Shape, members: &[usize]) -> Vec<(usize, usize)> {
     let count = members.len();
     let minority = count.saturating_sub(1) / 2;
     let apart = |one: usize, other: usize| match shape {

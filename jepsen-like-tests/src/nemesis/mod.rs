@@ -3,7 +3,7 @@
 //! Every fault is undone by whoever began it, so that a run ends with all members well. Must never touch a process that
 //! the cluster did not start.
 
-mod cuts;
+pub(crate) mod cuts;
 mod storm;
 mod troubles;
 
