@@ -40,7 +40,7 @@ pub const ANONYMOUS: &str = "system:anonymous";
 pub const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 
 /// What in front of a WebSocket's subprotocols is a token: browsers cannot set headers.
-const WEBSOCKET_TOKEN: &str = "base64url.bearer.authorization.k8s.io.";
+pub const WEBSOCKET_TOKEN: &str = "base64url.bearer.authorization.k8s.io.";
 
 /// How users are known.
 #[derive(Clone, Default)]
