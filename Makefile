@@ -8,8 +8,10 @@ CARGO ?= cargo
 # client of the API; images are pulled from a real registry, and a static program runs in containers of tests.
 PACKAGES := build-essential etcd-server etcd-client protobuf-compiler libprotobuf-dev \
 	iproute2 nftables util-linux python3-kubernetes containernetworking-plugins docker-registry busybox-static containerd runc
+# A browser without windows, for the status page; where apt has none, its test is skipped and says so.
+BROWSER := chromium-headless-shell
 
-.PHONY: fuzz kubectl up test bench chaos fmt verify packages lint programs
+.PHONY: fuzz kubectl browser up test bench chaos fmt verify packages lint programs
 
 # Three masters and three nodes on this machine, and the night when masters die: clients write, read and ask a service while each
 # master is killed, paused, cut off and replaced, and a node is lost; what they saw is printed, and another cluster begins with a
@@ -19,7 +21,7 @@ up: packages
 	$(CARGO) build --locked --package barque --package kvctl --bin barque --bin kvctl --example night
 	target/debug/examples/night
 
-test: packages kubectl lint programs
+test: packages browser kubectl lint programs
 	$(CARGO) test --locked --workspace
 
 # The same client against etcd and against Barque, three members each, in turns; then the API, the scheduler's decisions,
@@ -53,6 +55,19 @@ target/debian-kubectl/usr/bin/kubectl:
 		{ $(if $(filter 0,$(shell id -u)),,sudo) apt-get update -qq && apt-get download -qq kubernetes-client; }; }
 	dpkg --extract target/debian-kubectl/kubernetes-client_*.deb target/debian-kubectl
 	rm target/debian-kubectl/*.deb
+
+# Any other Chromium is as good.
+browser: packages
+	@for program in chromium-headless-shell chromium google-chrome; do \
+		if command -v $$program > /dev/null; then exit 0; fi; \
+	done; \
+	root=""; if [ "$$(id -u)" != 0 ]; then root="sudo"; fi; \
+	$$root apt-get update -qq || exit 1; \
+	if ! apt-cache show $(BROWSER) > /dev/null 2>&1; then \
+		echo "not tried: the status page in a browser, as apt has no $(BROWSER)"; exit 0; \
+	fi; \
+	echo "installing: $(BROWSER)"; \
+	$$root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(BROWSER)
 
 # What clients send, made up by libFuzzer with coverage (stable Rust has it, but for the sanitizers); a minute each.
 FUZZ_SECONDS ?= 60

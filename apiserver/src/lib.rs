@@ -28,6 +28,7 @@ pub mod server;
 pub mod storage;
 pub mod streaming;
 pub mod table;
+pub mod ui;
 pub mod validation;
 pub mod watch_cache;
 pub mod webhook_client;

@@ -23,7 +23,6 @@ use barque_cluster::restored::{self, RestoredError};
 use barque_cluster::settings::ClusterSettings;
 use barque_cluster::token::{Credential, Token};
 use barque_cluster::{keep, kubeconfig, master_join, objects, renewal};
-use barque_store::config::TlsFiles;
 use barque_store::offline::restore::{Request, Target, restore as offline_restore};
 use barque_store::storage::data_dir::has_identity;
 use clap::Parser;
@@ -91,7 +90,8 @@ pub(crate) async fn run(plan: MasterPlan, stop: CancellationToken) -> anyhow::Re
     let Some(member) = barque_store::server::start(store, &stop).await? else { return Ok(()) };
     // The store goes on until everything else has ended.
     let (store_stop, ended) = (CancellationToken::new(), CancellationToken::new());
-    let storage = MemberStorage::new(member.member().clone());
+    let certificate = parts::store_client(&plan);
+    let storage = MemberStorage::new(member.member().clone()).with_client_certificate(&certificate)?;
     let serving = tokio::spawn({
         let (stop, ended) = (store_stop.clone(), ended.clone());
         async move {
@@ -255,13 +255,7 @@ async fn prepare(plan: &MasterPlan) -> anyhow::Result<Prepared> {
     } else {
         let hosts = masters.iter().filter_map(|url| url.host());
         let urls = hosts.map(|host| format!("https://{host}:{}", settings.store_client_port));
-        let tls = TlsFiles {
-            cert_file: Some(pki.certificate(leaf::STORE_CLIENT)),
-            key_file: Some(pki.key(leaf::STORE_CLIENT)),
-            trusted_ca_file: Some(pki.authority(Signer::Store)),
-            client_cert_auth: false,
-        };
-        let members = Members::connect(&urls.collect::<Vec<_>>(), &tls).await?;
+        let members = Members::connect(&urls.collect::<Vec<_>>(), &parts::store_client(plan)).await?;
         Birth::Among(members.join(&plan.name, &parts::peer_url(plan)).await?)
     };
     Ok(Prepared { authorities, settings, birth, leaves })

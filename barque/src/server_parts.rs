@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use barque_cluster::leaf::{self, Master, Signer};
 use barque_cluster::pki::Pki;
 use barque_cluster::settings::ClusterSettings;
+use barque_store::config::TlsFiles;
 
 use crate::server_args::{Failover, MasterPlan};
 
@@ -67,6 +68,17 @@ impl Places {
     /// Of a part, or of the administrator.
     pub(crate) fn kubeconfig(&self, whose: &str) -> PathBuf {
         self.data_dir.join(format!("{whose}.kubeconfig"))
+    }
+}
+
+/// By what this master is known to the members of the store as their client.
+pub(crate) fn store_client(plan: &MasterPlan) -> TlsFiles {
+    let pki = Places::of(plan).pki();
+    TlsFiles {
+        cert_file: Some(pki.certificate(leaf::STORE_CLIENT)),
+        key_file: Some(pki.key(leaf::STORE_CLIENT)),
+        trusted_ca_file: Some(pki.authority(Signer::Store)),
+        client_cert_auth: false,
     }
 }
 

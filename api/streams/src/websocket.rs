@@ -75,6 +75,13 @@ impl Protocol {
 /// without a key.
 #[must_use]
 pub fn accepted(request: &HeaderMap, protocol: Option<Protocol>) -> Option<Response<()>> {
+    accepted_as(request, protocol.map(|protocol| HeaderValue::from_static(protocol.name())))
+}
+
+/// The same with a protocol that has no other meaning than that the client wants one: browsers end a WebSocket for which they
+/// offered some and got none.
+#[must_use]
+pub fn accepted_as(request: &HeaderMap, protocol: Option<HeaderValue>) -> Option<Response<()>> {
     let key = request.get(SEC_WEBSOCKET_KEY)?;
     let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()?;
     let mut response = Response::new(());
@@ -84,7 +91,7 @@ pub fn accepted(request: &HeaderMap, protocol: Option<Protocol>) -> Option<Respo
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
     if let Some(protocol) = protocol {
-        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol.name()));
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
     }
     Some(response)
 }

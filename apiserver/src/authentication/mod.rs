@@ -40,7 +40,7 @@ pub const ANONYMOUS: &str = "system:anonymous";
 pub const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 
 /// What in front of a WebSocket's subprotocols is a token: browsers cannot set headers.
-const WEBSOCKET_TOKEN: &str = "base64url.bearer.authorization.k8s.io.";
+pub const WEBSOCKET_TOKEN: &str = "base64url.bearer.authorization.k8s.io.";
 
 /// How users are known.
 #[derive(Clone, Default)]
@@ -55,8 +55,10 @@ pub struct Settings {
     pub static_tokens: StaticTokens,
     /// Whether bootstrap tokens count.
     pub bootstrap_tokens: bool,
-    /// Paths that can be asked for without saying who one is.
+    /// Paths that can be asked for without saying who one is, with what is below them.
     pub anonymous_paths: Vec<String>,
+    /// The same without what is below them.
+    pub anonymous_pages: Vec<String>,
 }
 
 /// What a request says about who it comes from.
@@ -136,7 +138,10 @@ impl<S: Storage> Authenticator<S> {
                 None => Err(unauthorized()),
             };
         }
-        if self.settings.anonymous_paths.iter().any(|path| is_below(credentials.path, path)) {
+        let pages = &self.settings.anonymous_pages;
+        if self.settings.anonymous_paths.iter().any(|path| is_below(credentials.path, path))
+            || pages.iter().any(|page| page == credentials.path)
+        {
             let groups = vec![UNAUTHENTICATED.to_owned()];
             return Ok(User { name: ANONYMOUS.to_owned(), groups, ..User::default() });
         }

@@ -203,7 +203,7 @@ mod tests {
             }
             names.insert((row.namespace.as_str(), row.name.as_str()), row);
         }
-        assert_eq!(ROLES.iter().filter(|row| row.namespace.is_empty()).count(), 72);
+        assert_eq!(ROLES.iter().filter(|row| row.namespace.is_empty()).count(), 74);
         for binding in bindings() {
             let role = binding.object["roleRef"]["name"].as_str().unwrap();
             assert!(names.contains_key(&(binding.namespace.as_str(), role)), "{}", binding.name);
@@ -267,6 +267,11 @@ mod tests {
             (&anybody, action("list", "", "pods", "default", ""), false),
             (&nobody, path("/livez"), true),
             (&nobody, path("/apis"), false),
+            // The page is empty without rights; what it asks for is not for everybody.
+            (&nobody, path("/ui"), true),
+            (&anybody, path("/ui/"), true),
+            (&anybody, path("/ui/masters"), false),
+            (&master, path("/ui/masters"), true),
             (&master, action("delete", "anything", "at-all", "", ""), true),
             (&collector, action("delete", "example.com", "widgets", "a", "b"), true),
             // Nodes have their own authorizer; the role is bound to nobody. What Barque's agents do beside the kubelet's work is

@@ -10,6 +10,7 @@ use crate::authentication::keys::{SigningKey, public_keys};
 use crate::authentication::service_account::ServiceAccounts;
 use crate::authentication::static_tokens::StaticTokens;
 use crate::bootstrap::{AuthenticationConfig, RequestHeader};
+use crate::ui;
 
 /// The flags, as they came.
 #[derive(Clone, Debug, Default)]
@@ -83,15 +84,18 @@ impl AuthenticationFlags {
                 StaticTokens::of_csv(&text).map_err(|why| wrong("token-auth-file", file, why))?
             }
         };
-        let anonymous_paths =
-            if self.anonymous_auth { ANONYMOUS_PATHS.map(str::to_owned).to_vec() } else { Vec::new() };
+        let for_everybody = |paths: &[&str]| match self.anonymous_auth {
+            true => paths.iter().map(|path| (*path).to_owned()).collect(),
+            false => Vec::new(),
+        };
         let settings = Settings {
             client_ca: authorities("client-ca-file", &self.client_ca_file, &client_ca)?,
             front_proxy,
             service_accounts: self.service_accounts()?,
             static_tokens,
             bootstrap_tokens: self.enable_bootstrap_token_auth,
-            anonymous_paths,
+            anonymous_paths: for_everybody(&ANONYMOUS_PATHS),
+            anonymous_pages: for_everybody(&ui::PAGES),
         };
         Ok((settings, AuthenticationConfig { client_ca, request_header }))
     }

@@ -169,7 +169,7 @@ impl Edition {
             ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3"]
                 .map(str::to_owned)
                 .to_vec();
-        paths.extend(["/readyz", "/version"].map(str::to_owned));
+        paths.extend(["/readyz", "/ui", "/ui/masters", "/version"].map(str::to_owned));
         for group in &self.groups {
             let of_group =
                 if group.name.is_empty() { "/api".to_owned() } else { format!("/apis/{}", group.name) };

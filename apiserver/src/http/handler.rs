@@ -49,6 +49,7 @@ use crate::resource_metrics::ResourceMetrics;
 use crate::rights::Authorization;
 use crate::storage::Storage;
 use crate::streaming::{self, Streaming};
+use crate::ui::{self, masters};
 
 /// Requests that are no watch and no stream are answered within this time.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
@@ -425,6 +426,13 @@ impl<S: Storage> ApiHandler<S> {
         }
         if let Some(document) = self.token_document(path) {
             return Ok(answer::json(&document));
+        }
+        if ui::PAGES.contains(&path) {
+            return Ok(ui::page(&asked.head.headers));
+        }
+        if path == ui::MASTERS {
+            let members = self.0.parts.pipeline.collections.storage().members().await;
+            return Ok(answer::json(&masters::document(&members.map_err(|error| error.to_status())?)));
         }
         let first = path.trim_matches('/').split('/').next().unwrap_or_default();
         if ["livez", "readyz", "healthz"].contains(&first)

@@ -4,7 +4,8 @@
 use barque_api::status::Status;
 use barque_streams::websocket::{self, Socket};
 use futures::{SinkExt as _, StreamExt as _};
-use http::{HeaderMap, Response};
+use http::header::SEC_WEBSOCKET_PROTOCOL;
+use http::{HeaderMap, HeaderValue, Response};
 use hyper::upgrade::OnUpgrade;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::task::TaskTracker;
@@ -12,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::answer::{Body, whole};
 use super::negotiation::Encoding;
 use super::watches::Frames;
+use crate::authentication::WEBSOCKET_TOKEN;
 
 /// The answer that begins it; `tasks` own what tells the events.
 ///
@@ -23,7 +25,7 @@ pub fn answer(
     headers: &HeaderMap,
     tasks: &TaskTracker,
 ) -> Result<Response<Body>, Status> {
-    let accepted = websocket::accepted(headers, None);
+    let accepted = websocket::accepted_as(headers, protocol(headers));
     let accepted = accepted.ok_or_else(|| Status::bad_request("Sec-WebSocket-Key is missing"))?;
     tasks.spawn(async move {
         match upgrade.await {
@@ -32,6 +34,14 @@ pub fn answer(
         }
     });
     Ok(accepted.map(|()| whole("")))
+}
+
+/// The first protocol that is offered and no token: a browser that shows one wants to hear another.
+fn protocol(headers: &HeaderMap) -> Option<HeaderValue> {
+    let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    let mut names = offered.flat_map(|text| text.split(',')).map(str::trim);
+    let name = names.find(|name| !name.is_empty() && !name.starts_with(WEBSOCKET_TOKEN))?;
+    HeaderValue::from_str(name).ok()
 }
 
 /// Tells events until the watch, the client or the server ends it.
@@ -58,5 +68,24 @@ async fn tell(mut frames: Frames, mut socket: Socket) {
     }
     if let Err(error) = socket.close(None).await {
         tracing::debug!("a WebSocket did not end in order: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_browser_that_shows_a_token_hears_the_other_protocol() {
+        let told = |offered: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, offered.parse().unwrap());
+            protocol(&headers).map(|name| name.to_str().unwrap().to_owned())
+        };
+        let token = "base64url.bearer.authorization.k8s.io.YWJj";
+        assert_eq!(told(&format!("{token}, watch.k8s.io")), Some("watch.k8s.io".into()));
+        assert_eq!(told("a,b"), Some("a".into()));
+        assert_eq!(told(token), None);
+        assert_eq!(protocol(&HeaderMap::new()), None);
     }
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::register::{LATENCIES, Register};
 use crate::storage::keys::CollectionKeys;
+use crate::storage::members::StoreMember;
 use crate::storage::{
     Action, Expected, Got, LeaseId, Listed, Page, Revision, Storage, StorageError, StorageWatch, WatchItem,
     Write, Written,
@@ -231,6 +232,10 @@ impl<S: Storage> Storage for Measured<S> {
 
     async fn grant_lease(&self, ttl_s: u64) -> Result<LeaseId, StorageError> {
         self.inner.grant_lease(ttl_s).await
+    }
+
+    async fn members(&self) -> Result<Vec<StoreMember>, StorageError> {
+        self.inner.members().await
     }
 }
 

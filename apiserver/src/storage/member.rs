@@ -1,22 +1,30 @@
 //! The store in this process behind the narrow waist: no gRPC, no encoding, and the bytes of a value are those that the
 //! store itself holds. Must never serve what the member may not serve.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use futures::future::join_all;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use barque_store::command::{
-    Command, CommandError, Compare, CompareResult, CompareTarget, DeleteRange, KeyRange, OpOutcome, Outcome,
-    Put, Range, RangeOutcome, Txn, TxnOp, TxnOutcome,
+    AlarmKind, Command, CommandError, Compare, CompareResult, CompareTarget, DeleteRange, KeyRange,
+    OpOutcome, Outcome, Put, Range, RangeOutcome, Txn, TxnOp, TxnOutcome,
 };
+use barque_store::config::TlsFiles;
 use barque_store::error::StoreError;
 use barque_store::event::{Event, EventKind};
 use barque_store::ids::{LeaseId as StoreLease, Revision as StoreRevision};
 use barque_store::member::Member;
 use barque_store::record::Record;
+use barque_store::rpc::VERSION;
 use barque_store::rpc::backend::{Backend as _, ReadView as _};
+use barque_store::tls::{ClientTls, PeerConnector, TlsError};
 use barque_store::watch::History as _;
 
+use super::etcd::members::{PATIENCE, report_of};
+use super::members::{MemberReport, StoreMember};
 use super::{
     Action, Change, Entry, Expected, Got, LeaseId, Listed, Page, Revision, Storage, StorageError,
     StorageWatch, WatchItem, Write, Written, prefix_end,
@@ -28,32 +36,65 @@ const BYTES_AT_ONCE: usize = 4 << 20;
 /// What a write costs beside key and value: tags and lengths of a record.
 const RECORD_BYTES: u64 = 64;
 
-/// A member of the store. Cloning copies a pointer.
+/// A member of the store. Cloning copies pointers.
 #[derive(Clone)]
-pub struct MemberStorage(Member);
+pub struct MemberStorage {
+    member: Member,
+    /// How the other members are asked for what they say of themselves.
+    connector: PeerConnector,
+}
 
 impl MemberStorage {
     /// The member must take part already.
     #[must_use]
     pub fn new(member: Member) -> Self {
-        Self(member)
+        Self { member, connector: PeerConnector::new(None, PATIENCE) }
+    }
+
+    /// Shows other members this certificate when they are asked for what they say of themselves.
+    ///
+    /// # Errors
+    /// A file is missing or cannot be used.
+    pub fn with_client_certificate(self, files: &TlsFiles) -> Result<Self, TlsError> {
+        let tls = Arc::new(ClientTls::load(files)?);
+        Ok(Self { connector: PeerConnector::new(Some(tls), PATIENCE), ..self })
+    }
+
+    /// What this member says of itself.
+    fn report(&self) -> MemberReport {
+        let (member, status) = (&self.member, self.member.status());
+        let alarms = member.alarms().into_iter().map(|alarm| match alarm.kind {
+            AlarmKind::NoSpace => format!("memberID:{} alarm:NOSPACE", alarm.member.0),
+            AlarmKind::Corrupt => format!("memberID:{} alarm:CORRUPT", alarm.member.0),
+        });
+        let no_leader = member.leader().is_none().then(|| "etcdserver: no leader".to_owned());
+        MemberReport {
+            leader: member.leader().map_or(0, |leader| leader.0),
+            term: member.raft_term(),
+            revision: Revision::of_wire(member.view().revision().0),
+            committed_index: status.raft_index,
+            applied_index: status.raft_applied_index,
+            size_bytes: u64::try_from(status.db_size_bytes).unwrap_or(0),
+            version: VERSION.to_owned(),
+            errors: no_leader.into_iter().chain(alarms).collect(),
+        }
     }
 
     /// A member whose data differs from the majority's must not be read.
     fn check_sound(&self) -> Result<(), StorageError> {
-        if self.0.is_corrupt() {
+        if self.member.is_corrupt() {
             return Err(StorageError::unavailable("this member's data differs from the other members'"));
         }
         Ok(())
     }
 
     async fn barrier(&self) -> Result<(), StorageError> {
-        self.0.read_barrier().await.map_err(|error| read_error(&error, Revision(0)))?;
+        self.member.read_barrier().await.map_err(|error| read_error(&error, Revision(0)))?;
         self.check_sound()
     }
 
     fn range(&self, range: &Range) -> Result<(RangeOutcome, Revision), StorageError> {
-        let view = self.0.view();
+        let view = self.member.view();
         let wanted = Revision::of_wire(range.revision.0);
         let outcome = view.range(range).map_err(|error| read_error(&error.into(), wanted))?;
         Ok((outcome, Revision::of_wire(view.revision().0)))
@@ -64,10 +105,10 @@ impl MemberStorage {
         let Action::Put { value, .. } = &write.action else { return Ok(()) };
         // The guarded transaction names the key three times.
         let request = value.len() + 3 * write.key.len() + 256;
-        if request > self.0.limits().max_request_bytes {
+        if request > self.member.limits().max_request_bytes {
             return Err(StorageError::TooLarge);
         }
-        if !self.0.has_space_for((write.key.len() + value.len()) as u64 + RECORD_BYTES) {
+        if !self.member.has_space_for((write.key.len() + value.len()) as u64 + RECORD_BYTES) {
             return Err(StorageError::NoSpace);
         }
         Ok(())
@@ -184,7 +225,7 @@ impl Storage for MemberStorage {
 
     async fn write(&self, write: &Write) -> Result<Written, StorageError> {
         self.check_size(write)?;
-        let applied = self.0.propose(Command::Txn(transaction(write))).await;
+        let applied = self.member.propose(Command::Txn(transaction(write))).await;
         let applied = applied.map_err(|error| write_error(&error))?;
         match applied.outcome {
             Outcome::Txn(outcome) => written(outcome, Revision::of_wire(applied.revision.0)),
@@ -194,7 +235,7 @@ impl Storage for MemberStorage {
 
     async fn current_revision(&self) -> Result<Revision, StorageError> {
         self.barrier().await?;
-        Ok(Revision::of_wire(self.0.view().revision().0))
+        Ok(Revision::of_wire(self.member.view().revision().0))
     }
 
     async fn tells_progress(&self) -> bool {
@@ -204,9 +245,9 @@ impl Storage for MemberStorage {
     async fn watch(&self, prefix: &Bytes, from: Revision) -> Result<MemberWatch, StorageError> {
         self.check_sound()?;
         Ok(MemberWatch {
-            applied: self.0.published().applied(),
-            serving: self.0.serving(),
-            member: self.0.clone(),
+            applied: self.member.published().applied(),
+            serving: self.member.serving(),
+            member: self.member.clone(),
             prefix: prefix.clone(),
             next: from,
             told: None,
@@ -215,7 +256,7 @@ impl Storage for MemberStorage {
 
     async fn compact(&self, revision: Revision) -> Result<(), StorageError> {
         let command = Command::Compact { revision: StoreRevision(revision.to_wire()) };
-        let compacted = self.0.propose(command).await;
+        let compacted = self.member.propose(command).await;
         compacted.map(|_| ()).map_err(|error| match &error {
             StoreError::Command(_) => read_error(&error, revision),
             error => write_error(error),
@@ -224,10 +265,29 @@ impl Storage for MemberStorage {
 
     async fn grant_lease(&self, ttl_s: u64) -> Result<LeaseId, StorageError> {
         let id = StoreLease(rand::random_range(1..=i64::MAX));
-        let ttl_s = i64::try_from(ttl_s).unwrap_or(i64::MAX).max(self.0.limits().min_lease_ttl_s);
-        let granted = self.0.propose(Command::LeaseGrant { id, ttl_s }).await;
+        let ttl_s = i64::try_from(ttl_s).unwrap_or(i64::MAX).max(self.member.limits().min_lease_ttl_s);
+        let granted = self.member.propose(Command::LeaseGrant { id, ttl_s }).await;
         // A lease that nobody knows of ends by itself.
         granted.map(|_| LeaseId(id.0)).map_err(|error| read_error(&error, Revision(0)))
+    }
+
+    async fn members(&self) -> Result<Vec<StoreMember>, StorageError> {
+        let own = self.member.identity().member;
+        let asked = self.member.members().into_iter().map(|info| async move {
+            let report = if info.id == own {
+                Ok(self.report())
+            } else {
+                report_of(info.id.0, &info.client_urls, &self.connector).await
+            };
+            StoreMember {
+                id: info.id.0,
+                name: info.name,
+                client_urls: info.client_urls,
+                is_learner: info.is_learner,
+                report,
+            }
+        });
+        Ok(join_all(asked).await)
     }
 }
 
@@ -251,7 +311,7 @@ impl MemberWatch {
         let revision = published.revision();
         let from = StoreRevision(self.next.to_wire());
         let events = if published.is_cold(from) {
-            let published = std::sync::Arc::clone(published);
+            let published = Arc::clone(published);
             let read =
                 tokio::task::spawn_blocking(move || published.read(from, EVENTS_AT_ONCE, BYTES_AT_ONCE));
             read.await.map_err(|_| StorageError::unavailable("the member stops"))?

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::members::StoreMember;
 use super::{
     Action, Change, Entry, Expected, Got, LeaseId, Listed, Page, Revision, Storage, StorageError,
     StorageWatch, WatchItem, Write, Written, prefix_end,
@@ -130,6 +131,10 @@ impl Memory {
 
 impl Storage for Memory {
     type Watch = MemoryWatch;
+
+    async fn members(&self) -> Result<Vec<StoreMember>, StorageError> {
+        Ok(Vec::new())
+    }
 
     async fn get(&self, key: &Bytes) -> Result<Got, StorageError> {
         Ok(self.with(|state| Got { entry: state.current(key), revision: state.revision }))

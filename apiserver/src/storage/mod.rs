@@ -11,6 +11,7 @@ pub mod etcd;
 pub mod event_leases;
 pub mod keys;
 pub mod member;
+pub mod members;
 pub mod memory;
 
 #[cfg(test)]
@@ -22,6 +23,8 @@ use std::future::Future;
 use bytes::Bytes;
 
 pub use error::StorageError;
+
+use members::StoreMember;
 
 /// A revision of the whole store: each write makes the next one. To clients of the API it is the `resourceVersion`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -235,6 +238,13 @@ pub trait Storage: Clone + Send + Sync + 'static {
     /// # Errors
     /// When the store cannot be written.
     fn grant_lease(&self, ttl_s: u64) -> impl Future<Output = Result<LeaseId, StorageError>> + Send;
+
+    /// Its members, each asked for what it says of itself; none where there are no members. Those that are silent are waited
+    /// for some seconds, all at once, and also without a majority there is an answer.
+    ///
+    /// # Errors
+    /// When nobody can be asked who the members are.
+    fn members(&self) -> impl Future<Output = Result<Vec<StoreMember>, StorageError>> + Send;
 }
 
 /// The first key behind all that begin with `prefix`; empty when there is none.

@@ -5,6 +5,8 @@ pub(super) const PURE: &[(&str, &str)] = &[
     ("store/src/ids.rs", "vocabulary"),
     ("apiserver/src/resource_metrics/exposition.rs", "text only"),
     ("apiserver/src/resource_metrics/usage.rs", "a decision"),
+    ("apiserver/src/storage/members.rs", "vocabulary"),
+    ("apiserver/src/ui/masters.rs", "a decision"),
     ("apiserver/src/validation/", "a decision"),
     ("apiserver/src/registry/strategy/", "a decision; who asks and the time are handed in"),
     ("apiserver/src/registry/deletion.rs", "a decision; time is handed in"),

@@ -28,5 +28,6 @@ mod store_command_line;
 mod streams;
 mod surface;
 mod two_servers;
+mod ui;
 mod unkind;
 mod up;

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use kube::api::{Api, ListParams, ObjectMeta, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::{Client, ResourceExt};
+use serde_json::json;
 
 /// How long anything may take before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -224,6 +225,15 @@ async fn administrators_look_hand_out_and_take_back() {
     assert!(status.contains("leader") && status.contains("follower"), "{status}");
     let status: serde_json::Value = serde_json::from_str(&told(&["status", "-o=json"], &place)).unwrap();
     assert_eq!(status["masters"]["m2"]["api"]["ready"], true);
+
+    // Any master tells of the members of all.
+    let request = http::Request::get("/ui/masters").body(Vec::new()).unwrap();
+    let told_of = masters.client(2).await.request::<serde_json::Value>(request).await.unwrap();
+    let members = told_of["members"].as_array().unwrap();
+    let states: Vec<_> = members.iter().map(|member| &member["state"]).collect();
+    let one_leads = [["leader", "follower"], ["follower", "leader"]].map(|both| json!(both));
+    assert!(one_leads.contains(&json!(states)), "{told_of}");
+    assert_eq!((&members[0]["name"], &members[1]["name"]), (&json!("m1"), &json!("m2")));
 
     // A user may what roles say, and is who the certificate says.
     let kubeconfig = masters.directory.path().join("jane");

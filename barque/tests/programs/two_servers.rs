@@ -16,7 +16,7 @@ async fn client(cluster: &Cluster, server: usize) -> Client {
     Client::try_from(config).unwrap()
 }
 
-async fn clients(cluster: &Cluster) -> [Client; 2] {
+pub(crate) async fn clients(cluster: &Cluster) -> [Client; 2] {
     let both = [client(cluster, 0).await, client(cluster, 1).await];
     cluster.wait_until_ready(&both[0], &both[1]).await;
     both

@@ -17,13 +17,17 @@ use suite::Promises;
 
 #[tokio::test]
 async fn memory_keeps_the_contract() {
-    suite::run(&Memory::new(), Promises { has_size_limit: false }).await;
+    suite::run(&Memory::new(), Promises { has_size_limit: false, has_members: false }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_in_this_process_keeps_the_contract() {
     let running = in_process().await;
-    suite::run(&MemberStorage::new(running.member.clone()), Promises { has_size_limit: true }).await;
+    suite::run(
+        &MemberStorage::new(running.member.clone()),
+        Promises { has_size_limit: true, has_members: true },
+    )
+    .await;
     running.stop().await;
 }
 
@@ -35,7 +39,7 @@ async fn a_member_over_grpc_keeps_the_contract() {
     let storage = EtcdStorage::new(&config).unwrap();
     ready(&storage).await;
     assert!(storage.tells_progress().await);
-    suite::run(&storage, Promises { has_size_limit: true }).await;
+    suite::run(&storage, Promises { has_size_limit: true, has_members: true }).await;
     server.stop().await;
 }
 
@@ -44,7 +48,7 @@ async fn etcd_keeps_the_contract() {
     let Some(etcd) = real_etcd::start() else { return };
     let storage = EtcdStorage::new(&EtcdConfig::new(vec![etcd.url.clone()])).unwrap();
     ready(&storage).await;
-    suite::run(&storage, Promises { has_size_limit: true }).await;
+    suite::run(&storage, Promises { has_size_limit: true, has_members: true }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,6 +58,7 @@ async fn what_nobody_answers_is_unavailable_and_was_not_done() {
     assert!(matches!(storage.write(&write).await, Err(StorageError::Unavailable { .. })));
     let key = Bytes::from_static(b"/registry/x");
     assert!(matches!(storage.get(&key).await, Err(StorageError::Unavailable { .. })));
+    assert!(matches!(storage.members().await, Err(StorageError::Unavailable { .. })));
     let watch = storage.watch(&key, Revision(1)).await;
     assert!(matches!(watch.err(), Some(StorageError::Unavailable { .. })));
 }

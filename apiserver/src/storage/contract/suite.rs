@@ -15,6 +15,8 @@ use crate::storage::{
 pub(super) struct Promises {
     /// Values of some MiB are refused.
     pub(super) has_size_limit: bool,
+    /// There is a member that tells of itself.
+    pub(super) has_members: bool,
 }
 
 /// Nothing in these tests takes so long unless it hangs.
@@ -31,9 +33,23 @@ pub(super) async fn run<S: Storage>(storage: &S, promises: Promises) {
         if promises.has_size_limit {
             what_is_too_large_is_refused(storage).await;
         }
+        if promises.has_members {
+            the_member_tells_of_itself(storage).await;
+        }
         what_was_compacted_is_gone(storage).await;
     };
     tokio::time::timeout(PATIENCE, all).await.expect("the suite ends");
+}
+
+async fn the_member_tells_of_itself(storage: &impl Storage) {
+    let revision = done(storage, create("/registry/members/x", "1", None)).await;
+    let members = storage.members().await.unwrap();
+    let [member] = members.as_slice() else { panic!("there is one member: {members:?}") };
+    let report = member.report.as_ref().unwrap();
+    assert_eq!((report.leader, member.is_learner), (member.id, false));
+    assert!(report.revision >= revision, "{report:?}");
+    assert!(!member.name.is_empty() && report.term > 0 && report.applied_index > 0, "{member:?}");
+    assert_eq!(report.errors, Vec::<String>::new());
 }
 
 fn bytes(text: &str) -> Bytes {

@@ -16,6 +16,7 @@ pub use config::EncryptionError;
 use config::Config;
 use provider::Providers;
 
+use super::members::StoreMember;
 use super::{
     Action, Entry, Got, LeaseId, Listed, Page, Revision, Storage, StorageError, StorageWatch, WatchItem,
     Write, Written,
@@ -169,6 +170,10 @@ impl<S: Storage> Storage for Encrypted<S> {
 
     async fn grant_lease(&self, ttl_s: u64) -> Result<LeaseId, StorageError> {
         self.inner.grant_lease(ttl_s).await
+    }
+
+    async fn members(&self) -> Result<Vec<StoreMember>, StorageError> {
+        self.inner.members().await
     }
 }
 

@@ -107,6 +107,16 @@ impl Endpoints {
         self.all.len()
     }
 
+    /// All of them, as they were configured.
+    pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.all.iter().map(|(name, _)| name)
+    }
+
+    /// How they are connected to.
+    pub(super) const fn connector(&self) -> &PeerConnector {
+        &self.connector
+    }
+
     /// The connection that stands, or one to the first endpoint that takes it. Nothing was sent when this fails.
     pub(super) async fn live(&self) -> Result<Live, StorageError> {
         // Those who wait here want the same connection.

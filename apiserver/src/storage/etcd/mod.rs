@@ -5,6 +5,7 @@
 
 mod connection;
 mod convert;
+pub(super) mod members;
 mod verdict;
 mod watch;
 
@@ -12,11 +13,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use barque_proto::etcdserverpb as pb;
+use barque_proto::etcdserverpb::cluster_client::ClusterClient;
 use barque_proto::etcdserverpb::kv_client::KvClient;
 use barque_proto::etcdserverpb::lease_client::LeaseClient;
 use barque_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use barque_store::config::TlsFiles;
 use bytes::Bytes;
+use futures::future::{join, join_all};
 use tonic::{Response, Status};
 
 pub use connection::EtcdConfigError;
@@ -25,6 +28,7 @@ pub use watch::EtcdWatch;
 use connection::{Endpoints, Live};
 use verdict::{Verdict, verdict};
 
+use super::members::StoreMember;
 use super::{
     Expected, Got, LeaseId, Listed, Page, Revision, Storage, StorageError, Write, Written, found_mine,
     judge_second_try,
@@ -235,5 +239,25 @@ impl Storage for EtcdStorage {
         } else {
             Err(StorageError::internal(granted.error))
         }
+    }
+
+    async fn members(&self) -> Result<Vec<StoreMember>, StorageError> {
+        let ask = |live: Live| async move {
+            let request = pb::MemberListRequest { linearizable: false };
+            ClusterClient::new(live.channel()).member_list(request).await
+        };
+        let late = || StorageError::unavailable("nobody says who the members are");
+        let listing = async {
+            let listing = self.read(Revision(0), ask);
+            tokio::time::timeout(members::PATIENCE, listing).await.unwrap_or_else(|_| Err(late()))
+        };
+        let endpoints = &self.0.endpoints;
+        let asking = endpoints.names().map(|name| async move {
+            let url = name.to_string();
+            members::ask(std::slice::from_ref(&url), endpoints.connector()).await
+        });
+        let (listed, known) = join(listing, join_all(asking)).await;
+        let known = known.into_iter().filter_map(Result::ok).collect();
+        Ok(members::all(listed?.members, known, endpoints.connector()).await)
     }
 }
