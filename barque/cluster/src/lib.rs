@@ -10,6 +10,8 @@
 //! | `token` | what lets a machine join |
 //! | `tokens` | tokens made, listed and revoked |
 //! | `status` | how a cluster is, for people and programs |
+//! | `bundle` | what is needed for help from afar, in a file |
+//! | `doctor` | what ails it, found by measuring |
 //! | `sealed` | the authorities, encrypted for who has a token |
 //! | `settings` | what is the same on all masters |
 //! | `objects` | what a cluster of masters keeps in its API |
@@ -23,7 +25,9 @@
 //! | `files` | files that are there whole or not at all |
 
 pub mod authority;
+pub mod bundle;
 pub mod discovery;
+pub mod doctor;
 pub mod files;
 pub mod keep;
 pub mod kubeconfig;

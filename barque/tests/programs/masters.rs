@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::cluster::{Program, start};
 use barque_client::servers::{Servers, Source, connect};
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret};
 use kube::api::{Api, ListParams, ObjectMeta, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::{Client, ResourceExt};
@@ -167,9 +167,18 @@ async fn masters_join_die_and_are_replaced_and_nothing_is_lost() {
     masters.start(2, &masters.joining(2, 1, Path::new("/nowhere")).replaced("--token-file", &kept_token));
     assert!(names(&masters.client(2).await).await.iter().any(|name| name == "meanwhile"));
 
-    // Without a majority nothing is written, and their return heals.
+    // Without a majority nothing is written, which a look at the last one tells, and their return heals.
     masters.kill(1);
     masters.kill(2);
+    let (code, found) = doctor(&masters.place(3));
+    assert_eq!(code, Some(1));
+    let quorum = found["quorum"]["found"].as_str().unwrap();
+    assert!(quorum.starts_with("1 of 3 members answers, and 2 are needed to write"), "{quorum}");
+    assert!(
+        quorum.contains("m1 (Connection refused") && quorum.contains("m2 (Connection refused"),
+        "{quorum}"
+    );
+    assert_eq!(found["certificates"]["result"], "ok");
     let maps: Api<ConfigMap> = Api::default_namespaced(third.clone());
     let alone = maps.create(&PostParams::default(), &map("alone")).await;
     assert!(alone.is_err(), "{alone:?}");
@@ -221,6 +230,8 @@ async fn administrators_look_hand_out_and_take_back() {
     let status: serde_json::Value = serde_json::from_str(&told(&["status", "-o=json"], &place)).unwrap();
     assert_eq!(status["masters"]["m2"]["api"]["ready"], true);
 
+    diagnosed(&masters).await;
+
     // A user may what roles say, and is who the certificate says.
     let kubeconfig = masters.directory.path().join("jane");
     std::fs::write(&kubeconfig, told(&["kubeconfig", "--user=jane", "--group=devs"], &place)).unwrap();
@@ -255,6 +266,92 @@ async fn administrators_look_hand_out_and_take_back() {
     assert!(refusal.contains("is the only master"), "{refusal}");
 }
 
+/// What `barque doctor` finds, by what it looked at.
+fn doctor(place: &Path) -> (Option<i32>, BTreeMap<String, serde_json::Value>) {
+    let output = Command::new(env!("CARGO_BIN_EXE_barque"))
+        .args(["doctor", "-o=json"])
+        .arg(format!("--data-dir={}", place.display()))
+        .env_clear()
+        .output()
+        .unwrap();
+    let all: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    let findings = all.into_iter().map(|it| (it["check"].as_str().unwrap().to_owned(), it)).collect();
+    (output.status.code(), findings)
+}
+
+/// A bundle's files by their names, without its folder.
+fn unpacked(path: &Path) -> BTreeMap<String, String> {
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(std::fs::File::open(path).unwrap()));
+    let mut files = BTreeMap::new();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let name = entry.path().unwrap().components().skip(1).collect::<PathBuf>().display().to_string();
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut entry, &mut text).unwrap();
+        files.insert(name, text);
+    }
+    files
+}
+
+/// Two masters that run are found to be well, and what is told of them elsewhere holds no secret.
+async fn diagnosed(masters: &Masters) {
+    let place = masters.place(1);
+    let (_, found) = doctor(&place);
+    let result = |check: &str| found[check]["result"].as_str().unwrap().to_owned();
+    for check in ["store alarms", "store size", "clocks", "certificates", "API servers", "versions", "nodes"]
+    {
+        assert_eq!(result(check), "ok", "{}", found[check]);
+    }
+    assert_eq!(result("quorum"), "warning");
+    assert!(found["quorum"]["found"].as_str().unwrap().starts_with("2 of 2 members answer"), "{found:?}");
+    assert!(found["path MTU"]["found"].as_str().unwrap().contains("m2 (127.78.3.2)"), "{found:?}");
+    assert!(["ok", "warning", "failed"].contains(&result("disk sync").as_str()), "it was measured");
+
+    const PLANTED: &str = "planted-4f7a91";
+    let client = masters.client(1).await;
+    let maps: Api<ConfigMap> = Api::default_namespaced(client.clone());
+    let map = serde_json::json!({"metadata": {"name": "planted"}, "data": {"k": PLANTED}});
+    maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await.unwrap();
+    let secrets: Api<Secret> = Api::default_namespaced(client.clone());
+    let secret = serde_json::json!({"metadata": {"name": "planted"}, "stringData": {"k": PLANTED}});
+    secrets.create(&PostParams::default(), &serde_json::from_value(secret).unwrap()).await.unwrap();
+    let pods: Api<Pod> = Api::default_namespaced(client.clone());
+    let pod = serde_json::json!({
+        "metadata": {"name": "planted", "annotations": {"last-applied": PLANTED}},
+        "spec": {"containers": [{
+            "name": "c", "image": "i", "args": [PLANTED], "env": [{"name": "A", "value": PLANTED}]
+        }]},
+    });
+    pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+
+    let path = masters.directory.path().join("bundle.tar.gz");
+    let output = format!("--output={}", path.display());
+    let listed = told(&["support-bundle", &output], &place);
+    assert!(listed.contains("objects/pods.json") && listed.contains("network/"), "{listed}");
+    let files = unpacked(&path);
+    let pods = &files["objects/pods.json"];
+    assert!(pods.contains("\"planted\"") && pods.contains("\"image\": \"i\""), "{pods}");
+    assert!(files["store/metrics.txt"].contains("etcd_server_has_leader 1"), "{}", files["errors.txt"]);
+    assert!(files["api/metrics.txt"].contains("apiserver_request_total"), "{}", files["errors.txt"]);
+    assert!(files["doctor.json"].contains("\"quorum\"") && files["status.json"].contains("\"leader\""));
+    let read = |file: &str| std::fs::read_to_string(place.join(file)).unwrap();
+    let mut secrets = vec![PLANTED.to_owned(), "PRIVATE KEY".to_owned(), "LS0tLS1CRUdJTi".to_owned()];
+    for token in ["token", "node-token"] {
+        secrets.push(read(token).trim().rsplit('.').next().unwrap().to_owned());
+    }
+    for key in ["pki/ca.key", "pki/store/ca.key", "pki/sa.key", "pki/admin.key"] {
+        secrets.extend(read(key).lines().filter(|line| line.len() > 40).map(str::to_owned));
+    }
+    assert!(secrets.len() > 8, "keys have lines");
+    for (name, text) in &files {
+        let leaked = secrets.iter().find(|secret| text.contains(secret.as_str()));
+        assert_eq!(leaked, None, "{name}");
+    }
+    let again = refused(&["support-bundle".to_owned(), output, format!("--data-dir={}", place.display())]);
+    assert!(again.contains("the file is there already"), "{again}");
+}
+
 /// Words with another value of a flag.
 trait Replaced {
     fn replaced(self, flag: &str, value: &Path) -> Self;
@@ -287,6 +384,10 @@ fn who_may_not_join_is_told_why() {
     let words = masters.joining(1, 1, &masters.token(1)).replaced("--data-dir", &masters.place(9));
     let told = refused(&words);
     assert!(told.contains("answers already"), "{told}");
+
+    let elsewhere = format!("--data-dir={}", masters.place(7).display());
+    let told = refused(&["doctor".to_owned(), elsewhere]);
+    assert!(told.contains("there is no master in it"), "{told}");
 
     let told = refused(&masters.joining(2, 9, &masters.token(1)));
     assert!(told.contains("--join=") && told.contains("Connection refused"), "{told}");
