@@ -17,11 +17,14 @@ mod image_args;
 mod image_command;
 mod lint_args;
 mod log;
+mod notify;
 mod process;
 mod scheduler_args;
 mod server_args;
 mod server_command;
 mod server_parts;
+mod service_command;
+mod service_unit;
 mod shell;
 mod store_args;
 mod up_args;
@@ -46,6 +49,7 @@ use crate::image_args::{ImageArgs, ImageCommand};
 use crate::lint_args::LintArgs;
 use crate::scheduler_args::{ExplainArgs, SchedulerArgs, SchedulerCommand};
 use crate::server_args::ServerArgs;
+use crate::service_command::ServiceArgs;
 use crate::shell::{CompletionArgs, ManArgs};
 use crate::store_args::StoreArgs;
 use crate::up_args::{DownArgs, FaultArgs, UpArgs};
@@ -131,6 +135,8 @@ enum Command {
     /// Each is asked every second. TLS stays between clients and servers. A server that does not answer twice, or takes no
     /// connection, is left out, and its connections are cut, so that clients come again and get another one.
     Front(FrontArgs),
+    /// Writes units of systemd for a master or a node of this machine.
+    Service(ServiceArgs),
     /// Prints a completion script for a shell.
     Completion(CompletionArgs),
     /// Prints the manual page, or writes those of all commands.
@@ -195,7 +201,7 @@ fn main() -> ExitCode {
                     Ok(config) => {
                         log.start();
                         ended(process::run(|stop| async {
-                            Ok(barque_agent::agent::run(config, stop).await?)
+                            Ok(barque_agent::agent::run(config, notify::ready, stop).await?)
                         }))
                     }
                     Err(error) => usage(&error),
@@ -232,6 +238,7 @@ fn main() -> ExitCode {
         Command::Up(args) => up_command::up(args),
         Command::Down(args) => up_command::down(args),
         Command::Fault(args) => up_command::fault(args),
+        Command::Service(args) => ended(service_command::service(args.command)),
         Command::Completion(args) => {
             shell::completion(&args, Args::command());
             ExitCode::SUCCESS

@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::apiserver_args::ApiserverArgs;
 use crate::controller_manager_args::ControllerManagerArgs;
+use crate::notify;
 use crate::scheduler_args::SchedulerArgs;
 use crate::server_args::MasterPlan;
 use crate::server_parts::{self as parts, Birth, Places};
@@ -164,6 +165,7 @@ async fn above_the_store(
         async move { barque_scheduler_driver::run(scheduler, stop).await.context("scheduler") }
     });
     tracing::info!(name = plan.name, address = %plan.advertise, "the master is ready");
+    notify::ready();
     let mut outcome = Ok(());
     while let Some(ended) = works.join_next().await {
         stop.cancel();
