@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use anyhow::Context as _;
 use barque_client::servers::{Servers, Source, connect};
 use barque_cluster::authority::{Authority, Subject};
+use barque_cluster::files::Readers;
 use barque_cluster::leaf::{self, Facts, Signer};
 use barque_cluster::membership::Members;
 use barque_cluster::objects::Purpose;
@@ -23,6 +24,7 @@ use serde::Serialize;
 use crate::cluster_args::{CertsCommand, KubeconfigArgs, Life, PlaceArgs, StatusArgs, TokenCommand};
 use crate::component_args::Output;
 use crate::server_parts::Places;
+use crate::uninstall_command::LEFT;
 
 /// A day, in seconds.
 const DAY: u64 = 86_400;
@@ -57,7 +59,7 @@ impl Master {
         connect(Servers { source, urls: Vec::new() }).await.context("the API server")
     }
 
-    fn store_tls(&self) -> TlsFiles {
+    pub(crate) fn store_tls(&self) -> TlsFiles {
         store_tls(&self.pki)
     }
 
@@ -290,6 +292,8 @@ pub(crate) async fn leave(place: PlaceArgs) -> anyhow::Result<()> {
     // The list first: afterwards this master's API server answers nobody.
     keep::forget_master(&client, &name).await?;
     members.leave(&name).await?;
+    // `barque uninstall` finds out by it when nobody can be asked any more.
+    files::write(&place.data_dir.join(LEFT), b"", Readers::Owner)?;
     print(&format!("{name} is no master any more; stop it and remove {}\n", place.data_dir.display()));
     Ok(())
 }

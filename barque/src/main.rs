@@ -4,6 +4,7 @@
 
 mod agent_args;
 mod agent_join;
+mod agent_leave;
 mod apiserver_args;
 mod authentication_args;
 mod bundle_command;
@@ -27,6 +28,7 @@ mod service_command;
 mod service_unit;
 mod shell;
 mod store_args;
+mod uninstall_command;
 mod up_args;
 mod up_command;
 
@@ -52,6 +54,7 @@ use crate::server_args::ServerArgs;
 use crate::service_command::ServiceArgs;
 use crate::shell::{CompletionArgs, ManArgs};
 use crate::store_args::StoreArgs;
+use crate::uninstall_command::UninstallArgs;
 use crate::up_args::{DownArgs, FaultArgs, UpArgs};
 
 #[global_allocator]
@@ -135,6 +138,10 @@ enum Command {
     /// Each is asked every second. TLS stays between clients and servers. A server that does not answer twice, or takes no
     /// connection, is left out, and its connections are cut, so that clients come again and get another one.
     Front(FrontArgs),
+    /// Takes away what Barque has on this machine: its units, what a node left, directories of master and node.
+    ///
+    /// Refuses while the master is part of a cluster: `barque server leave` first.
+    Uninstall(Box<UninstallArgs>),
     /// Writes units of systemd for a master or a node of this machine.
     Service(ServiceArgs),
     /// Prints a completion script for a shell.
@@ -183,6 +190,7 @@ fn main() -> ExitCode {
         }
         Command::Agent(mut args) => match args.command.take() {
             Some(AgentCommand::Check(args)) => check(*args),
+            Some(AgentCommand::Leave(args)) => ended(process::run(|_| agent_leave::leave(*args))),
             Some(AgentCommand::Cleanup(args)) => match args.into_config() {
                 Ok(config) => cleanup(config),
                 Err(error) => usage(&error),
@@ -238,6 +246,7 @@ fn main() -> ExitCode {
         Command::Up(args) => up_command::up(args),
         Command::Down(args) => up_command::down(args),
         Command::Fault(args) => up_command::fault(args),
+        Command::Uninstall(args) => ended(process::run(|_| uninstall_command::uninstall(*args))),
         Command::Service(args) => ended(service_command::service(args.command)),
         Command::Completion(args) => {
             shell::completion(&args, Args::command());
@@ -328,13 +337,7 @@ fn cleanup(config: ContainerConfig) -> ExitCode {
         Ok(cleaned) => cleaned,
         Err(error) => return ended(Err(error)),
     };
-    for pod in &cleaned.pods {
-        println!("pod {pod} is taken away");
-    }
-    for problem in &cleaned.left {
-        eprintln!("left: {problem}");
-    }
-    if cleaned.left.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FOUND) }
+    if agent_leave::told(&cleaned) { ExitCode::SUCCESS } else { ExitCode::from(FOUND) }
 }
 
 /// Works on the images of this node.

@@ -21,6 +21,8 @@
 //! | `master_join` | a machine becomes a master |
 //! | `membership` | the members of the store, as who joins sees them |
 //! | `node_join` | a machine becomes a node |
+//! | `node_leave` | a node leaves |
+//! | `drain` | which pods leave it, and when |
 //! | `kubeconfig` | files that say whom to speak to, and as who |
 //! | `files` | files that are there whole or not at all |
 
@@ -28,6 +30,7 @@ pub mod authority;
 pub mod bundle;
 pub mod discovery;
 pub mod doctor;
+pub mod drain;
 pub mod files;
 pub mod keep;
 pub mod kubeconfig;
@@ -35,6 +38,7 @@ pub mod leaf;
 pub mod master_join;
 pub mod membership;
 pub mod node_join;
+pub mod node_leave;
 pub mod objects;
 pub mod pki;
 pub mod renewal;

@@ -2,11 +2,13 @@
 //! addresses, with a hollow node.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::cluster::{Program, start};
+use crate::cluster::{Program, start, start_with};
 use barque_client::servers::{Servers, Source, connect};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret};
 use kube::api::{Api, ListParams, ObjectMeta, PostParams};
@@ -191,28 +193,65 @@ async fn masters_join_die_and_are_replaced_and_nothing_is_lost() {
     masters.running.extend([(1, one), (2, two)]);
     write(&third, "together").await;
     assert!(pods.get("p").await.unwrap().status.unwrap().container_statuses.unwrap()[0].restart_count == 0);
+
+    // The node leaves: by its own rights all but its object, and what would be lost only when that is said.
+    let root_dir = format!("--root-dir={}", masters.directory.path().join("n1").display());
+    let leave = ["agent", "leave", "--keep-state", &root_dir].map(str::to_owned);
+    let refusal = refused(&leave);
+    assert!(refusal.contains("default/p: nothing makes these pods again elsewhere"), "{refusal}");
+    let left = said(&[&leave[..], &["--force".to_owned(), "--grace-period=0".to_owned()]].concat());
+    assert!(left.contains("pod default/p is evicted") && left.contains("kubectl delete node n1"), "{left}");
+    assert!(pods.get_opt("p").await.unwrap().is_none());
+    let nodes: Api<Node> = Api::all(third.clone());
+    assert_eq!(nodes.get("n1").await.unwrap().spec.unwrap().unschedulable, Some(true));
     assert_eq!(node.stop(), Some(0));
+    let administrator = format!("--kubeconfig={}", masters.place(3).join("admin.kubeconfig").display());
+    let left = said(&[&leave[..], &[administrator]].concat());
+    assert!(left.contains("n1 is no node any more"), "{left}");
+    assert!(nodes.get_opt("n1").await.unwrap().is_none());
     for (_, master) in std::mem::take(&mut masters.running) {
         assert_eq!(master.stop(), Some(0));
     }
 }
 
 /// Runs words that must succeed; what they printed.
-fn told(words: &[&str], place: &Path) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_barque"))
-        .args(words)
-        .arg(format!("--data-dir={}", place.display()))
-        .env_clear()
-        .output()
-        .unwrap();
+fn said(words: &[String]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_barque")).args(words).env_clear().output().unwrap();
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The same on a master.
+fn told(words: &[&str], place: &Path) -> String {
+    let mut words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    words.push(format!("--data-dir={}", place.display()));
+    said(&words)
+}
+
+/// What `barque uninstall` says that must not be done; a node is looked for where none is.
+fn not_uninstalled(masters: &Masters, master: u8) -> String {
+    let nowhere = masters.directory.path().join("nowhere");
+    let mut words = vec!["uninstall".to_owned(), "--yes".to_owned()];
+    words.push(format!("--data-dir={}", masters.place(master).display()));
+    words.extend(["root-dir", "run-dir"].map(|flag| format!("--{flag}={}", nowhere.display())));
+    refused(&words)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn administrators_look_hand_out_and_take_back() {
     let mut masters = Masters::new(3);
-    masters.start(1, &masters.words(1, &masters.place(1)));
+    // Who starts it, as systemd does, is told when it serves and when it ends.
+    let socket = masters.directory.path().join("notify");
+    let notified = UnixDatagram::bind(&socket).unwrap();
+    let environment = [("NOTIFY_SOCKET".to_owned(), socket.display().to_string())];
+    let (first, _) = start_with(&environment, &masters.words(1, &masters.place(1)), "the master is ready");
+    masters.running.insert(1, first);
+    let state = || {
+        let mut text = [0; 64];
+        let size = notified.recv(&mut text).unwrap();
+        String::from_utf8_lossy(&text[..size]).into_owned()
+    };
+    assert_eq!(state(), "READY=1");
     let place = masters.place(1);
     // A token for masters lets one join until it is revoked.
     let token = masters.directory.path().join("made-token");
@@ -251,6 +290,9 @@ async fn administrators_look_hand_out_and_take_back() {
     );
     write(&masters.client(1).await, "after").await;
 
+    let refusal = not_uninstalled(&masters, 2);
+    assert!(refusal.contains("one of the 2 of its cluster: `barque server leave`"), "{refusal}");
+
     // One that leaves is none any more, and the other one goes on alone.
     let told_of_it = told(&["server", "leave"], &masters.place(2));
     assert!(told_of_it.contains("m2 is no master any more"), "{told_of_it}");
@@ -264,6 +306,57 @@ async fn administrators_look_hand_out_and_take_back() {
         .output();
     let refusal = String::from_utf8_lossy(&output.unwrap().stderr).into_owned();
     assert!(refusal.contains("is the only master"), "{refusal}");
+    let refusal = not_uninstalled(&masters, 1);
+    assert!(refusal.contains("the only master of its cluster"), "{refusal}");
+    assert_eq!(masters.running.remove(&1).unwrap().stop(), Some(0));
+    assert_eq!(state(), "STOPPING=1");
+    let refusal = not_uninstalled(&masters, 1);
+    assert!(refusal.contains("nobody says whether this master is still part of a cluster"), "{refusal}");
+}
+
+#[test]
+fn units_are_what_systemd_reads_and_hold_no_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = format!("--root={}", directory.path().display());
+    let install = |service: &str, flags: &[&str]| {
+        let words = [&["service", "install", service, &root, "--"], flags].concat();
+        words.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let refusal = refused(&install("server", &["--no-such-flag"]));
+    assert!(refusal.contains("--no-such-flag") && refusal.contains("barque server --help"), "{refusal}");
+    let joins = ["--join=https://10.0.0.1:6443", "--token", "planted-4f7a91"];
+    said(&install("server", &joins));
+    said(&install("agent", &["--node-labels=a=b c%d"]));
+    let environment = directory.path().join("etc/barque/barque-server.env");
+    assert_eq!(std::fs::read_to_string(&environment).unwrap(), "BARQUE_SERVER_TOKEN=planted-4f7a91\n");
+    assert_eq!(std::fs::metadata(&environment).unwrap().permissions().mode() & 0o777, 0o600);
+    for unit in ["barque-server.service", "barque-agent.service"] {
+        let path = directory.path().join("etc/systemd/system").join(unit);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("planted"), "{text}");
+        match Command::new("systemd-analyze").arg("verify").arg(&path).output() {
+            Ok(output) => {
+                let told = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success() && !told.contains(unit), "{told}");
+            }
+            Err(error) => eprintln!("skipped: systemd-analyze is not on this machine: {error}"),
+        }
+    }
+}
+
+#[test]
+fn shells_and_manuals_know_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = said(&["completion".to_owned(), shell.to_owned()]);
+        for word in ["doctor", "support-bundle", "node-failover"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    let directory = tempfile::tempdir().unwrap();
+    said(&["man".to_owned(), directory.path().display().to_string()]);
+    for page in ["barque.1", "barque-server.1", "barque-agent-leave.1"] {
+        assert!(directory.path().join(page).exists(), "{page}");
+    }
 }
 
 /// What `barque doctor` finds, by what it looked at.
