@@ -57,7 +57,11 @@ pub(crate) async fn leave(args: LeaveArgs) -> anyhow::Result<()> {
     node_leave::cordon(&client, &node).await?;
     print(&format!("{node} takes no pods any more\n"));
     let how = Drain { within: args.timeout, grace_s: args.grace_period, force: args.force };
-    node_leave::drain(&client, &node, how, |pod| print(&format!("pod {pod} is evicted\n"))).await?;
+    let drained =
+        node_leave::drain(&client, &node, how, |pod| print(&format!("pod {pod} is evicted\n"))).await;
+    drained.with_context(|| {
+        format!("{node} does not leave, and takes no pods until `kubectl uncordon {node}`")
+    })?;
     print(&format!("{node} has no pods any more but those that belong to it\n"));
 
     if !args.keep_state {

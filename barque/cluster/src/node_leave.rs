@@ -75,15 +75,18 @@ pub fn node_name(directory: &Path) -> Result<String, LeaveError> {
     facts.common_name.strip_prefix("system:node:").map(str::to_owned).ok_or(LeaveError::NoNode(path))
 }
 
-/// No pods come to the node any more.
+/// No pods come to the node any more; to one that is not there none do.
 ///
 /// # Errors
 /// When the API server refuses, or cannot be reached.
 pub async fn cordon(client: &Client, node: &str) -> Result<(), LeaveError> {
     let nodes: Api<Node> = Api::all(client.clone());
     let wanted = json!({"spec": {"unschedulable": true}});
-    let patched = nodes.patch(node, &PatchParams::default(), &Patch::Merge(wanted)).await;
-    patched.map(drop).map_err(asked("the node cannot be cordoned"))
+    match nodes.patch(node, &PatchParams::default(), &Patch::Merge(wanted)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) => Err(asked("the node cannot be cordoned")(error)),
+    }
 }
 
 /// How pods leave.

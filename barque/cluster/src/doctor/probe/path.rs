@@ -76,7 +76,10 @@ fn mtu(socket: &UdpSocket, to: IpAddr) -> io::Result<u32> {
 fn of_interface(to: Ipv4Addr) -> Option<u32> {
     let routes = std::fs::read_to_string("/proc/net/route").ok()?;
     let name = interface(&routes, to)?;
-    std::fs::read_to_string(format!("/sys/class/net/{name}/mtu")).ok()?.trim().parse().ok()
+    // What is below /proc is of this process' network, whatever file systems it sees; without IPv6 there is only the other one.
+    let places = [format!("/proc/sys/net/ipv6/conf/{name}/mtu"), format!("/sys/class/net/{name}/mtu")];
+    let text = places.iter().find_map(|path| std::fs::read_to_string(path).ok())?;
+    text.trim().parse().ok()
 }
 
 /// Sends a packet of `size` bytes with its headers, and waits for what becomes of it.
