@@ -57,8 +57,7 @@ pub(crate) async fn leave(args: LeaveArgs) -> anyhow::Result<()> {
     node_leave::cordon(&client, &node).await?;
     print(&format!("{node} takes no pods any more\n"));
     let how = Drain { within: args.timeout, grace_s: args.grace_period, force: args.force };
-    let drained =
-        node_leave::drain(&client, &node, how, |pod| print(&format!("pod {pod} is evicted\n"))).await;
+    let drained = node_leave::drain(&client, &node, how, |pod| print(&format!("pod {pod} has gone\n"))).await;
     drained.with_context(|| {
         format!("{node} does not leave, and takes no pods until `kubectl uncordon {node}`")
     })?;

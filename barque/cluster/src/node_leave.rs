@@ -100,7 +100,7 @@ pub struct Drain {
     pub force: bool,
 }
 
-/// Waits until all pods have gone that do not belong to the node; `tell` is called with each that was evicted.
+/// Waits until all pods have gone that do not belong to the node; `tell` is called with each that has gone.
 ///
 /// # Errors
 /// When some would be lost, may not go, or do not go in time.
@@ -168,10 +168,14 @@ async fn emptied(
                     }
                     known = true;
                 }
-                Some(Event::Delete(pod)) => drop(left.remove(&pod.uid().unwrap_or_default())),
+                Some(Event::Delete(pod)) => {
+                    if left.remove(&pod.uid().unwrap_or_default()).is_some() {
+                        tell(&called(&pod));
+                    }
+                }
             },
             Some((pod, next)) = evictions.next() => match next {
-                Next::Wait => tell(&called(&pod)),
+                Next::Wait => {}
                 Next::Ask(after) if left.contains_key(&pod.uid().unwrap_or_default()) => {
                     evictions.push(evict(client, pod, how.grace_s, after));
                 }

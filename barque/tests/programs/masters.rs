@@ -200,7 +200,7 @@ async fn masters_join_die_and_are_replaced_and_nothing_is_lost() {
     let refusal = refused(&leave);
     assert!(refusal.contains("default/p: nothing makes these pods again elsewhere"), "{refusal}");
     let left = said(&[&leave[..], &["--force".to_owned(), "--grace-period=0".to_owned()]].concat());
-    assert!(left.contains("pod default/p is evicted") && left.contains("kubectl delete node n1"), "{left}");
+    assert!(left.contains("pod default/p has gone") && left.contains("kubectl delete node n1"), "{left}");
     assert!(pods.get_opt("p").await.unwrap().is_none());
     let nodes: Api<Node> = Api::all(third.clone());
     assert_eq!(nodes.get("n1").await.unwrap().spec.unwrap().unschedulable, Some(true));
