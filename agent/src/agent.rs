@@ -70,9 +70,15 @@ pub enum AgentError {
 /// Runs until the token is cancelled. Nodes and pods are left as they are then: the cluster finds out by the leases, and an
 /// agent that comes back goes on.
 ///
+/// `begun` is called when all of it runs.
+///
 /// # Errors
 /// When it cannot begin.
-pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), AgentError> {
+pub async fn run(
+    config: ValidConfig,
+    begun: impl FnOnce() + Send,
+    stop: CancellationToken,
+) -> Result<(), AgentError> {
     if config.containers.is_some() {
         container_node::may_run_containers()?;
     }
@@ -87,16 +93,17 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Age
         tracing::info!(%address, "serving health and metrics");
         process.tasks.spawn(serve::run(listener, process.metrics.clone(), process.stop.clone()));
     }
-    let begun = match config.containers.clone() {
+    let beginning = match config.containers.clone() {
         None => hollow(&config, &process),
         Some(containers) => container_node::begin(&config, containers, &process).await,
     };
-    if let Err(error) = begun {
+    if let Err(error) = beginning {
         // What was started ends before it is told why there is nothing to do.
         process.stop.cancel();
         process.drain().await;
         return Err(error);
     }
+    begun();
     process.stop.cancelled().await;
     process.drain().await;
     Ok(())

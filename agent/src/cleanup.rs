@@ -29,20 +29,20 @@ pub async fn cleanup(config: &ContainerConfig) -> Cleaned {
             left.extend(cleaned.left);
         }
         // An agent is there, or something else that makes all the rest dangerous.
-        Ok(Err(error)) => return Cleaned { pods: Vec::new(), left: vec![error.to_string()] },
+        Ok(Err(error)) => return Cleaned { pods: Vec::new(), left: vec![story(&error)] },
         Err(error) => left.push(error.to_string()),
     }
     if let Err(error) = plugins(config).await {
-        left.push(format!("of CNI plugins: {error}"));
+        left.push(format!("of CNI plugins: {}", story(&error)));
     }
     if let Err(error) = links(config).await {
-        left.push(format!("of the network: {error}"));
+        left.push(format!("of the network: {}", story(&error)));
     }
     let rules =
         tokio::task::spawn_blocking(|| barque_proxy::cleanup(&barque_proxy::Settings::default().table));
     match rules.await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => left.push(format!("of the packet filter: {error}")),
+        Ok(Err(error)) => left.push(format!("of the packet filter: {}", story(&error))),
         Err(error) => left.push(error.to_string()),
     }
     let root = config.root_dir.clone();
@@ -56,6 +56,21 @@ pub async fn cleanup(config: &ContainerConfig) -> Cleaned {
     let mut pods: Vec<String> = pods.into_iter().collect();
     pods.sort();
     Cleaned { pods, left }
+}
+
+/// An error with what caused it.
+fn story(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let told = next.to_string();
+        // Some say it themselves.
+        if !text.ends_with(&told) {
+            text.push_str(&format!(": {told}"));
+        }
+        cause = next.source();
+    }
+    text
 }
 
 async fn plugins(config: &ContainerConfig) -> Result<(), barque_network::cni::CniError> {

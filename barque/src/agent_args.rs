@@ -13,6 +13,7 @@ use barque_cluster::node_join::{NodeCluster, NodeFiles};
 use clap::{ArgAction, Args, Subcommand};
 
 use crate::agent_join::{Join, JoinArgs, JoinArgsError};
+use crate::agent_leave::LeaveArgs;
 use crate::component_args::Output;
 use crate::log::{self, LogFormat, LogLevel};
 use crate::server_args::machine_name;
@@ -38,6 +39,11 @@ pub(crate) enum AgentCommand {
     ///
     /// Images and logs stay. Refuses while an agent runs. Exit codes: 0 when nothing is left, 1 when something is.
     Cleanup(Box<CleanupArgs>),
+    /// Takes the node of this machine out of its cluster: no more pods, those on it go elsewhere, and what it left is taken away.
+    ///
+    /// The agent must run meanwhile, so that it ends pods; that of `barque service` is stopped then, any other one is for you to
+    /// stop, after which this is done again.
+    Leave(Box<LeaveArgs>),
 }
 
 /// What the machine can do.

@@ -12,6 +12,7 @@ use http::Uri;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent_args::AgentArgs;
+use crate::notify;
 use crate::server_args::{ServerArgsError, master_url, read_token};
 
 /// Whose node the machine becomes.
@@ -100,7 +101,7 @@ pub(crate) async fn run(mut args: AgentArgs, join: Join, stop: CancellationToken
     let stop = stop.child_token();
     let following = tokio::spawn(node_join::follow_masters(files.clone(), client.clone(), stop.clone()));
     let renewing = tokio::spawn(node_join::renew(files, node, client, stop.clone()));
-    let outcome = barque_agent::agent::run(config, stop.clone()).await;
+    let outcome = barque_agent::agent::run(config, notify::ready, stop.clone()).await;
     stop.cancel();
     following.await.context("following masters")?;
     renewing.await.context("renewing certificates")?;

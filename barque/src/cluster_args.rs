@@ -1,4 +1,4 @@
-//! The flags of what administrators do on a master: `barque status`, `token`, `kubeconfig`, `certs`, `server leave`.
+//! The flags of what administrators do on a master: `barque status`, `doctor`, `support-bundle`, `token`, `kubeconfig`, `certs`, `server leave`.
 //!
 //! Turns words into values; what is done with them is `cluster_command`'s.
 
@@ -30,6 +30,26 @@ pub(crate) struct StatusArgs {
     /// Tables for people, or JSON for programs.
     #[arg(short, long, default_value = "table", value_name = "FORMAT")]
     pub(crate) output: Output,
+}
+
+/// What is wrong.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// A table for people, or JSON for programs.
+    #[arg(short, long, default_value = "table", value_name = "FORMAT")]
+    pub(crate) output: Output,
+}
+
+/// A file for who helps from afar.
+#[derive(Debug, Args)]
+pub(crate) struct BundleArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// The file [default: barque-support-NAME-TIME.tar.gz, here].
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 /// Tokens by which machines join.

@@ -4,23 +4,31 @@
 
 mod agent_args;
 mod agent_join;
+mod agent_leave;
 mod apiserver_args;
 mod authentication_args;
+mod bundle_command;
 mod cluster_args;
 mod cluster_command;
 mod component_args;
 mod controller_manager_args;
+mod doctor_command;
 mod front_args;
 mod image_args;
 mod image_command;
 mod lint_args;
 mod log;
+mod notify;
 mod process;
 mod scheduler_args;
 mod server_args;
 mod server_command;
 mod server_parts;
+mod service_command;
+mod service_unit;
+mod shell;
 mod store_args;
+mod uninstall_command;
 mod up_args;
 mod up_command;
 
@@ -29,11 +37,13 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use barque_agent::config::ContainerConfig;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::agent_args::{AgentArgs, AgentCommand, CheckArgs};
 use crate::apiserver_args::ApiserverArgs;
-use crate::cluster_args::{CertsArgs, KubeconfigArgs, ServerCommand, StatusArgs, TokenArgs};
+use crate::cluster_args::{
+    BundleArgs, CertsArgs, DoctorArgs, KubeconfigArgs, ServerCommand, StatusArgs, TokenArgs,
+};
 use crate::component_args::Output;
 use crate::controller_manager_args::ControllerManagerArgs;
 use crate::front_args::FrontArgs;
@@ -41,7 +51,10 @@ use crate::image_args::{ImageArgs, ImageCommand};
 use crate::lint_args::LintArgs;
 use crate::scheduler_args::{ExplainArgs, SchedulerArgs, SchedulerCommand};
 use crate::server_args::ServerArgs;
+use crate::service_command::ServiceArgs;
+use crate::shell::{CompletionArgs, ManArgs};
 use crate::store_args::StoreArgs;
+use crate::uninstall_command::UninstallArgs;
 use crate::up_args::{DownArgs, FaultArgs, UpArgs};
 
 #[global_allocator]
@@ -72,6 +85,16 @@ enum Command {
     ///
     /// Exit codes: 0 when all masters and nodes are ready, 1 when not, 2 when nobody could be asked.
     Status(StatusArgs),
+    /// Looks for what is wrong with this master and its cluster, also when nothing answers; changes nothing.
+    ///
+    /// Quorum, alarms and size of the store, syncs and space of the disk, clocks, certificates, large packets, API servers,
+    /// releases, nodes, and what a node needs of the kernel. Exit codes: 0 when nothing failed, 1 when something did, 2 when
+    /// there is no master.
+    Doctor(DoctorArgs),
+    /// Puts what somebody needs who helps from afar into one file: findings, objects without what they hold, metrics, logs.
+    ///
+    /// No secrets, keys, tokens, environments or annotations. A piece that cannot be had is told of.
+    SupportBundle(BundleArgs),
     /// Makes, lists and revokes the tokens by which machines join.
     Token(TokenArgs),
     /// Prints a kubeconfig for the administrator, or for a user with groups.
@@ -115,6 +138,16 @@ enum Command {
     /// Each is asked every second. TLS stays between clients and servers. A server that does not answer twice, or takes no
     /// connection, is left out, and its connections are cut, so that clients come again and get another one.
     Front(FrontArgs),
+    /// Takes away what Barque has on this machine: its units, what a node left, directories of master and node.
+    ///
+    /// Refuses while the master is part of a cluster: `barque server leave` first.
+    Uninstall(Box<UninstallArgs>),
+    /// Writes units of systemd for a master or a node of this machine.
+    Service(ServiceArgs),
+    /// Prints a completion script for a shell.
+    Completion(CompletionArgs),
+    /// Prints the manual page, or writes those of all commands.
+    Man(ManArgs),
 }
 
 /// What agents start: their sandboxes' shims, which must be there before any thread is.
@@ -127,14 +160,9 @@ fn main() -> ExitCode {
     }
     match Args::parse().command {
         Command::Server(args) => server(*args),
-        Command::Status(args) => match process::run(|_| cluster_command::status(args)) {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::from(FOUND),
-            Err(error) => {
-                eprintln!("error: {}", sentence(&error));
-                ExitCode::from(UNKNOWN)
-            }
-        },
+        Command::Status(args) => looked(process::run(|_| cluster_command::status(args))),
+        Command::SupportBundle(args) => ended(process::run(|_| bundle_command::support_bundle(args))),
+        Command::Doctor(args) => looked(process::run(|_| doctor_command::doctor(args))),
         Command::Token(args) => ended(process::run(|_| cluster_command::token(args.command))),
         Command::Kubeconfig(args) => ended(cluster_command::kubeconfig(args)),
         Command::Certs(args) => ended(cluster_command::certs(args.command)),
@@ -162,6 +190,7 @@ fn main() -> ExitCode {
         }
         Command::Agent(mut args) => match args.command.take() {
             Some(AgentCommand::Check(args)) => check(*args),
+            Some(AgentCommand::Leave(args)) => ended(process::run(|_| agent_leave::leave(*args))),
             Some(AgentCommand::Cleanup(args)) => match args.into_config() {
                 Ok(config) => cleanup(config),
                 Err(error) => usage(&error),
@@ -180,7 +209,7 @@ fn main() -> ExitCode {
                     Ok(config) => {
                         log.start();
                         ended(process::run(|stop| async {
-                            Ok(barque_agent::agent::run(config, stop).await?)
+                            Ok(barque_agent::agent::run(config, notify::ready, stop).await?)
                         }))
                     }
                     Err(error) => usage(&error),
@@ -217,6 +246,13 @@ fn main() -> ExitCode {
         Command::Up(args) => up_command::up(args),
         Command::Down(args) => up_command::down(args),
         Command::Fault(args) => up_command::fault(args),
+        Command::Uninstall(args) => ended(process::run(|_| uninstall_command::uninstall(*args))),
+        Command::Service(args) => ended(service_command::service(args.command)),
+        Command::Completion(args) => {
+            shell::completion(&args, Args::command());
+            ExitCode::SUCCESS
+        }
+        Command::Man(args) => ended(shell::man(&args, Args::command())),
         Command::Front(args) => {
             let config = args.into_config();
             ended(process::run(|stop| async { Ok(barque_local::front::run(config, stop).await?) }))
@@ -233,6 +269,18 @@ fn server(mut args: ServerArgs) -> ExitCode {
     match args.into_plan() {
         Ok(plan) => ended(process::run(|stop| server_command::run(plan, stop))),
         Err(error) => usage(&error),
+    }
+}
+
+/// Whether what was looked at is as it should be.
+fn looked(outcome: anyhow::Result<bool>) -> ExitCode {
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(FOUND),
+        Err(error) => {
+            eprintln!("error: {}", sentence(&error));
+            ExitCode::from(UNKNOWN)
+        }
     }
 }
 
@@ -289,13 +337,7 @@ fn cleanup(config: ContainerConfig) -> ExitCode {
         Ok(cleaned) => cleaned,
         Err(error) => return ended(Err(error)),
     };
-    for pod in &cleaned.pods {
-        println!("pod {pod} is taken away");
-    }
-    for problem in &cleaned.left {
-        eprintln!("left: {problem}");
-    }
-    if cleaned.left.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FOUND) }
+    if agent_leave::told(&cleaned) { ExitCode::SUCCESS } else { ExitCode::from(FOUND) }
 }
 
 /// Works on the images of this node.

@@ -7,6 +7,8 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::notify;
+
 /// Runs what `serve` makes until it ends, or until SIGTERM or SIGINT. A second signal does not wait for the end.
 pub(crate) fn run<F, S, T>(serve: F) -> anyhow::Result<T>
 where
@@ -38,6 +40,7 @@ where
                 anyhow::bail!("{name}: stopped at once, without waiting for the end");
             }
             tracing::info!("{name}: stopping");
+            notify::stopping();
             shutdown.cancel();
         }
     })

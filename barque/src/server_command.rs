@@ -31,10 +31,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::apiserver_args::ApiserverArgs;
 use crate::controller_manager_args::ControllerManagerArgs;
+use crate::notify;
 use crate::scheduler_args::SchedulerArgs;
 use crate::server_args::MasterPlan;
 use crate::server_parts::{self as parts, Birth, Places};
 use crate::store_args::StoreArgs;
+use crate::uninstall_command::LEFT;
 
 /// How long until it is tried again to write what the cluster keeps of its masters.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -164,6 +166,7 @@ async fn above_the_store(
         async move { barque_scheduler_driver::run(scheduler, stop).await.context("scheduler") }
     });
     tracing::info!(name = plan.name, address = %plan.advertise, "the master is ready");
+    notify::ready();
     let mut outcome = Ok(());
     while let Some(ended) = works.join_next().await {
         stop.cancel();
@@ -180,6 +183,11 @@ async fn keep_cluster(plan: &MasterPlan, prepared: &Prepared) -> anyhow::Result<
     let client = connect(Servers { source, urls: Vec::new() }).await?;
     let server = format!("https://{}", SocketAddr::new(plan.advertise, prepared.settings.api_port));
     keep::keep(&client, &plan.name, &server).await?;
+    // One that had left and was taken in again is counted on again.
+    let left = plan.data_dir.join(LEFT);
+    if left.exists() {
+        std::fs::remove_file(&left).with_context(|| left.display().to_string())?;
+    }
     if places.birth().exists() {
         let (masters, nodes) = (credential(&places.master_token())?, credential(&places.node_token())?);
         if places.restored().exists() {

@@ -10,6 +10,8 @@
 //! | `token` | what lets a machine join |
 //! | `tokens` | tokens made, listed and revoked |
 //! | `status` | how a cluster is, for people and programs |
+//! | `bundle` | what is needed for help from afar, in a file |
+//! | `doctor` | what ails it, found by measuring |
 //! | `sealed` | the authorities, encrypted for who has a token |
 //! | `settings` | what is the same on all masters |
 //! | `objects` | what a cluster of masters keeps in its API |
@@ -19,11 +21,16 @@
 //! | `master_join` | a machine becomes a master |
 //! | `membership` | the members of the store, as who joins sees them |
 //! | `node_join` | a machine becomes a node |
+//! | `node_leave` | a node leaves |
+//! | `drain` | which pods leave it, and when |
 //! | `kubeconfig` | files that say whom to speak to, and as who |
 //! | `files` | files that are there whole or not at all |
 
 pub mod authority;
+pub mod bundle;
 pub mod discovery;
+pub mod doctor;
+pub mod drain;
 pub mod files;
 pub mod keep;
 pub mod kubeconfig;
@@ -31,6 +38,7 @@ pub mod leaf;
 pub mod master_join;
 pub mod membership;
 pub mod node_join;
+pub mod node_leave;
 pub mod objects;
 pub mod pki;
 pub mod renewal;

@@ -193,18 +193,19 @@ impl Members {
     }
 }
 
-async fn dial(url: &str, connector: &PeerConnector) -> Result<Channel, String> {
+/// What lies behind an error at last; those before it only say that something failed, and whose URL it was.
+pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(next) = last.source() {
+        last = next;
+    }
+    last.to_string()
+}
+
+pub(crate) async fn dial(url: &str, connector: &PeerConnector) -> Result<Channel, String> {
     let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| error.to_string())?;
     let dialled = endpoint.connect_with_connector(connector.clone()).await;
-    dialled.map_err(|error| {
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(&error);
-        while let Some(next) = cause {
-            text = format!("{text}: {next}");
-            cause = next.source();
-        }
-        text
-    })
+    dialled.map_err(|error| innermost(&error))
 }
 
 fn refused(what: &'static str, status: &tonic::Status) -> MembershipError {

@@ -123,16 +123,26 @@ impl Pki {
         self.0.join(format!("{name}.key"))
     }
 
+    /// What an authority is called, as certificates are.
+    #[must_use]
+    pub fn authority_name(&self, signer: Signer) -> &'static str {
+        match signer {
+            Signer::Cluster => CLUSTER,
+            Signer::Store => STORE,
+            Signer::FrontProxy => FRONT_PROXY,
+        }
+    }
+
     /// The certificate of an authority.
     #[must_use]
     pub fn authority(&self, signer: Signer) -> PathBuf {
-        self.certificate(authority_name(signer))
+        self.certificate(self.authority_name(signer))
     }
 
     /// The key of an authority.
     #[must_use]
     pub fn authority_key(&self, signer: Signer) -> PathBuf {
-        self.key(authority_name(signer))
+        self.key(self.authority_name(signer))
     }
 
     /// The key of service accounts' tokens.
@@ -238,14 +248,6 @@ impl Pki {
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.0
-    }
-}
-
-fn authority_name(signer: Signer) -> &'static str {
-    match signer {
-        Signer::Cluster => CLUSTER,
-        Signer::Store => STORE,
-        Signer::FrontProxy => FRONT_PROXY,
     }
 }
 

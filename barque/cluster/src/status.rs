@@ -18,10 +18,11 @@ use serde::{Serialize, Serializer};
 use tonic::transport::Endpoint;
 
 use crate::discovery::told;
+use crate::membership::innermost;
 use crate::settings::{ClusterSettings, MASTERS, NAMESPACE};
 
 /// A master that does not answer within this time is told to be silent.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 /// So many events are told.
 const EVENTS: usize = 8;
 
@@ -154,14 +155,22 @@ pub async fn status(
     })
 }
 
-async fn ready(client: Option<Client>) -> Result<Ready, String> {
+pub(crate) async fn ready(client: Option<Client>) -> Result<Ready, String> {
     let client = client.ok_or_else(|| "its URL is none".to_owned())?;
     let request = Request::get("/readyz").body(Vec::new()).map_err(|error| error.to_string())?;
     match tokio::time::timeout(PATIENCE, client.request_text(request)).await {
         Ok(Ok(_)) => Ok(Ready { ready: true }),
-        Ok(Err(error)) => Err(told(&error)),
+        Ok(Err(kube::Error::Api(status))) => Err(failing(&status.message)),
+        Ok(Err(error)) => Err(innermost(&error)),
         Err(_) => Err(format!("silent for {} s", PATIENCE.as_secs())),
     }
+}
+
+/// The checks that failed, of an answer that lists all of them; the whole answer when it lists none.
+fn failing(answer: &str) -> String {
+    let failed = answer.lines().filter_map(|line| line.strip_prefix("[-]"));
+    let failed: Vec<&str> = failed.map(|line| line.trim_end_matches(": reason withheld")).collect();
+    if failed.is_empty() { answer.trim().to_owned() } else { failed.join(", ") }
 }
 
 async fn member(url: &str, port: u16, connector: Option<PeerConnector>) -> Result<Member, String> {
@@ -187,9 +196,9 @@ async fn member(url: &str, port: u16, connector: Option<PeerConnector>) -> Resul
     Ok(Member { role, term: answer.raft_term, revision: header.revision, size: answer.db_size })
 }
 
-fn of_node(node: &Node, pods: &[Pod]) -> NodeStatus {
-    let status = node.status.clone().unwrap_or_default();
-    let conditions = status.conditions.unwrap_or_default();
+/// Whether a node is ready, and what keeps it from being used.
+pub(crate) fn trouble(node: &Node) -> (bool, Vec<String>) {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let ready = conditions.iter().any(|it| it.type_ == "Ready" && it.status == "True");
     let wrong = conditions.iter().filter(|it| (it.type_ == "Ready") != (it.status == "True"));
     let mut trouble: Vec<String> = wrong
@@ -197,10 +206,15 @@ fn of_node(node: &Node, pods: &[Pod]) -> NodeStatus {
             format!("{}: {}", it.type_, it.message.as_deref().or(it.reason.as_deref()).unwrap_or(&it.status))
         })
         .collect();
-    let spec = node.spec.clone().unwrap_or_default();
-    if spec.unschedulable == Some(true) {
+    if node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true) {
         trouble.push("cordoned".to_owned());
     }
+    (ready, trouble)
+}
+
+fn of_node(node: &Node, pods: &[Pod]) -> NodeStatus {
+    let (ready, trouble) = trouble(node);
+    let status = node.status.clone().unwrap_or_default();
     let addresses = status.addresses.unwrap_or_default();
     let name = node.name_any();
     let bound = |pod: &&Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(&name);
@@ -349,6 +363,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn of_a_server_that_is_not_ready_only_what_fails_is_told() {
+        let answer = "[+]ping ok\n[-]etcd failed: reason withheld\nreadyz check failed";
+        assert_eq!(failing(answer), "etcd failed");
+        assert_eq!(failing("Forbidden\n"), "Forbidden");
+    }
 
     #[test]
     fn what_is_wrong_stands_below_who_it_is_wrong_with() {

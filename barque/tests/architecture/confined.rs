@@ -25,6 +25,7 @@ pub(super) const CONFINED: &[(&str, &[&str])] = &[
             "store/src/member/peer_backend.rs",
             "kvctl/src/connection/",
             "apiserver/src/storage/etcd/",
+            "barque/cluster/src/doctor/probe/store.rs",
             "barque/cluster/src/membership.rs",
             "barque/cluster/src/status.rs",
             "jepsen-like-tests/",

@@ -2,13 +2,15 @@
 //! addresses, with a hollow node.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::cluster::{Program, start};
+use crate::cluster::{Program, start, start_with};
 use barque_client::servers::{Servers, Source, connect};
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret};
 use kube::api::{Api, ListParams, ObjectMeta, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::{Client, ResourceExt};
@@ -172,9 +174,18 @@ async fn masters_join_die_and_are_replaced_and_nothing_is_lost() {
     masters.start(2, &masters.joining(2, 1, Path::new("/nowhere")).replaced("--token-file", &kept_token));
     assert!(names(&masters.client(2).await).await.iter().any(|name| name == "meanwhile"));
 
-    // Without a majority nothing is written, and their return heals.
+    // Without a majority nothing is written, which a look at the last one tells, and their return heals.
     masters.kill(1);
     masters.kill(2);
+    let (code, found) = doctor(&masters.place(3));
+    assert_eq!(code, Some(1));
+    let quorum = found["quorum"]["found"].as_str().unwrap();
+    assert!(quorum.starts_with("1 of 3 members answers, and 2 are needed to write"), "{quorum}");
+    assert!(
+        quorum.contains("m1 (Connection refused") && quorum.contains("m2 (Connection refused"),
+        "{quorum}"
+    );
+    assert_eq!(found["certificates"]["result"], "ok");
     let maps: Api<ConfigMap> = Api::default_namespaced(third.clone());
     let alone = maps.create(&PostParams::default(), &map("alone")).await;
     assert!(alone.is_err(), "{alone:?}");
@@ -187,28 +198,65 @@ async fn masters_join_die_and_are_replaced_and_nothing_is_lost() {
     masters.running.extend([(1, one), (2, two)]);
     write(&third, "together").await;
     assert!(pods.get("p").await.unwrap().status.unwrap().container_statuses.unwrap()[0].restart_count == 0);
+
+    // The node leaves: by its own rights all but its object, and what would be lost only when that is said.
+    let root_dir = format!("--root-dir={}", masters.directory.path().join("n1").display());
+    let leave = ["agent", "leave", "--keep-state", &root_dir].map(str::to_owned);
+    let refusal = refused(&leave);
+    assert!(refusal.contains("default/p: nothing makes these pods again elsewhere"), "{refusal}");
+    let left = said(&[&leave[..], &["--force".to_owned(), "--grace-period=0".to_owned()]].concat());
+    assert!(left.contains("pod default/p has gone") && left.contains("kubectl delete node n1"), "{left}");
+    assert!(pods.get_opt("p").await.unwrap().is_none());
+    let nodes: Api<Node> = Api::all(third.clone());
+    assert_eq!(nodes.get("n1").await.unwrap().spec.unwrap().unschedulable, Some(true));
     assert_eq!(node.stop(), Some(0));
+    let administrator = format!("--kubeconfig={}", masters.place(3).join("admin.kubeconfig").display());
+    let left = said(&[&leave[..], &[administrator]].concat());
+    assert!(left.contains("n1 is no node any more"), "{left}");
+    assert!(nodes.get_opt("n1").await.unwrap().is_none());
     for (_, master) in std::mem::take(&mut masters.running) {
         assert_eq!(master.stop(), Some(0));
     }
 }
 
 /// Runs words that must succeed; what they printed.
-fn told(words: &[&str], place: &Path) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_barque"))
-        .args(words)
-        .arg(format!("--data-dir={}", place.display()))
-        .env_clear()
-        .output()
-        .unwrap();
+fn said(words: &[String]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_barque")).args(words).env_clear().output().unwrap();
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The same on a master.
+fn told(words: &[&str], place: &Path) -> String {
+    let mut words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    words.push(format!("--data-dir={}", place.display()));
+    said(&words)
+}
+
+/// What `barque uninstall` says that must not be done; a node is looked for where none is.
+fn not_uninstalled(masters: &Masters, master: u8) -> String {
+    let nowhere = masters.directory.path().join("nowhere");
+    let mut words = vec!["uninstall".to_owned(), "--yes".to_owned()];
+    words.push(format!("--data-dir={}", masters.place(master).display()));
+    words.extend(["root-dir", "run-dir"].map(|flag| format!("--{flag}={}", nowhere.display())));
+    refused(&words)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn administrators_look_hand_out_and_take_back() {
     let mut masters = Masters::new(3);
-    masters.start(1, &masters.words(1, &masters.place(1)));
+    // Who starts it, as systemd does, is told when it serves and when it ends.
+    let socket = masters.directory.path().join("notify");
+    let notified = UnixDatagram::bind(&socket).unwrap();
+    let environment = [("NOTIFY_SOCKET".to_owned(), socket.display().to_string())];
+    let (first, _) = start_with(&environment, &masters.words(1, &masters.place(1)), "the master is ready");
+    masters.running.insert(1, first);
+    let state = || {
+        let mut text = [0; 64];
+        let size = notified.recv(&mut text).unwrap();
+        String::from_utf8_lossy(&text[..size]).into_owned()
+    };
+    assert_eq!(state(), "READY=1");
     let place = masters.place(1);
     // A token for masters lets one join until it is revoked.
     let token = masters.directory.path().join("made-token");
@@ -235,6 +283,8 @@ async fn administrators_look_hand_out_and_take_back() {
     assert!(one_leads.contains(&json!(states)), "{told_of}");
     assert_eq!((&members[0]["name"], &members[1]["name"]), (&json!("m1"), &json!("m2")));
 
+    diagnosed(&masters).await;
+
     // A user may what roles say, and is who the certificate says.
     let kubeconfig = masters.directory.path().join("jane");
     std::fs::write(&kubeconfig, told(&["kubeconfig", "--user=jane", "--group=devs"], &place)).unwrap();
@@ -254,6 +304,9 @@ async fn administrators_look_hand_out_and_take_back() {
     );
     write(&masters.client(1).await, "after").await;
 
+    let refusal = not_uninstalled(&masters, 2);
+    assert!(refusal.contains("one of the 2 of its cluster: `barque server leave`"), "{refusal}");
+
     // One that leaves is none any more, and the other one goes on alone.
     let told_of_it = told(&["server", "leave"], &masters.place(2));
     assert!(told_of_it.contains("m2 is no master any more"), "{told_of_it}");
@@ -267,6 +320,148 @@ async fn administrators_look_hand_out_and_take_back() {
         .output();
     let refusal = String::from_utf8_lossy(&output.unwrap().stderr).into_owned();
     assert!(refusal.contains("is the only master"), "{refusal}");
+    let refusal = not_uninstalled(&masters, 1);
+    assert!(refusal.contains("the only master of its cluster"), "{refusal}");
+    assert_eq!(masters.running.remove(&1).unwrap().stop(), Some(0));
+    assert_eq!(state(), "STOPPING=1");
+    let refusal = not_uninstalled(&masters, 1);
+    assert!(refusal.contains("nobody says whether this master is still part of a cluster"), "{refusal}");
+}
+
+#[test]
+fn units_are_what_systemd_reads_and_hold_no_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = format!("--root={}", directory.path().display());
+    let install = |service: &str, flags: &[&str]| {
+        let words = [&["service", "install", service, &root, "--"], flags].concat();
+        words.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let refusal = refused(&install("server", &["--no-such-flag"]));
+    assert!(refusal.contains("--no-such-flag") && refusal.contains("barque server --help"), "{refusal}");
+    let joins = ["--join=https://10.0.0.1:6443", "--token", "planted-4f7a91"];
+    said(&install("server", &joins));
+    said(&install("agent", &["--node-labels=a=b c%d"]));
+    let environment = directory.path().join("etc/barque/barque-server.env");
+    assert_eq!(std::fs::read_to_string(&environment).unwrap(), "BARQUE_SERVER_TOKEN=planted-4f7a91\n");
+    assert_eq!(std::fs::metadata(&environment).unwrap().permissions().mode() & 0o777, 0o600);
+    for unit in ["barque-server.service", "barque-agent.service"] {
+        let path = directory.path().join("etc/systemd/system").join(unit);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("planted"), "{text}");
+        match Command::new("systemd-analyze").arg("verify").arg(&path).output() {
+            Ok(output) => {
+                let told = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success() && !told.contains(unit), "{told}");
+            }
+            Err(error) => eprintln!("skipped: systemd-analyze is not on this machine: {error}"),
+        }
+    }
+}
+
+#[test]
+fn shells_and_manuals_know_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = said(&["completion".to_owned(), shell.to_owned()]);
+        for word in ["doctor", "support-bundle", "node-failover"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    let directory = tempfile::tempdir().unwrap();
+    said(&["man".to_owned(), directory.path().display().to_string()]);
+    for page in ["barque.1", "barque-server.1", "barque-agent-leave.1"] {
+        assert!(directory.path().join(page).exists(), "{page}");
+    }
+}
+
+/// What `barque doctor` finds, by what it looked at.
+fn doctor(place: &Path) -> (Option<i32>, BTreeMap<String, serde_json::Value>) {
+    let output = Command::new(env!("CARGO_BIN_EXE_barque"))
+        .args(["doctor", "-o=json"])
+        .arg(format!("--data-dir={}", place.display()))
+        .env_clear()
+        .output()
+        .unwrap();
+    let all: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    let findings = all.into_iter().map(|it| (it["check"].as_str().unwrap().to_owned(), it)).collect();
+    (output.status.code(), findings)
+}
+
+/// A bundle's files by their names, without its folder.
+fn unpacked(path: &Path) -> BTreeMap<String, String> {
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(std::fs::File::open(path).unwrap()));
+    let mut files = BTreeMap::new();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let name = entry.path().unwrap().components().skip(1).collect::<PathBuf>().display().to_string();
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut entry, &mut text).unwrap();
+        files.insert(name, text);
+    }
+    files
+}
+
+/// Two masters that run are found to be well, and what is told of them elsewhere holds no secret.
+async fn diagnosed(masters: &Masters) {
+    let place = masters.place(1);
+    let (_, found) = doctor(&place);
+    let result = |check: &str| found[check]["result"].as_str().unwrap().to_owned();
+    for check in ["store alarms", "store size", "clocks", "certificates"] {
+        assert_eq!(result(check), "ok", "{}", found[check]);
+    }
+    // A server on a machine that has much else to do may not be ready at this moment.
+    let servers = found["API servers"]["found"].as_str().unwrap();
+    assert!(servers.contains("of 2 ready"), "{servers}");
+    assert!(
+        found.contains_key("versions") && found.contains_key("nodes") && found.contains_key("disk space")
+    );
+    assert_eq!(result("quorum"), "warning");
+    assert!(found["quorum"]["found"].as_str().unwrap().starts_with("2 of 2 members answer"), "{found:?}");
+    assert!(found["path MTU"]["found"].as_str().unwrap().contains("m2 (127.78.3.2)"), "{found:?}");
+    assert!(["ok", "warning", "failed"].contains(&result("disk sync").as_str()), "it was measured");
+
+    const PLANTED: &str = "planted-4f7a91";
+    let client = masters.client(1).await;
+    let maps: Api<ConfigMap> = Api::default_namespaced(client.clone());
+    let map = serde_json::json!({"metadata": {"name": "planted"}, "data": {"k": PLANTED}});
+    maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await.unwrap();
+    let secrets: Api<Secret> = Api::default_namespaced(client.clone());
+    let secret = serde_json::json!({"metadata": {"name": "planted"}, "stringData": {"k": PLANTED}});
+    secrets.create(&PostParams::default(), &serde_json::from_value(secret).unwrap()).await.unwrap();
+    let pods: Api<Pod> = Api::default_namespaced(client.clone());
+    let pod = serde_json::json!({
+        "metadata": {"name": "planted", "annotations": {"last-applied": PLANTED}},
+        "spec": {"containers": [{
+            "name": "c", "image": "i", "args": [PLANTED], "env": [{"name": "A", "value": PLANTED}]
+        }]},
+    });
+    pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+
+    let path = masters.directory.path().join("bundle.tar.gz");
+    let output = format!("--output={}", path.display());
+    let listed = told(&["support-bundle", &output], &place);
+    assert!(listed.contains("objects/pods.json") && listed.contains("network/"), "{listed}");
+    let files = unpacked(&path);
+    let pods = &files["objects/pods.json"];
+    assert!(pods.contains("\"planted\"") && pods.contains("\"image\": \"i\""), "{pods}");
+    assert!(files["store/metrics.txt"].contains("etcd_server_has_leader 1"), "{}", files["errors.txt"]);
+    assert!(files["api/metrics.txt"].contains("apiserver_request_total"), "{}", files["errors.txt"]);
+    assert!(files["doctor.json"].contains("\"quorum\"") && files["status.json"].contains("\"leader\""));
+    let read = |file: &str| std::fs::read_to_string(place.join(file)).unwrap();
+    let mut secrets = vec![PLANTED.to_owned(), "PRIVATE KEY".to_owned(), "LS0tLS1CRUdJTi".to_owned()];
+    for token in ["token", "node-token"] {
+        secrets.push(read(token).trim().rsplit('.').next().unwrap().to_owned());
+    }
+    for key in ["pki/ca.key", "pki/store/ca.key", "pki/sa.key", "pki/admin.key"] {
+        secrets.extend(read(key).lines().filter(|line| line.len() > 40).map(str::to_owned));
+    }
+    assert!(secrets.len() > 8, "keys have lines");
+    for (name, text) in &files {
+        let leaked = secrets.iter().find(|secret| text.contains(secret.as_str()));
+        assert_eq!(leaked, None, "{name}");
+    }
+    let again = refused(&["support-bundle".to_owned(), output, format!("--data-dir={}", place.display())]);
+    assert!(again.contains("the file is there already"), "{again}");
 }
 
 /// Words with another value of a flag.
@@ -301,6 +496,10 @@ fn who_may_not_join_is_told_why() {
     let words = masters.joining(1, 1, &masters.token(1)).replaced("--data-dir", &masters.place(9));
     let told = refused(&words);
     assert!(told.contains("answers already"), "{told}");
+
+    let elsewhere = format!("--data-dir={}", masters.place(7).display());
+    let told = refused(&["doctor".to_owned(), elsewhere]);
+    assert!(told.contains("there is no master in it"), "{told}");
 
     let told = refused(&masters.joining(2, 9, &masters.token(1)));
     assert!(told.contains("--join=") && told.contains("Connection refused"), "{told}");

@@ -68,6 +68,7 @@ const METHODS: &[(&str, &str, &str)] = &[
     ("barque.admin.Admin", "TimeOf", "unary"),
     ("barque.admin.Admin", "Snapshot", "server_stream"),
     ("barque.admin.Admin", "ListSnapshots", "unary"),
+    ("barque.admin.Admin", "Clock", "unary"),
 ];
 
 /// A gRPC status code.

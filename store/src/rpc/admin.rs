@@ -178,6 +178,13 @@ impl<B: Backend> admin_server::Admin for Admin<B> {
         let header = header(&self.backend, self.backend.view().revision());
         Ok(Response::new(listed(self.backend.scheduled_snapshots(), header)))
     }
+
+    async fn clock(&self, request: Request<pb::ClockRequest>) -> Result<Response<pb::ClockResponse>, Status> {
+        let admitted = admit(&self.backend, &request, OnLearner::Serve)?;
+        permit_here(&self.backend, &admitted.credentials, anybody).await?;
+        let header = header(&self.backend, self.backend.view().revision());
+        Ok(Response::new(pb::ClockResponse { header: Some(header), time_ms: now_ms() }))
+    }
 }
 
 /// How to group, and how many to tell.

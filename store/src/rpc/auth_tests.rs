@@ -203,6 +203,7 @@ fn calls() -> Vec<(&'static str, Need, Call)> {
         streaming!(Admin, AdminClient.snapshot(admin::SnapshotRequest::default())),
         streaming!(Admin, AdminClient.snapshot(admin::SnapshotRequest { since: 1 })),
         unary!(Admin, AdminClient.list_snapshots(admin::ListSnapshotsRequest {})),
+        unary!(Login, AdminClient.clock(admin::ClockRequest {})),
         unary!(NoBadToken, AuthClient.auth_status(pb::AuthStatusRequest {})),
         unary!(Admin, AuthClient.auth_enable(pb::AuthEnableRequest {})),
         unary!(Admin, AuthClient.auth_disable(pb::AuthDisableRequest {})),

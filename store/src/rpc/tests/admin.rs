@@ -1,6 +1,7 @@
 //! The administrator's calls over a real channel.
 
 use std::collections::BTreeSet;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use barque_proto::admin as pb;
 use barque_proto::admin::admin_client::AdminClient;
@@ -131,6 +132,15 @@ async fn times_and_revisions_are_told() {
     assert_eq!(times, [(9, 1000, 2000), (3, 0, 1000), (77, 2000, 0)]);
     let many = pb::TimeOfRequest { revisions: vec![1; 10_001] };
     assert_eq!(admin(&member).time_of(many).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn the_clock_is_told() {
+    let member = Member::start().await;
+    let now = || i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    let before = now();
+    let told = admin(&member).clock(pb::ClockRequest {}).await.unwrap().into_inner().time_ms;
+    assert!(before <= told && told <= now(), "{before} {told}");
 }
 
 #[tokio::test]
