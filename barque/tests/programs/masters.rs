@@ -203,7 +203,10 @@ async fn masters_join_die_and_are_replaced_and_nothing_is_lost() {
     let root_dir = format!("--root-dir={}", masters.directory.path().join("n1").display());
     let leave = ["agent", "leave", "--keep-state", &root_dir].map(str::to_owned);
     let refusal = refused(&leave);
-    assert!(refusal.contains("default/p: nothing makes these pods again elsewhere"), "{refusal}");
+    assert!(
+        refusal.contains("default/p, default/without-first: nothing makes these pods again"),
+        "{refusal}"
+    );
     let left = said(&[&leave[..], &["--force".to_owned(), "--grace-period=0".to_owned()]].concat());
     assert!(left.contains("pod default/p has gone") && left.contains("kubectl delete node n1"), "{left}");
     assert!(pods.get_opt("p").await.unwrap().is_none());
