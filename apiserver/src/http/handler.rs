@@ -12,7 +12,7 @@ use barque_api::time::GoDuration;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 use serde_json::Value;
@@ -108,9 +108,19 @@ impl<S: Storage> Handler for ApiHandler<S> {
     async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
         let id = request.headers().get("audit-id").cloned();
         let id = id.filter(|id| id.len() <= 64).or_else(|| HeaderValue::from_str(&new_uid()).ok());
-        // A fault in one request must not take the connection's others with it.
         let name = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
-        let answered = std::panic::AssertUnwindSafe(self.answer(request, peer, &name)).catch_unwind().await;
+        let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        let (handler, tasks) = (self.clone(), &self.0.parts.tasks);
+        let work = async move {
+            // A fault in one request must not take the connection's others with it.
+            std::panic::AssertUnwindSafe(handler.answer(request, peer, &name)).catch_unwind().await
+        };
+        // A client that goes away does not stop a change in its midst: what was taken for it would belong to nobody.
+        let answered = if changes {
+            tasks.spawn(work).await.unwrap_or_else(|ended| Err(Box::new(ended)))
+        } else {
+            work.await
+        };
         let mut response = answered.unwrap_or_else(|_| {
             tracing::error!("a request's handler panicked");
             answer::failure(&Status::internal("the request could not be handled"), None)
@@ -406,7 +416,7 @@ impl<S: Storage> ApiHandler<S> {
 
     async fn other(&self, asked: &Asked<'_>, path: &str) -> Result<Response<Body>, Status> {
         let method = &asked.head.method;
-        if method != http::Method::GET && method != http::Method::HEAD {
+        if method != Method::GET && method != Method::HEAD {
             return Err(Status::no_such_path());
         }
         let catalog = self.0.parts.pipeline.collections.catalog();

@@ -1,7 +1,7 @@
 //! The first words with a cluster: its authority is asked for from who cannot be verified yet, and believed only when it is the one
 //! that the token names; from then on everybody is verified. Must never send the token to who was not verified.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,6 +18,9 @@ use crate::token::Token;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A cluster that has just begun has what others join it by within this time, and is asked as often.
+const BIRTH: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// Why a machine cannot join.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +78,7 @@ pub async fn contact(url: &Uri, token: &Token) -> Result<Contact, DiscoveryError
     let mut config = bounded(url);
     config.accept_invalid_certs = true;
     let maps: Api<ConfigMap> = Api::namespaced(Client::try_from(config).map_err(asked)?, "kube-public");
-    let map = maps.get(CLUSTER_INFO).await.map_err(asked)?;
+    let map = at_birth(&maps).await.map_err(asked)?;
     let text = map
         .data
         .as_ref()
@@ -95,6 +98,25 @@ pub async fn contact(url: &Uri, token: &Token) -> Result<Contact, DiscoveryError
     config.root_cert = Some(vec![certificate.to_vec()]);
     config.auth_info = AuthInfo { token: Some(token.credential.bearer().into()), ..AuthInfo::default() };
     Ok(Contact { url: url.clone(), authority, client: Client::try_from(config).map_err(asked)? })
+}
+
+/// What strangers may read of a cluster. One whose API serves already, but whose first master has not written it yet, is waited for.
+async fn at_birth(maps: &Api<ConfigMap>) -> Result<ConfigMap, kube::Error> {
+    let begun = Instant::now();
+    loop {
+        match maps.get(CLUSTER_INFO).await {
+            Err(kube::Error::Api(status)) if is_missing(status.code) && begun.elapsed() < BIRTH => {
+                tracing::info!("the cluster has just begun: what others join it by is not there yet");
+                tokio::time::sleep(AGAIN).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// It is not there, or nobody may read it yet.
+const fn is_missing(code: u16) -> bool {
+    matches!(code, 403 | 404)
 }
 
 /// A URL without the slash that stands for no path.

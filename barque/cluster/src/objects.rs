@@ -138,7 +138,7 @@ pub fn controller_bindings(cluster_roles: &[String]) -> Vec<Desired> {
     of_controllers.map(|role| cluster_binding(&format!("barque:{role}"), role, who())).collect()
 }
 
-/// What a cluster begins with by which machines find and believe it; the settings are last, and tell that the rest is there.
+/// What a cluster begins with by which machines find and believe it; what they read first is written last, so that the rest is there then.
 #[must_use]
 pub fn at_birth(
     settings: &ClusterSettings,
@@ -150,7 +150,6 @@ pub fn at_birth(
     let info = kubeconfig::cluster_info(server, &authorities.cluster.certificate);
     let sealed = json!({masters.id.clone(): seal(authorities, masters)});
     vec![
-        core("ConfigMap", "configmaps", "kube-public", CLUSTER_INFO, json!({"data": {"kubeconfig": info}})),
         bootstrap_token(masters, Purpose::Master, None, "made with the cluster, for masters"),
         bootstrap_token(nodes, Purpose::Node, None, "made with the cluster, for nodes"),
         core(
@@ -167,6 +166,7 @@ pub fn at_birth(
             settings::NAME,
             json!({"data": settings.data()}),
         ),
+        core("ConfigMap", "configmaps", "kube-public", CLUSTER_INFO, json!({"data": {"kubeconfig": info}})),
     ]
 }
 
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_is_born_with_its_settings_last_and_nothing_open() {
+    fn a_cluster_is_born_with_what_is_read_first_last_and_nothing_open() {
         let authorities = Authorities::create(SystemTime::now()).unwrap();
         let settings = ClusterSettings {
             cluster_cidr: "10.244.0.0/16".to_owned(),
@@ -244,7 +244,7 @@ mod tests {
         };
         let (masters, nodes) = (Credential::random(), Credential::random());
         let all = at_birth(&settings, &authorities, "https://10.0.0.1:6443", &masters, &nodes);
-        assert_eq!(all.last().unwrap().name(), settings::NAME);
+        assert_eq!(all.last().unwrap().name(), CLUSTER_INFO);
         let text = serde_json::to_string(&all.iter().map(|it| &it.object).collect::<Vec<_>>()).unwrap();
         assert!(!text.contains("PRIVATE KEY"));
         let token = bootstrap_token(&nodes, Purpose::Node, Some(SystemTime::UNIX_EPOCH), "");

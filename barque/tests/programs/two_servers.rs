@@ -2,13 +2,21 @@
 //! down and counted.
 
 use std::process::Command;
+use std::time::Duration;
 
 use crate::cluster::Cluster;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::IPAddress;
 use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::runtime::wait::await_condition;
 use kube::{Client, Config};
 use serde_json::{Value, json};
+
+/// How long a client waits that goes away.
+const GIVES_UP: Duration = Duration::from_secs(1);
+/// How long anything may take before a test gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn client(cluster: &Cluster, server: usize) -> Client {
     let kubeconfig = Kubeconfig::read_from(cluster.kubeconfig(server)).unwrap();
@@ -209,4 +217,38 @@ async fn a_server_that_is_asked_to_stop_leaves_in_order() {
     assert_eq!(cluster.stop(0), Some(0));
     drop(watch);
     assert_eq!(leases.list(&living).await.unwrap().items.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_goes_away_in_the_midst_of_a_change_leaves_nothing_that_belongs_to_nobody() {
+    let cluster = Cluster::start(2);
+    let [first, second] = clients(&cluster).await;
+    let services = Api::<Service>::namespaced(first.clone(), "default");
+    let addresses = Api::<IPAddress>::all(second.clone());
+    let service = |name: &str| -> Service {
+        serde_json::from_value(json!({"metadata": {"name": name},
+            "spec": {"type": "NodePort", "ports": [{"port": 80, "nodePort": 30123}]}}))
+        .unwrap()
+    };
+    // The server knows all that it needs to know by then.
+    services.create(&PostParams::default(), &service("before")).await.unwrap();
+    services.delete("before", &DeleteParams::default()).await.unwrap();
+
+    // The store answers no more; somebody asks for an address and a port, and gives up.
+    let store = rustix::process::Pid::from_raw(i32::try_from(cluster.store_pid()).unwrap()).unwrap();
+    rustix::process::kill_process(store, rustix::process::Signal::STOP).unwrap();
+    let given_up =
+        tokio::time::timeout(GIVES_UP, services.create(&PostParams::default(), &service("left"))).await;
+    rustix::process::kill_process(store, rustix::process::Signal::CONT).unwrap();
+    assert!(given_up.is_err(), "{given_up:?}");
+
+    // It comes to be all the same, and what it has is its own.
+    let others = Api::<Service>::namespaced(second.clone(), "default");
+    let is_there = await_condition(others.clone(), "left", |service: Option<&Service>| service.is_some());
+    tokio::time::timeout(PATIENCE, is_there).await.expect("the change goes on without its client").unwrap();
+    others.delete("left", &DeleteParams::default()).await.unwrap();
+    let kept: Vec<_> = addresses.list(&ListParams::default()).await.unwrap().into_iter().collect();
+    let of_left = kept.iter().filter(|address| address.spec.parent_ref.name == "left");
+    assert_eq!(of_left.count(), 0, "{kept:?}");
+    others.create(&PostParams::default(), &service("next")).await.expect("its port is free again");
 }
