@@ -1,7 +1,7 @@
 //! A node leaves its cluster: no pods come to it any more, those that are there go elsewhere, its object goes. Evictions respect
 //! PodDisruptionBudgets and times of grace. Must never delete a pod, nor evict one that would be lost unless that was said.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -124,7 +124,8 @@ fn called(pod: &Pod) -> String {
 }
 
 fn listed(pods: &BTreeMap<String, Pod>) -> String {
-    pods.values().map(called).collect::<Vec<_>>().join(", ")
+    let names: BTreeSet<String> = pods.values().map(called).collect();
+    names.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 async fn emptied(
