@@ -203,10 +203,18 @@ fn three_masters_and_two_nodes_lose_a_master_and_go_on() {
     let service = world.kubectl(&service).unwrap();
     let script =
         format!("exec 3<>/dev/tcp/{service}/80 && printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3");
-    for _ in 0..4 {
-        let master = format!("{}-m2", world.name);
+    let master = format!("{}-m2", world.name);
+    let ask = || {
         let asked = ground::on_host(&master, Path::new("bash")).args(["-c", &script]).output().unwrap();
-        let told = String::from_utf8_lossy(&asked.stdout).into_owned();
+        String::from_utf8_lossy(&asked.stdout).into_owned()
+    };
+    // Pods are ready before every node has heard of it.
+    let deadline = Instant::now() + PATIENCE;
+    while !ask().ends_with("a-page\n") {
+        assert!(Instant::now() < deadline, "{service}: {}", ask());
+    }
+    for _ in 0..4 {
+        let told = ask();
         assert!(told.ends_with("a-page\n"), "{service}: {told}");
     }
 
