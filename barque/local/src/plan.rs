@@ -488,6 +488,7 @@ mod tests {
                 "--data-dir=/d/m2",
                 "--advertise-address=10.77.0.12",
                 "--node-failover=fast",
+                "--default-local-storage-path=/d/volumes",
                 "--join=https://10.77.0.11:6443",
                 "--token-file=/d/m1/token"
             ]
