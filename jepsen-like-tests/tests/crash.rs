@@ -48,6 +48,25 @@ async fn everybody_agrees(cluster: &mut Cluster, memories: &Memories) {
     println!("{} writes were acknowledged, {} are in the history", memories.acknowledged.len(), first.len());
 }
 
+/// etcd tells its clients that the leader has changed; they ask again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_that_was_asked_of_a_leader_that_hangs_is_answered_by_the_next_one() {
+    if Flavor::under_test() == Flavor::Etcd {
+        println!("skipped: etcd fails such reads");
+        return;
+    }
+    let options = Options::default().fast_elections();
+    let mut cluster = Cluster::start(Flavor::Barque, 3, options).await.unwrap();
+    let leader = cluster.leader().await.unwrap();
+    let follower = cluster.client((leader + 1) % 3);
+    follower.put("a", "1").await.unwrap();
+    assert_eq!(follower.get("a").await.unwrap().as_deref(), Some(&b"1"[..]));
+    cluster.pause(leader).unwrap();
+    // The one whom the question goes to answers nothing, and still hangs when the answer is there.
+    assert_eq!(follower.get("a").await.unwrap().as_deref(), Some(&b"1"[..]));
+    cluster.resume(leader).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_of_leaders_and_followers_loses_nothing() {
     let options = Options::default().fast_elections();

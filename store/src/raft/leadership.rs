@@ -34,12 +34,14 @@ pub type LeaderWatch = watch::Receiver<LeaderStatus>;
 /// Waits until the leader changes, but not longer than `pause`. When Raft has ended nobody tells of changes any more, and
 /// the pause is all there is: whoever asks the leader again and again must not do so without rest then.
 pub async fn changed_within(leader: &mut LeaderWatch, pause: Duration) {
-    let until_change = async {
-        if leader.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    let _ = tokio::time::timeout(pause, until_change).await;
+    let _ = tokio::time::timeout(pause, changed(leader)).await;
+}
+
+/// Waits until the leader changes; for ever when Raft has ended.
+pub async fn changed(leader: &mut LeaderWatch) {
+    if leader.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 #[cfg(test)]

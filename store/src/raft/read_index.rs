@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use barque_proto::peer::{ReadIndexReply, ReadIndexRequest};
 
-use super::leadership::{LeaderWatch, changed_within};
+use super::leadership::{LeaderWatch, changed, changed_within};
 use super::line::Line;
 use super::node::RaftHandle;
 use super::peers::{Peer, Peers};
@@ -202,17 +202,25 @@ async fn confirmed_index(shared: &Shared, line: &mut LeaderLine, leader: &mut Le
     let mut asked_before = false;
     loop {
         let status = leader.borrow_and_update().clone();
-        let index = match status.leader {
-            None => None,
-            Some(id) if status.is_led_by(shared.peers.own().member) => {
-                let index = shared.members.join().await.flatten();
-                tracing::trace!(%id, ?index, "read index");
-                index
-            }
-            Some(id) => match status.node.as_ref().and_then(|node| shared.peers.peer(id, node).ok()) {
+        let asked = async {
+            match status.leader {
                 None => None,
-                Some(peer) => line.ask(&shared.peers, &peer).await,
-            },
+                Some(id) if status.is_led_by(shared.peers.own().member) => {
+                    let index = shared.members.join().await.flatten();
+                    tracing::trace!(%id, ?index, "read index");
+                    index
+                }
+                Some(id) => match status.node.as_ref().and_then(|node| shared.peers.peer(id, node).ok()) {
+                    None => None,
+                    Some(peer) => line.ask(&shared.peers, &peer).await,
+                },
+            }
+        };
+        let index = tokio::select! {
+            biased;
+            index = asked => index,
+            // Who was asked leads no more. Paused or cut off, it would not answer; and everybody who reads waits for this.
+            () = changed(leader) => continue,
         };
         if let Some(index) = index {
             return index;
