@@ -20,6 +20,7 @@ pub mod masters;
 pub mod memory;
 pub mod nemesis;
 pub mod network;
+mod progress;
 pub mod replay;
 pub mod report;
 pub mod run;

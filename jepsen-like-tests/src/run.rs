@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::checkers::{Finding, Verdict, Violation, check_all};
 use crate::clocks::Clocks;
@@ -21,6 +21,7 @@ use crate::history::{
 };
 use crate::nemesis::{Nemesis, Storm, endpoints};
 use crate::network::{Network, Packets};
+use crate::progress::with_progress;
 use crate::secure::{Doors, Secure, TOKEN_TTL, guard};
 use crate::sick_disk;
 use crate::workload::{Endpoint, PREFIXES, Session, Shared, Watcher, Workload, key_value, start_guests};
@@ -247,7 +248,7 @@ async fn drive(
     let until = Instant::now() + plan.duration;
     let kinds = if plan.unsafe_no_fsync { plan.nemesis.kinds_without_syncs() } else { plan.nemesis.kinds() };
     let raging = storm.rage(kinds, until);
-    with_progress(raging, recorder, plan.duration, tell).await?;
+    with_progress(raging, || recorder.operations(), plan.duration, tell).await?;
     let (strikes, left) = (storm.strikes(), storm.members().to_vec());
     drop(storm);
     tell("faults are over; the cluster must answer and watches must come to their end");
@@ -263,27 +264,6 @@ fn everything() -> WatchRequest {
         no_put: false,
         no_delete: false,
         resumes: None,
-    }
-}
-
-async fn with_progress<T>(
-    work: impl Future<Output = T>,
-    recorder: &Recorder,
-    duration: Duration,
-    tell: &impl Fn(&str),
-) -> T {
-    let mut work = std::pin::pin!(work);
-    let mut seconds = interval(Duration::from_secs(1));
-    seconds.tick().await;
-    let began = Instant::now();
-    loop {
-        tokio::select! {
-            done = work.as_mut() => return done,
-            _ = seconds.tick() => {
-                let (now, sent) = (began.elapsed().as_secs_f64().round(), recorder.operations());
-                tell(&format!("{now:>4} of {} s: {sent} requests", duration.as_secs()));
-            }
-        }
     }
 }
 

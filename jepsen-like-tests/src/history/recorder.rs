@@ -1,31 +1,13 @@
 //! Takes down what clients do, in the order in which it happens, while it happens.
-//!
-//! The file carries another ending until it is complete, so that a history under its own name is a whole one.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::path::PathBuf;
 
 use super::entry::{ClientId, Entry, FaultId, OperationId, WatchId, WatchRequest};
-use super::lines::write_lines;
+use super::ledger::{Ledger, RecorderError};
 use super::request::{Outcome, Request};
 
-/// The record could not be kept.
-#[derive(Debug, thiserror::Error)]
-#[error("the history cannot be written to {}: {source}; give a directory on a disk with room as --out", path.display())]
-pub struct RecorderError {
-    path: PathBuf,
-    source: io::Error,
-}
-
-#[derive(Debug)]
-struct Taken {
-    entries: Vec<Entry>,
-    file: Option<BufWriter<File>>,
-    /// Why the file lacks entries; told when the record is finished.
-    broken: Option<io::Error>,
+#[derive(Debug, Default)]
+struct Numbers {
     operations: u64,
     watches: u64,
     faults: u64,
@@ -33,30 +15,7 @@ struct Taken {
 
 /// The record of a run that goes on. All clients share one, and with it one clock.
 #[derive(Debug)]
-pub struct Recorder {
-    began: Instant,
-    path: Option<PathBuf>,
-    taken: Mutex<Taken>,
-}
-
-fn unfinished(path: &Path) -> PathBuf {
-    path.with_extension("part")
-}
-
-/// The file of a record that goes on.
-pub(crate) fn part_of(path: &Path) -> Result<BufWriter<File>, RecorderError> {
-    let part = unfinished(path);
-    File::create(&part).map(BufWriter::new).map_err(|source| RecorderError { path: part, source })
-}
-
-/// Gives the file of a record its name, unless it is broken.
-pub(crate) fn complete_file(
-    path: &Path,
-    file: BufWriter<File>,
-    broken: Option<io::Error>,
-) -> Result<(), RecorderError> {
-    complete(path, file, broken).map_err(|source| RecorderError { path: path.to_owned(), source })
-}
+pub struct Recorder(Ledger<Entry, Numbers>);
 
 impl Recorder {
     /// A record that begins now; with a path, it is written there too.
@@ -64,70 +23,55 @@ impl Recorder {
     /// # Errors
     /// When the file cannot be made.
     pub fn begin(path: Option<PathBuf>) -> Result<Self, RecorderError> {
-        let file = path.as_deref().map(part_of).transpose()?;
-        let taken = Taken { entries: Vec::new(), file, broken: None, operations: 0, watches: 0, faults: 0 };
-        Ok(Self { began: Instant::now(), path, taken: Mutex::new(taken) })
-    }
-
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        // An entry is pushed whole or not at all, whatever became of a thread.
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        Ledger::begin(path).map(Self)
     }
 
     /// Nanoseconds since the run began.
     #[must_use]
     pub fn now_ns(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    fn push(taken: &mut Taken, entry: Entry) {
-        if let Some(file) = &mut taken.file
-            && taken.broken.is_none()
-        {
-            taken.broken = write_lines(std::slice::from_ref(&entry), file).err();
-        }
-        taken.entries.push(entry);
+        self.0.now_ns()
     }
 
     /// Takes down an entry that carries no time, or its own.
     pub fn note(&self, entry: Entry) {
-        Self::push(&mut self.taken(), entry);
+        self.0.note(entry);
     }
 
     /// A client is about to send a request.
     pub fn invoked(&self, client: ClientId, member: &str, request: Request) -> OperationId {
-        let mut taken = self.taken();
-        taken.operations += 1;
-        let (operation, time_ns) = (OperationId(taken.operations), self.now_ns());
         let member = member.to_owned();
-        Self::push(&mut taken, Entry::Invoked { time_ns, operation, client, member, request });
-        operation
+        self.0.begun(|numbers, time_ns| {
+            numbers.operations += 1;
+            let operation = OperationId(numbers.operations);
+            (operation, Entry::Invoked { time_ns, operation, client, member, request })
+        })
     }
 
     /// A client has its answer. The time is taken before anything else, so that waiting for the record does not
     /// make the request look longer.
     pub fn completed(&self, operation: OperationId, outcome: Outcome) {
         let time_ns = self.now_ns();
-        Self::push(&mut self.taken(), Entry::Completed { time_ns, operation, outcome });
+        self.note(Entry::Completed { time_ns, operation, outcome });
     }
 
     /// A client is about to ask for a watch.
     pub fn watch_opened(&self, client: ClientId, member: &str, request: WatchRequest) -> WatchId {
-        let mut taken = self.taken();
-        taken.watches += 1;
-        let (watch, time_ns) = (WatchId(taken.watches), self.now_ns());
         let member = member.to_owned();
-        Self::push(&mut taken, Entry::WatchOpened { time_ns, watch, client, member, request });
-        watch
+        self.0.begun(|numbers, time_ns| {
+            numbers.watches += 1;
+            let watch = WatchId(numbers.watches);
+            (watch, Entry::WatchOpened { time_ns, watch, client, member, request })
+        })
     }
 
     /// A fault is about to begin.
     pub fn fault_began(&self, kind: &str, members: Vec<String>) -> FaultId {
-        let mut taken = self.taken();
-        taken.faults += 1;
-        let (fault, time_ns) = (FaultId(taken.faults), self.now_ns());
-        Self::push(&mut taken, Entry::FaultBegan { time_ns, fault, kind: kind.to_owned(), members });
-        fault
+        let kind = kind.to_owned();
+        self.0.begun(|numbers, time_ns| {
+            numbers.faults += 1;
+            let fault = FaultId(numbers.faults);
+            (fault, Entry::FaultBegan { time_ns, fault, kind, members })
+        })
     }
 
     /// A fault is over.
@@ -138,7 +82,7 @@ impl Recorder {
     /// How many requests have been sent.
     #[must_use]
     pub fn operations(&self) -> u64 {
-        self.taken().operations
+        self.0.numbers(|numbers| numbers.operations)
     }
 
     /// Completes the file, and gives the entries.
@@ -146,28 +90,16 @@ impl Recorder {
     /// # Errors
     /// When the file could not be written whole; it keeps its other ending then.
     pub fn finish(&self) -> Result<Vec<Entry>, RecorderError> {
-        let mut taken = self.taken();
-        if let (Some(path), Some(file)) = (&self.path, taken.file.take()) {
-            complete_file(path, file, taken.broken.take())?;
-        }
-        Ok(std::mem::take(&mut taken.entries))
+        self.0.finish()
     }
-}
-
-fn complete(path: &Path, mut file: BufWriter<File>, broken: Option<io::Error>) -> io::Result<()> {
-    if let Some(broken) = broken {
-        return Err(broken);
-    }
-    file.flush()?;
-    file.get_ref().sync_all()?;
-    std::fs::rename(unfinished(path), path)?;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "in a test a failure is the message")]
+
+    use std::fs::File;
+    use std::io;
 
     use super::*;
     use crate::history::read_lines;

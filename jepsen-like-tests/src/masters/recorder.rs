@@ -1,32 +1,20 @@
 //! Takes down what clients and informers see, in the order in which it happens. All share one, and with it one clock. Must never
-//! name a file as a history that is not whole.
+//! judge.
 
-use std::fs::File;
-use std::io::{self, BufWriter};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use super::entry::{Entry, Outcome, Request};
-use crate::history::{ClientId, FaultId, OperationId, RecorderError, complete_file, part_of, write_lines};
+use crate::history::{ClientId, FaultId, Ledger, OperationId, RecorderError};
 
-#[derive(Debug)]
-struct Taken {
-    entries: Vec<Entry>,
-    file: Option<BufWriter<File>>,
-    /// Why the file lacks entries; told when the record is finished.
-    broken: Option<io::Error>,
+#[derive(Debug, Default)]
+struct Numbers {
     operations: u64,
     faults: u64,
 }
 
 /// The record of a run that goes on.
 #[derive(Debug)]
-pub struct Recorder {
-    began: Instant,
-    path: Option<PathBuf>,
-    taken: Mutex<Taken>,
-}
+pub struct Recorder(Ledger<Entry, Numbers>);
 
 impl Recorder {
     /// A record that begins now; with a path, it is written there too.
@@ -34,60 +22,44 @@ impl Recorder {
     /// # Errors
     /// When the file cannot be made.
     pub fn begin(path: Option<PathBuf>) -> Result<Self, RecorderError> {
-        let file = path.as_deref().map(part_of).transpose()?;
-        let taken = Taken { entries: Vec::new(), file, broken: None, operations: 0, faults: 0 };
-        Ok(Self { began: Instant::now(), path, taken: Mutex::new(taken) })
-    }
-
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        // An entry is pushed whole or not at all, whatever became of a thread.
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        Ledger::begin(path).map(Self)
     }
 
     /// Nanoseconds since the run began.
     #[must_use]
     pub fn now_ns(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    fn push(taken: &mut Taken, entry: Entry) {
-        if let Some(file) = &mut taken.file
-            && taken.broken.is_none()
-        {
-            taken.broken = write_lines(std::slice::from_ref(&entry), file).err();
-        }
-        taken.entries.push(entry);
+        self.0.now_ns()
     }
 
     /// Takes down an entry that carries no time, or its own.
     pub fn note(&self, entry: Entry) {
-        Self::push(&mut self.taken(), entry);
+        self.0.note(entry);
     }
 
     /// A client is about to send a request.
     pub fn invoked(&self, client: ClientId, member: &str, request: Request) -> OperationId {
-        let mut taken = self.taken();
-        taken.operations += 1;
-        let (operation, time_ns) = (OperationId(taken.operations), self.now_ns());
         let member = member.to_owned();
-        Self::push(&mut taken, Entry::Invoked { time_ns, operation, client, member, request });
-        operation
+        self.0.begun(|numbers, time_ns| {
+            numbers.operations += 1;
+            let operation = OperationId(numbers.operations);
+            (operation, Entry::Invoked { time_ns, operation, client, member, request })
+        })
     }
 
-    /// A client has its answer.
+    /// A client has its answer. The time is taken first, so that waiting for the record does not make the request look longer.
     pub fn completed(&self, operation: OperationId, outcome: Outcome) {
-        // Before anything else, so that waiting for the record does not make the request look longer.
         let time_ns = self.now_ns();
-        Self::push(&mut self.taken(), Entry::Completed { time_ns, operation, outcome });
+        self.note(Entry::Completed { time_ns, operation, outcome });
     }
 
     /// A fault is about to begin.
     pub fn fault_began(&self, kind: &str, members: Vec<String>) -> FaultId {
-        let mut taken = self.taken();
-        taken.faults += 1;
-        let (fault, time_ns) = (FaultId(taken.faults), self.now_ns());
-        Self::push(&mut taken, Entry::FaultBegan { time_ns, fault, kind: kind.to_owned(), members });
-        fault
+        let kind = kind.to_owned();
+        self.0.begun(|numbers, time_ns| {
+            numbers.faults += 1;
+            let fault = FaultId(numbers.faults);
+            (fault, Entry::FaultBegan { time_ns, fault, kind, members })
+        })
     }
 
     /// A fault is over.
@@ -98,7 +70,7 @@ impl Recorder {
     /// How many requests have been sent.
     #[must_use]
     pub fn operations(&self) -> u64 {
-        self.taken().operations
+        self.0.numbers(|numbers| numbers.operations)
     }
 
     /// Completes the file, and gives the entries.
@@ -106,10 +78,6 @@ impl Recorder {
     /// # Errors
     /// When the file could not be written whole; it keeps its other ending then.
     pub fn finish(&self) -> Result<Vec<Entry>, RecorderError> {
-        let mut taken = self.taken();
-        if let (Some(path), Some(file)) = (&self.path, taken.file.take()) {
-            complete_file(path, file, taken.broken.take())?;
-        }
-        Ok(std::mem::take(&mut taken.entries))
+        self.0.finish()
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::checkers::{check_all, leader};
 use super::client::{PREFIX, Server};
@@ -29,6 +29,7 @@ use crate::clocks::Clocks;
 use crate::deadline::eventually;
 use crate::history::ClientId;
 use crate::network::Network;
+use crate::progress::with_progress;
 use crate::sick_disk;
 
 /// How long anything may take after all faults.
@@ -177,7 +178,7 @@ async fn drive(
     let clients = start(plan.workload, &shared, plan.clients);
     let storm = Storm::over(masters, Arc::clone(recorder), leases_seen.clone(), plan.seed);
     let raging = storm.rage(plan.nemesis, Instant::now() + plan.duration);
-    let strikes = with_progress(raging, recorder, plan.duration, tell).await?;
+    let strikes = with_progress(raging, || recorder.operations(), plan.duration, tell).await?;
 
     tell("faults are over; all masters must serve again, and what was asked for must be there");
     for index in 0..shared.servers.len() {
@@ -245,27 +246,6 @@ async fn led(leases: &mut watch::Receiver<Newest>, when: &str) -> anyhow::Result
         format!("{when}, the Leases of controllers and scheduler are not renewed within {HEAL:?}")
     })??;
     Ok(())
-}
-
-async fn with_progress<T>(
-    work: impl Future<Output = T>,
-    recorder: &Recorder,
-    duration: Duration,
-    tell: &impl Fn(&str),
-) -> T {
-    let mut work = std::pin::pin!(work);
-    let mut seconds = interval(Duration::from_secs(1));
-    seconds.tick().await;
-    let began = Instant::now();
-    loop {
-        tokio::select! {
-            done = work.as_mut() => return done,
-            _ = seconds.tick() => {
-                let (now, sent) = (began.elapsed().as_secs_f64().round(), recorder.operations());
-                tell(&format!("{now:>4} of {} s: {sent} requests", duration.as_secs()));
-            }
-        }
-    }
 }
 
 /// What comes about after all faults.

@@ -37,8 +37,17 @@ pub async fn changed_within(leader: &mut LeaderWatch, pause: Duration) {
     let _ = tokio::time::timeout(pause, changed(leader)).await;
 }
 
+/// What a leader answers; nothing when it leads no more before it does. Paused or cut off, it would not for a long time.
+pub async fn answered<T>(leader: &mut LeaderWatch, asked: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        answer = asked => Some(answer),
+        () = changed(leader) => None,
+    }
+}
+
 /// Waits until the leader changes; for ever when Raft has ended.
-pub async fn changed(leader: &mut LeaderWatch) {
+async fn changed(leader: &mut LeaderWatch) {
     if leader.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
@@ -49,6 +58,17 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_leader_is_not_waited_for_when_there_is_another_one() {
+        let (tell, mut leader) = watch::channel(LeaderStatus::default());
+        assert_eq!(answered(&mut leader, async { 1 }).await, Some(1));
+        tell.send_replace(LeaderStatus { term: 1, ..LeaderStatus::default() });
+        assert_eq!(answered(&mut leader, async { 2 }).await, Some(2), "an answer that is there counts");
+        assert_eq!(answered(&mut leader, std::future::pending::<u32>()).await, None);
+        drop(tell);
+        assert_eq!(answered(&mut leader, async { 3 }).await, Some(3));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_pause_ends_with_a_change_and_is_kept_when_there_are_no_more_changes() {

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use barque_proto::peer::{ReadIndexReply, ReadIndexRequest};
 
-use super::leadership::{LeaderWatch, changed, changed_within};
+use super::leadership::{LeaderWatch, answered, changed_within};
 use super::line::Line;
 use super::node::RaftHandle;
 use super::peers::{Peer, Peers};
@@ -216,12 +216,8 @@ async fn confirmed_index(shared: &Shared, line: &mut LeaderLine, leader: &mut Le
                 },
             }
         };
-        let index = tokio::select! {
-            biased;
-            index = asked => index,
-            // Who was asked leads no more. Paused or cut off, it would not answer; and everybody who reads waits for this.
-            () = changed(leader) => continue,
-        };
+        // Everybody who reads on this member waits for this.
+        let Some(index) = answered(leader, asked).await else { continue };
         if let Some(index) = index {
             return index;
         }
