@@ -29,7 +29,7 @@ use crate::http::body;
 use crate::http::documents;
 use crate::http::handler::{ApiHandler, Parts};
 use crate::http::serve::{AnyCertificate, Connections};
-use crate::metrics::{Measured, Metrics};
+use crate::metrics::{Measured, Metrics, PartMetrics};
 use crate::registry::allocation::ServiceAllocator;
 use crate::registry::allocation::repair::Repair;
 use crate::registry::allocation::settings::ServiceNetwork;
@@ -84,6 +84,8 @@ pub struct ServerSettings {
     pub compaction_interval: Option<Duration>,
     /// What every cluster has from its start; the port is that of `bind`, or the one that the system chose.
     pub start: bootstrap::Settings,
+    /// Metrics of the other parts of this process.
+    pub parts: PartMetrics,
 }
 
 /// The name of a server's lease: the same after a restart, and another one for another server.
@@ -178,6 +180,7 @@ pub async fn start_on<S: Storage>(config: ValidConfig, storage: S) -> Result<Run
         start: config.start,
         tolerations: config.tolerations,
         agents: config.agents,
+        parts: config.parts,
     };
     let kept =
         Settings { storage, root: config.root, encryption: config.encryption, event_ttl: config.event_ttl };
@@ -273,6 +276,7 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
         limits_in_step,
         room: BodyRoom::new(BODIES_BYTES, u32::try_from(body::MOST_BYTES).unwrap_or(u32::MAX)),
         metrics,
+        part_metrics: settings.parts.clone(),
         kept: kept.clone(),
         resource_metrics: ResourceMetrics::new(streaming.clone()),
         streaming,

@@ -16,7 +16,7 @@ use crate::authorization::Decision;
 use crate::authorization::chain::AllowedPaths;
 use crate::bootstrap;
 use crate::flow_control::limits;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, PartMetrics};
 use crate::registry::allocation::ServiceAllocator;
 use crate::registry::allocation::settings::ServiceNetwork;
 use crate::registry::collections::{Collections, Settings};
@@ -91,6 +91,7 @@ pub(crate) fn server(tls: TlsFiles, agents: AgentFlags) -> ServerSettings {
         compaction_interval: None,
         tolerations: DefaultTolerations::default(),
         agents,
+        parts: PartMetrics::default(),
         proxy_client: TlsFiles::default(),
         start: bootstrap::Settings {
             service_ranges: services.networks(),

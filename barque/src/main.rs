@@ -221,7 +221,10 @@ fn main() -> ExitCode {
             match args.into_config() {
                 Ok(config) => {
                     log.start();
-                    ended(process::run(|stop| async { Ok(barque_controllers::run(config, stop).await?) }))
+                    ended(process::run(|stop| async {
+                        Ok(barque_controllers::run(config, barque_controllers::metrics::Metrics::new(), stop)
+                            .await?)
+                    }))
                 }
                 Err(error) => usage(&*error),
             }
@@ -234,7 +237,12 @@ fn main() -> ExitCode {
                     Ok(config) => {
                         log.start();
                         ended(process::run(|stop| async {
-                            Ok(barque_scheduler_driver::run(config, stop).await?)
+                            Ok(barque_scheduler_driver::run(
+                                config,
+                                barque_scheduler_driver::Metrics::new(),
+                                stop,
+                            )
+                            .await?)
                         }))
                     }
                     Err(error) => usage(&*error),

@@ -9,9 +9,11 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use barque_apiserver::metrics::PartMetrics;
 use barque_apiserver::storage::member::MemberStorage;
 use barque_client::servers::{Servers, Source, connect};
 use barque_cluster::authority::{Authority, Pair};
@@ -80,7 +82,8 @@ pub(crate) async fn run(plan: MasterPlan, stop: CancellationToken) -> anyhow::Re
     let Prepared { authorities, settings, birth, leaves } = &prepared;
 
     let store = read::<StoreArgs>("store", parts::store(&plan, settings, birth))?.into_config()?;
-    let apiserver = read::<ApiserverArgs>("apiserver", parts::apiserver(&plan, settings))?.into_config()?;
+    let mut apiserver =
+        read::<ApiserverArgs>("apiserver", parts::apiserver(&plan, settings))?.into_config()?;
     let controllers =
         read::<ControllerManagerArgs>("controller-manager", parts::controller_manager(&plan, settings))?
             .into_config()
@@ -92,6 +95,8 @@ pub(crate) async fn run(plan: MasterPlan, stop: CancellationToken) -> anyhow::Re
     let Some(member) = barque_store::server::start(store, &stop).await? else { return Ok(()) };
     // The store goes on until everything else has ended.
     let (store_stop, ended) = (CancellationToken::new(), CancellationToken::new());
+    let counted = Counted::default();
+    apiserver.parts = counted.told(Arc::clone(member.metrics()));
     let certificate = parts::store_client(&plan);
     let storage = MemberStorage::new(member.member().clone()).with_client_certificate(&certificate)?;
     let serving = tokio::spawn({
@@ -102,7 +107,7 @@ pub(crate) async fn run(plan: MasterPlan, stop: CancellationToken) -> anyhow::Re
             outcome
         }
     });
-    let above = above_the_store(&plan, &prepared, storage, apiserver, controllers, scheduler, &stop);
+    let above = above_the_store(&plan, &prepared, storage, apiserver, controllers, scheduler, counted, &stop);
     let renewing_stop = stop.child_token();
     let renewing =
         renewal::run(Places::of(&plan).pki(), authorities.clone(), leaves.clone(), renewing_stop.clone());
@@ -120,6 +125,23 @@ pub(crate) async fn run(plan: MasterPlan, stop: CancellationToken) -> anyhow::Re
     outcome
 }
 
+/// What the parts above the API server count: made before it starts, so that it can tell of them.
+#[derive(Default)]
+struct Counted {
+    controllers: barque_controllers::metrics::Metrics,
+    scheduler: barque_scheduler_driver::Metrics,
+}
+
+impl Counted {
+    fn told(&self, store: Arc<barque_store::metrics::Metrics>) -> PartMetrics {
+        let (controllers, scheduler) = (self.controllers.clone(), self.scheduler.clone());
+        PartMetrics::default()
+            .with("store", move || store.text())
+            .with("controllers", move || controllers.text())
+            .with("scheduler", move || scheduler.text())
+    }
+}
+
 /// API server, controllers and scheduler.
 async fn above_the_store(
     plan: &MasterPlan,
@@ -128,6 +150,7 @@ async fn above_the_store(
     apiserver: barque_apiserver::config::ValidConfig,
     controllers: barque_controllers::config::ValidConfig,
     scheduler: barque_scheduler_driver::config::ValidConfig,
+    counted: Counted,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let api = barque_apiserver::server::start_on(apiserver, storage).await?;
@@ -159,11 +182,11 @@ async fn above_the_store(
     let mut works = JoinSet::new();
     works.spawn({
         let stop = stop.clone();
-        async move { barque_controllers::run(controllers, stop).await.context("controllers") }
+        async move { barque_controllers::run(controllers, counted.controllers, stop).await.context("controllers") }
     });
     works.spawn({
         let stop = stop.clone();
-        async move { barque_scheduler_driver::run(scheduler, stop).await.context("scheduler") }
+        async move { barque_scheduler_driver::run(scheduler, counted.scheduler, stop).await.context("scheduler") }
     });
     tracing::info!(name = plan.name, address = %plan.advertise, "the master is ready");
     notify::ready();

@@ -59,9 +59,8 @@ pub enum ManagerError {
 ///
 /// # Errors
 /// When it cannot be started, or one of its tasks broke down.
-pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), ManagerError> {
+pub async fn run(config: ValidConfig, metrics: Metrics, stop: CancellationToken) -> Result<(), ManagerError> {
     let authorities = Authorities::read(&config.signing)?;
-    let metrics = Metrics::new();
     let client = connect_counted(config.component.servers.clone(), metrics.requests()).await?;
     let settings = Settings::read(&config).await?;
     let identity = identity();

@@ -80,6 +80,7 @@ pub async fn run(config: ValidConfig, stop: CancellationToken) -> Result<(), Ser
 /// A member that serves.
 pub struct Running {
     member: Member,
+    metrics: Arc<Metrics>,
     clients: Server,
     peers: Server,
 }
@@ -148,7 +149,7 @@ pub async fn start(config: ValidConfig, stop: &CancellationToken) -> Result<Opti
     for listener in listeners.metrics {
         clients.serve(listener, HttpOnly(endpoints.clone()), limit.clone());
     }
-    Ok(Some(Running { member, clients, peers }))
+    Ok(Some(Running { member, metrics, clients, peers }))
 }
 
 impl Running {
@@ -158,12 +159,18 @@ impl Running {
         &self.member
     }
 
+    /// What it counts, as `/metrics` tells it.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
     /// Serves until `stop`, then hands leadership over, drains and stops.
     ///
     /// # Errors
     /// When the member cannot go on.
     pub async fn serve_until(self, stop: &CancellationToken) -> Result<(), ServerError> {
-        let Self { member, clients, peers } = self;
+        let Self { member, clients, peers, .. } = self;
         let failed = tokio::select! {
             () = stop.cancelled() => None,
             reason = member.failed() => Some(reason),

@@ -18,6 +18,7 @@ use crate::authentication::Settings;
 use crate::authorization::chain::{AllowedPathError, AllowedPaths};
 use crate::bootstrap;
 use crate::flow_control::limits;
+use crate::metrics::PartMetrics;
 use crate::registry::allocation::settings::{NetworkError, ServiceNetwork};
 use crate::storage::encryption::Encryption;
 use crate::storage::etcd::{EtcdConfig, EtcdConfigError, EtcdStorage};
@@ -186,6 +187,8 @@ pub struct ValidConfig {
     pub tolerations: DefaultTolerations,
     /// How agents of nodes are reached.
     pub agents: AgentFlags,
+    /// Metrics of the other parts of this process; no flag has them.
+    pub parts: PartMetrics,
 }
 
 impl Config {
@@ -274,6 +277,7 @@ impl Config {
             services,
             tolerations: self.default_tolerations,
             agents: self.agents,
+            parts: PartMetrics::default(),
         })
     }
 }

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::answer::{self, Body};
 use super::parameters::Parameters;
 use crate::discovery::{self, Elsewhere};
+use crate::metrics::PartMetrics;
 use crate::registry::collections::Catalog;
 use crate::registry::served::Shape;
 use crate::storage::Storage;
@@ -77,6 +78,8 @@ pub struct Asked<'a> {
     pub headers: &'a HeaderMap,
     /// Where clients find this server.
     pub address: &'a str,
+    /// The other parts of this process, which have paths too.
+    pub parts: &'a PartMetrics,
 }
 
 impl Documents {
@@ -105,7 +108,7 @@ impl Documents {
         let parts: Vec<&str> = asked.path.trim_matches('/').split('/').collect();
         let edition = self.edition(catalog, elsewhere);
         Ok(Some(match parts.as_slice() {
-            [""] => answer::json(&json!({"paths": edition.paths()})),
+            [""] => answer::json(&json!({"paths": edition.paths(asked.parts)})),
             ["version"] => answer::json(&version()),
             ["api"] => match wants_aggregated(asked.headers) {
                 true => cached(&edition.core, AGGREGATED, asked.headers),
@@ -164,11 +167,12 @@ impl Edition {
             .ok_or_else(Status::no_such_path)
     }
 
-    fn paths(&self) -> Vec<String> {
+    fn paths(&self, parts: &PartMetrics) -> Vec<String> {
         let mut paths: Vec<String> =
             ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3"]
                 .map(str::to_owned)
                 .to_vec();
+        paths.extend(parts.paths());
         paths.extend(["/readyz", "/ui", "/ui/masters", "/version"].map(str::to_owned));
         for group in &self.groups {
             let of_group =

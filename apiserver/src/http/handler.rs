@@ -42,7 +42,7 @@ use crate::flow_control::follower::InStep;
 use crate::flow_control::limits::{Limits, Permit};
 use crate::flow_control::width::{self, Extent};
 use crate::keeper::Kept;
-use crate::metrics::{Metrics, Ongoing, Seen, Subject};
+use crate::metrics::{Metrics, Ongoing, PartMetrics, Seen, Subject};
 use crate::registry::pipeline::Pipeline;
 use crate::registry::uid::new_uid;
 use crate::resource_metrics::ResourceMetrics;
@@ -74,6 +74,8 @@ pub struct Parts<S: Storage> {
     pub room: BodyRoom,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What other parts of this process count.
+    pub part_metrics: PartMetrics,
     /// Whether the objects of the start are there.
     pub kept: Kept,
     /// Whether custom kinds are served.
@@ -425,6 +427,7 @@ impl<S: Storage> ApiHandler<S> {
             parameters: asked.parameters,
             headers: &asked.head.headers,
             address: &self.0.parts.address,
+            parts: &self.0.parts.part_metrics,
         };
         let elsewhere = self.0.parts.aggregation.elsewhere();
         if let Some(response) = self.0.documents.answer(document, &catalog, &elsewhere)? {
@@ -432,6 +435,9 @@ impl<S: Storage> ApiHandler<S> {
         }
         if path == "/metrics" {
             let text = self.0.parts.metrics.text();
+            return Ok(answer::with(StatusCode::OK, Metrics::CONTENT_TYPE, answer::whole(text)));
+        }
+        if let Some(text) = self.0.parts.part_metrics.at(path) {
             return Ok(answer::with(StatusCode::OK, Metrics::CONTENT_TYPE, answer::whole(text)));
         }
         if let Some(document) = self.token_document(path) {

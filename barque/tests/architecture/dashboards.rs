@@ -5,8 +5,17 @@ use std::collections::BTreeSet;
 use super::{read, sources};
 
 /// What names of our metrics begin with.
-const BEGINNINGS: [&str; 7] =
-    ["apiserver_", "barque_", "etcd_", "kubelet_", "kubeproxy_", "process_", "scheduler_"];
+const BEGINNINGS: [&str; 9] = [
+    "apiserver_",
+    "barque_",
+    "etcd_",
+    "kubelet_",
+    "kubeproxy_",
+    "leader_election_",
+    "process_",
+    "scheduler_",
+    "workqueue_",
+];
 
 /// The names of metrics in a text, without what Prometheus adds to those of histograms.
 fn metrics(text: &str) -> BTreeSet<&str> {

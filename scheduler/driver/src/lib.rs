@@ -18,4 +18,5 @@ mod turns;
 mod verdict;
 mod volumes;
 
+pub use metrics::Metrics;
 pub use process::{SchedulerError, run};

@@ -33,7 +33,7 @@ impl Outcome {
 
 /// All metrics of one scheduler.
 #[derive(Clone, Debug)]
-pub(crate) struct Metrics {
+pub struct Metrics {
     registry: Registry,
     attempts: IntCounterVec,
     attempt_seconds: HistogramVec,
@@ -92,7 +92,7 @@ impl Maker<'_> {
 impl Metrics {
     /// A fresh set.
     #[must_use]
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         let registry = Registry::new();
         let make = Maker(&registry);
         Self {
@@ -232,12 +232,18 @@ impl Metrics {
 
     /// The text of a scrape.
     #[must_use]
-    pub(crate) fn text(&self) -> Vec<u8> {
+    pub fn text(&self) -> Vec<u8> {
         let mut text = Vec::with_capacity(16 << 10);
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             tracing::error!("metrics cannot be written: {error}");
         }
         text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

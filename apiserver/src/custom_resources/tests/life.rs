@@ -8,6 +8,7 @@ use super::*;
 use crate::custom_resources::CLEANUP;
 use crate::http::documents::{Asked, Documents};
 use crate::http::parameters::Parameters;
+use crate::metrics::PartMetrics;
 use crate::registry::selection::{Wanted, selection};
 use crate::storage::{Page, Storage as _};
 
@@ -15,7 +16,13 @@ impl Cluster {
     /// What the server tells of itself.
     async fn document(&self, path: &str) -> Value {
         let (parameters, headers) = (Parameters::of(""), http::HeaderMap::new());
-        let asked = Asked { path, parameters: &parameters, headers: &headers, address: "127.0.0.1:6443" };
+        let asked = Asked {
+            path,
+            parameters: &parameters,
+            headers: &headers,
+            address: "127.0.0.1:6443",
+            parts: &PartMetrics::default(),
+        };
         let elsewhere = Arc::default();
         let answer = Documents::default().answer(asked, &self.collections.catalog(), &elsewhere);
         let answer = answer.unwrap().unwrap();
