@@ -11,7 +11,7 @@ PACKAGES := build-essential etcd-server etcd-client protobuf-compiler libprotobu
 # A browser without windows, for the status page; where apt has none, its test is skipped and says so.
 BROWSER := chromium-headless-shell
 
-.PHONY: fuzz kubectl browser up test bench chaos fmt verify packages lint programs
+.PHONY: fuzz kubectl prometheus browser up test bench chaos fmt verify packages lint programs
 
 # Three masters and three nodes on this machine, and the night when masters die: clients write, read and ask a service while each
 # master is killed, paused, cut off and replaced, and a node is lost; what they saw is printed, and another cluster begins with a
@@ -21,7 +21,7 @@ up: packages
 	$(CARGO) build --locked --package barque --package kvctl --bin barque --bin kvctl --example night
 	target/debug/examples/night
 
-test: packages browser kubectl lint programs
+test: packages browser kubectl prometheus lint programs
 	$(CARGO) test --locked --workspace
 
 # The same client against etcd and against Barque, three members each, in turns; then the API, the scheduler's decisions,
@@ -46,15 +46,19 @@ chaos: packages programs
 	$(CARGO) run --locked --package jepsen-like-tests -- chaos --minutes $(CHAOS_MINUTES)
 	$(CARGO) run --locked --profile simulation --package jepsen-like-tests -- simulate --seeds $(CHAOS_SEEDS) --jobs 2
 
-# Debian's kubectl, unpacked beside what is built: a machine may have another one installed.
+# Programs of Debian, unpacked beside what is built: a machine may have another kubectl installed, and should not start a Prometheus.
 kubectl: target/debian-kubectl/usr/bin/kubectl
+prometheus: target/debian-prometheus/usr/bin/prometheus
+
+unpack = mkdir -p $(1) && cd $(1) && { apt-get download -qq $(2) || \
+	{ $(if $(filter 0,$(shell id -u)),,sudo) apt-get update -qq && apt-get download -qq $(2); }; } && \
+	dpkg --extract $(2)_*.deb . && rm $(2)_*.deb
 
 target/debian-kubectl/usr/bin/kubectl:
-	mkdir -p target/debian-kubectl
-	cd target/debian-kubectl && { apt-get download -qq kubernetes-client || \
-		{ $(if $(filter 0,$(shell id -u)),,sudo) apt-get update -qq && apt-get download -qq kubernetes-client; }; }
-	dpkg --extract target/debian-kubectl/kubernetes-client_*.deb target/debian-kubectl
-	rm target/debian-kubectl/*.deb
+	$(call unpack,target/debian-kubectl,kubernetes-client)
+
+target/debian-prometheus/usr/bin/prometheus:
+	$(call unpack,target/debian-prometheus,prometheus)
 
 # Any other Chromium is as good.
 browser: packages

@@ -11,6 +11,7 @@ mod cluster;
 mod containers;
 mod controllers;
 mod cri;
+mod ecosystem;
 mod hollow;
 mod hostile;
 mod kubectl;

@@ -5,3 +5,4 @@ mod front;
 mod machines;
 mod processes;
 mod story;
+pub(crate) mod world;
