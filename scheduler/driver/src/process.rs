@@ -39,7 +39,11 @@ pub enum SchedulerError {
 ///
 /// # Errors
 /// When it cannot be started, or one of its tasks broke down.
-pub async fn run(config: ValidConfig, metrics: Metrics, stop: CancellationToken) -> Result<(), SchedulerError> {
+pub async fn run(
+    config: ValidConfig,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> Result<(), SchedulerError> {
     let client = connect_counted(config.component.servers.clone(), metrics.requests()).await?;
     let identity = identity();
     let server = bind(config.component.listen, config.component.certificate.as_ref()).await?;
