@@ -38,6 +38,8 @@ pub enum MasterNemesis {
     None,
     /// kill -9 of one, the store's leader, the controllers' leader, two or all
     Kill,
+    /// A new release: each is stopped with SIGTERM and started from another file, one after another
+    Upgrade,
     /// SIGSTOP of the same but all, for shorter or longer than a Lease lasts
     Pause,
     /// Masters that do not hear each other: one and two, one way (needs root)
@@ -57,8 +59,8 @@ impl fmt::Display for MasterNemesis {
 
 impl MasterNemesis {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::None, Self::Kill, Self::Pause, Self::Partition, Self::Clock, Self::Disk];
+    pub const ALL: [Self; 7] =
+        [Self::None, Self::Kill, Self::Upgrade, Self::Pause, Self::Partition, Self::Clock, Self::Disk];
 }
 
 /// Whom a fault strikes.
@@ -102,6 +104,7 @@ impl<'a> Storm<'a> {
             match nemesis {
                 MasterNemesis::None => {}
                 MasterNemesis::Kill => self.kill().await?,
+                MasterNemesis::Upgrade => self.upgrade().await?,
                 MasterNemesis::Pause => self.pause().await?,
                 MasterNemesis::Partition => self.partition().await?,
                 MasterNemesis::Clock => self.wrong_clock().await?,
@@ -169,6 +172,26 @@ impl<'a> Storm<'a> {
         sleep(time).await;
         self.masters.restart(&victims).await?;
         self.recorder.fault_ended(fault);
+        Ok(())
+    }
+
+    /// As the README says: followers first, each ready before the next one goes.
+    async fn upgrade(&mut self) -> anyhow::Result<()> {
+        let leader = self.store_leader().await;
+        let mut order: Vec<usize> = (0..MASTERS).collect();
+        order.shuffle(&mut self.rng);
+        order.sort_by_key(|&index| leader == Some(index));
+        self.masters.renew_program()?;
+        for index in order {
+            let name = self.masters.name(index).to_owned();
+            let fault = self.recorder.fault_began("upgrade", vec![name.clone()]);
+            self.masters.terminate(index)?;
+            let ended = self.masters.ended(index, PATIENCE).await?;
+            let status = ended.with_context(|| format!("{name} runs on {PATIENCE:?} after SIGTERM"))?;
+            anyhow::ensure!(status.success(), "{name} ended with {status} after SIGTERM");
+            self.masters.restart(&[index]).await?;
+            self.recorder.fault_ended(fault);
+        }
         Ok(())
     }
 

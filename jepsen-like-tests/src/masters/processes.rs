@@ -80,6 +80,8 @@ pub struct Masters {
     nodes: Option<Process>,
     masters: Vec<Master>,
     stage: Stage,
+    /// What the next start of a master runs.
+    program: PathBuf,
     root: TempDir,
     logs: PathBuf,
 }
@@ -113,7 +115,8 @@ impl Masters {
                 server: None,
             });
         }
-        let mut all = Self { stage, root, logs: logs.to_owned(), masters, nodes: None };
+        let mut all =
+            Self { stage, program: barque_binary(), root, logs: logs.to_owned(), masters, nodes: None };
         for index in 0..MASTERS {
             all.spawn(index)?;
             all.ready(index).await?;
@@ -200,7 +203,7 @@ impl Masters {
     /// When there is no such program.
     pub fn spawn(&mut self, index: usize) -> anyhow::Result<()> {
         self.masters[index].starts += 1;
-        let mut words: Vec<OsString> = vec![barque_binary().into_os_string()];
+        let mut words: Vec<OsString> = vec![self.program.clone().into_os_string()];
         words.extend(self.words(index).into_iter().map(OsString::from));
         let name = &self.masters[index].name;
         if let Some(clocks) = &self.stage.clocks {
@@ -297,6 +300,29 @@ impl Masters {
     /// When the system does not let us.
     pub fn kill(&mut self, index: usize) -> anyhow::Result<()> {
         Ok(self.process(index).kill()?)
+    }
+
+    /// Asks a master to end.
+    ///
+    /// # Errors
+    /// When the system does not let us.
+    pub fn terminate(&mut self, index: usize) -> anyhow::Result<()> {
+        Ok(self.process(index).signal(Signal::TERM)?)
+    }
+
+    /// From now on masters start from a file of another name, as a new release would be.
+    ///
+    /// # Errors
+    /// When there is no room for one.
+    pub fn renew_program(&mut self) -> anyhow::Result<()> {
+        let number: u32 = self.masters.iter().map(|master| master.starts).sum();
+        let program = self.root.path().join(format!("barque-{number}"));
+        // Another file system has its own copy.
+        if std::fs::hard_link(&self.program, &program).is_err() {
+            std::fs::copy(&self.program, &program).context("a copy of the program")?;
+        }
+        self.program = program;
+        Ok(())
     }
 
     /// Stops a master where it is.

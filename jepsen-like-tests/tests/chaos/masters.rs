@@ -45,6 +45,11 @@ async fn objects_and_informers_while_masters_die() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deployments_while_all_masters_are_upgraded() {
+    passes(Workload::Deployments, MasterNemesis::Upgrade, 4, &["leader", "converged", "traffic"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deployments_while_masters_hang() {
     passes(Workload::Deployments, MasterNemesis::Pause, 4, &["leader", "converged", "traffic"]).await;
 }
