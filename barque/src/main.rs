@@ -11,6 +11,7 @@ mod bundle_command;
 mod cluster_args;
 mod cluster_command;
 mod component_args;
+mod config_file;
 mod controller_manager_args;
 mod doctor_command;
 mod front_args;
@@ -37,7 +38,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use barque_agent::config::ContainerConfig;
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::agent_args::{AgentArgs, AgentCommand, CheckArgs};
 use crate::apiserver_args::ApiserverArgs;
@@ -150,6 +151,35 @@ enum Command {
     Man(ManArgs),
 }
 
+/// The words of this process, and those of the file that they name.
+fn parsed() -> Command {
+    let typed: Vec<OsString> = std::env::args_os().collect();
+    let told = Args::command().get_matches_from(&typed);
+    let args = Args::from_arg_matches(&told).unwrap_or_else(|error| error.exit());
+    let Command::Server(server) = &args.command else { return args.command };
+    let (Some(file), Some(("server", given))) = (server.config(), told.subcommand()) else {
+        return args.command;
+    };
+    let mut command = Args::command();
+    command.build();
+    let server = command.find_subcommand("server").expect("it was parsed");
+    match config_file::read(file, server, given) {
+        Ok(more) => {
+            let all = typed.into_iter().chain(more.into_iter().map(OsString::from));
+            Args::try_parse_from(all)
+                .unwrap_or_else(|error| {
+                    eprintln!("--config={}:", file.display());
+                    error.exit()
+                })
+                .command
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            std::process::exit(USAGE.into())
+        }
+    }
+}
+
 /// What agents start: their sandboxes' shims, which must be there before any thread is.
 const SHIM: &str = "shim";
 
@@ -158,7 +188,7 @@ fn main() -> ExitCode {
     if let Some((_, words)) = words.split_first().filter(|(first, _)| *first == SHIM) {
         return barque_containers::shim::main(words);
     }
-    match Args::parse().command {
+    match parsed() {
         Command::Server(args) => server(*args),
         Command::Status(args) => looked(process::run(|_| cluster_command::status(args))),
         Command::SupportBundle(args) => ended(process::run(|_| bundle_command::support_bundle(args))),

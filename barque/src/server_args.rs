@@ -23,6 +23,9 @@ const DNS: u32 = 10;
 pub(crate) struct ServerArgs {
     #[command(subcommand)]
     pub(crate) command: Option<ServerCommand>,
+    /// A file of YAML with flags, by their names without dashes; what is typed and the environment count more.
+    #[arg(long, env = "BARQUE_SERVER_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
     /// This master's name, unique in the cluster [default: the machine's name].
     #[arg(long, env = "BARQUE_SERVER_NAME", value_name = "NAME")]
     name: Option<String>,
@@ -224,6 +227,11 @@ pub(crate) fn machine_name() -> String {
 }
 
 impl ServerArgs {
+    /// Where further flags stand.
+    pub(crate) fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
     /// From here on, messages are written.
     pub(crate) fn start_log(&self) {
         log::start(self.log_level, self.log_format);
