@@ -499,6 +499,7 @@ async fn serve<R: Runtime + PodStreams>(
         };
         process.spawn(task.run(process.stop.clone()));
     }
+    process.follow_shutdowns(config, index.clone(), vec![(identity.node(), teller.clone())]);
     let name = identity.name.clone();
     let mirrors = Mirrors::default();
     let described = start_files(containers.pod_manifest_path, &name, &clock, process)?;

@@ -6,7 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use barque_agent::config::{
-    Config, ConfigError, ContainerConfig, ContainerFlags, EVICTION_HARD, EvictionFlags, ValidConfig,
+    Config, ConfigError, ContainerConfig, ContainerFlags, EVICTION_HARD, EvictionFlags, LOGIND_CONF_DIR,
+    ShutdownFlags, ValidConfig,
 };
 use barque_agent::node_api::config::NodeApiConfig;
 use barque_cluster::node_join::{NodeCluster, NodeFiles};
@@ -157,7 +158,50 @@ struct RunArgs {
     #[command(flatten)]
     containers: ContainerArgs,
     #[command(flatten)]
+    shutdown: ShutdownArgs,
+    #[command(flatten)]
     log: LogArgs,
+}
+
+/// What becomes of pods when the machine shuts down.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Shutdown of the machine")]
+struct ShutdownArgs {
+    /// A shutdown or restart of the machine, by systemd, waits so long for its pods to end; 0 is not at all. systemd-logind is
+    /// told to allow that.
+    #[arg(long, env = "BARQUE_AGENT_SHUTDOWN_GRACE_PERIOD", default_value = "0s", value_name = "DURATION")]
+    shutdown_grace_period: String,
+    /// The part of it that is kept for critical pods (of priority 2000000000 and more), which end after all others.
+    #[arg(
+        long,
+        env = "BARQUE_AGENT_SHUTDOWN_GRACE_PERIOD_CRITICAL_PODS",
+        default_value = "0s",
+        value_name = "DURATION"
+    )]
+    shutdown_grace_period_critical_pods: String,
+    /// Instead of both, how long pods of each priority and more have, priority=duration, comma separated; the least end first.
+    #[arg(
+        long,
+        env = "BARQUE_AGENT_SHUTDOWN_GRACE_PERIOD_BY_POD_PRIORITY",
+        default_value = "",
+        hide_default_value = true,
+        value_name = "DURATIONS"
+    )]
+    shutdown_grace_period_by_pod_priority: String,
+    /// Where systemd-logind is told to wait longer for pods, if it would not.
+    #[arg(long, env = "BARQUE_AGENT_LOGIND_CONF_DIR", default_value = LOGIND_CONF_DIR, value_name = "DIRECTORY")]
+    logind_conf_dir: PathBuf,
+}
+
+impl ShutdownArgs {
+    fn into_flags(self) -> ShutdownFlags {
+        ShutdownFlags {
+            grace_period: self.shutdown_grace_period,
+            grace_period_critical_pods: self.shutdown_grace_period_critical_pods,
+            grace_period_by_pod_priority: self.shutdown_grace_period_by_pod_priority,
+            logind_conf_dir: self.logind_conf_dir,
+        }
+    }
 }
 
 /// What only matters where containers are run.
@@ -492,6 +536,7 @@ impl RunArgs {
             pod_cidr: self.pod_cidr,
             runtime: self.runtime,
             containers: self.containers.into_flags(),
+            shutdown: self.shutdown.into_flags(),
             hollow_nodes: self.hollow_nodes,
             hollow_capacity: self.hollow_capacity,
             healthz_bind_address: self.healthz_bind_address,
