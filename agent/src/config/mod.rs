@@ -2,6 +2,7 @@
 
 mod containers;
 mod eviction;
+mod images;
 mod shutdown;
 
 use core::net::{IpAddr, SocketAddr};
@@ -24,6 +25,7 @@ use crate::node_shutdown::task::ShutdownConfig;
 
 pub use self::containers::{ContainerConfig, ContainerFlags, ContainerRuntime};
 pub use self::eviction::{EVICTION_HARD, EvictionFlags};
+pub use self::images::ImageCollectionFlags;
 pub use self::shutdown::{LOGIND_CONF_DIR, ShutdownFlags};
 
 /// Pods of a node, unless it is told otherwise.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use barque_images::{CollectPolicy, ImageStore};
+use barque_images::CollectPolicy;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
@@ -21,6 +21,7 @@ use super::thresholds::{EvictionConfig, Memory, Threshold, is_good};
 use super::usage::{ContainerUsage, PodUsage};
 use crate::clock::{Clock, between};
 use crate::containers::NodeFacts;
+use crate::image_collection::ImageKeeper;
 use crate::metrics::Metrics;
 use crate::node_api::containers::{KnownPods as _, PodStreams};
 use crate::node_api::stats::machine::{file_system, machine};
@@ -50,8 +51,8 @@ pub(crate) struct EvictionTask<R> {
     pub(crate) pods: Index,
     pub(crate) runtime: Arc<R>,
     pub(crate) volumes: Arc<Volumes>,
-    /// Images that the agent keeps itself.
-    pub(crate) store: Option<ImageStore>,
+    /// Who keeps them.
+    pub(crate) keeper: Arc<dyn ImageKeeper>,
     pub(crate) node: Node,
     pub(crate) teller: Arc<dyn Teller>,
     pub(crate) clock: Clock,
@@ -175,11 +176,11 @@ impl<R: PodStreams> EvictionTask<R> {
     /// Gives back what no pod uses. Says whether there was a way.
     async fn reclaim(&self, resource: Resource) -> bool {
         let is_disk = matches!(resource, Resource::EphemeralStorage | Resource::Inodes);
-        let Some(store) = self.store.clone().filter(|_| is_disk) else { return false };
-        match spawn_blocking(move || store.collect(&Default::default(), ALL_IMAGES)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(error = error.message(), "images are not collected"),
-            Err(error) => tracing::error!(%error, "the collection of images broke off"),
+        if !is_disk {
+            return false;
+        }
+        if let Err(error) = self.keeper.collect(ALL_IMAGES).await {
+            tracing::warn!(error, "images are not collected");
         }
         true
     }
