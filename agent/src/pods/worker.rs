@@ -368,6 +368,9 @@ impl<R: Runtime, A: PodApi> Worker<R, A> {
         if runs != self.counted {
             self.counted = runs;
             self.place.metrics.pod_runs(runs);
+            if !runs {
+                self.place.metrics.probes().forget(&self.pod);
+            }
         }
     }
 }
@@ -376,6 +379,7 @@ impl<R, A> Drop for Worker<R, A> {
     fn drop(&mut self) {
         if self.counted {
             self.place.metrics.pod_runs(false);
+            self.place.metrics.probes().forget(&self.pod);
         }
     }
 }
