@@ -179,10 +179,26 @@ impl<R: PodStreams> EvictionTask<R> {
         if !is_disk {
             return false;
         }
+        self.remove_logs_of_ended().await;
         if let Err(error) = self.keeper.collect(ALL_IMAGES).await {
             tracing::warn!(error, "images are not collected");
         }
         true
+    }
+
+    /// Of pods for which it is over nothing is left but what they said: the kubelet removes that with their containers.
+    async fn remove_logs_of_ended(&self) {
+        for pod in self.pods.all() {
+            if !spec::is_terminal(spec::phase(&pod)) {
+                continue;
+            }
+            let directory = self.facts.pod_logs(&pod);
+            match tokio::fs::remove_dir_all(&directory).await {
+                Ok(()) => tracing::info!(pod = %spec::title(&pod), "its logs gave way"),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => tracing::warn!(path = %directory.display(), %error, "logs are not removed"),
+            }
+        }
     }
 
     /// What a pod uses; nothing when nothing of it runs.

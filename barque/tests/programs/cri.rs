@@ -101,6 +101,10 @@ fn pods_run_in_containerd() {
     let left = world.until(&names, |told| !told.contains("unused"));
     assert!(left.contains("busybox:test") && left.contains("pause:test"), "{left}");
 
+    // Of the runs of one that fails again and again the last two have logs.
+    let of_fails = format!("ls {}/default_fails_*/c", world.directory("n1").join("logs").display());
+    world.until(&of_fails, |told| told.contains("2.log") && !told.contains("0.log"));
+
     // Nothing is left of those that are deleted.
     world.kubectl("kubectl delete pod runs fails --timeout=60s");
     let socket = containerd.socket();
