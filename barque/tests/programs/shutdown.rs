@@ -1,7 +1,7 @@
 //! The machine of a node shuts down, as systemd-logind tells over D-Bus: its pods end first, in the kubelet's order and words, and
 //! run again when nothing comes of it.
 
-mod logind;
+pub(crate) mod logind;
 
 use std::path::Path;
 use std::time::Duration;
