@@ -7,7 +7,8 @@ CARGO ?= cargo
 # and etcdctl are the references that the tests compare with; with the next ones, root tries bad networks; then a
 # client of the API; images are pulled from a real registry, and a static program runs in containers of tests.
 PACKAGES := build-essential etcd-server etcd-client protobuf-compiler libprotobuf-dev \
-	iproute2 nftables util-linux python3-kubernetes containernetworking-plugins docker-registry busybox-static containerd runc
+	iproute2 nftables util-linux python3-kubernetes containernetworking-plugins docker-registry busybox-static containerd runc \
+	dbus-daemon
 # A browser without windows, for the status page; where apt has none, its test is skipped and says so.
 BROWSER := chromium-headless-shell
 

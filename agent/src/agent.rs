@@ -6,6 +6,7 @@
 //! | watch of nodes | tells each node's task of its node | at the stop |
 //! | one for each node | registration, status, lease | at the stop |
 //! | writer of events, one for each node | its queue | at the stop |
+//! | shutdown | D-Bus: holds a shutdown of the machine up until pods have ended; where that is wanted | at the stop |
 //! | dispatcher of pods | the watch of pods; owns one worker for each pod | at the stop, with its workers |
 //! | health | its port; owns its connections | at the stop |
 //!
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use barque_client::events::{Reporter, recorder};
 use barque_client::servers::{ConnectError, connect_counted};
+use k8s_openapi::api::core::v1::Node;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client};
 use tokio::sync::watch;
@@ -33,6 +35,7 @@ use crate::metrics::Metrics;
 use crate::node::identity::Identity;
 use crate::node::task::NodeTask;
 use crate::node::watch::{Seen, follow};
+use crate::node_shutdown::task::ShutdownTask;
 use crate::pod_api::KubePods;
 use crate::pods::allocation::Allocations;
 use crate::pods::dispatch::{Dispatcher, Host};
@@ -86,7 +89,8 @@ pub async fn run(
     let client = connect_counted(config.servers.clone(), metrics.requests()).await?;
     let client = limited(client, REQUESTS);
     let for_events = limited(client.clone(), EVENT_REQUESTS);
-    let process = Process { client, for_events, metrics, tasks: TaskTracker::new(), stop };
+    let (tasks, shutting_down) = (TaskTracker::new(), watch::Sender::new(false));
+    let process = Process { client, for_events, metrics, tasks, shutting_down, stop };
     if let Some(address) = config.healthz {
         let bound = serve::bind(address).await.map_err(|error| AgentError::Listen(address, error))?;
         let (listener, address) = bound;
@@ -95,7 +99,7 @@ pub async fn run(
     }
     let beginning = match config.containers.clone() {
         None => hollow(&config, &process),
-        Some(containers) => container_node::begin(&config, containers, &process).await,
+        Some(containers) => Box::pin(container_node::begin(&config, containers, &process)).await,
     };
     if let Err(error) = beginning {
         // What was started ends before it is told why there is nothing to do.
@@ -119,6 +123,8 @@ pub(crate) struct Process {
     pub(crate) metrics: Metrics,
     /// Everything that runs.
     pub(crate) tasks: TaskTracker,
+    /// Whether the machine goes down.
+    pub(crate) shutting_down: watch::Sender<bool>,
     /// The end.
     pub(crate) stop: CancellationToken,
 }
@@ -176,8 +182,18 @@ impl Process {
         let client = self.client.clone();
         let rhythm = config.rhythm;
         let of_node = beside.pressures.clone();
-        let task =
-            NodeTask { client, identity, rhythm, clock, teller, runtime, seen, known, pressures: of_node };
+        let task = NodeTask {
+            client,
+            identity,
+            rhythm,
+            clock,
+            teller,
+            runtime,
+            seen,
+            known,
+            pressures: of_node,
+            shutting_down: self.shutting_down.subscribe(),
+        };
         self.spawn(task.run(self.stop.clone()));
         (
             sender,
@@ -185,9 +201,25 @@ impl Process {
                 place: Arc::new(place),
                 node,
                 pressures: beside.pressures,
+                shutting_down: self.shutting_down.subscribe(),
                 allocations: beside.allocations,
             },
         )
+    }
+}
+
+impl Process {
+    /// Has a shutdown of the machine wait for these pods, where that is wanted.
+    pub(crate) fn follow_shutdowns(
+        &self,
+        config: &ValidConfig,
+        pods: Index,
+        nodes: Vec<(Node, Arc<dyn Teller>)>,
+    ) {
+        if let Some(config) = config.shutdown.clone() {
+            let task = ShutdownTask { config, pods, nodes, shutting_down: self.shutting_down.clone() };
+            self.spawn(task.run(self.stop.clone()));
+        }
     }
 }
 
@@ -198,11 +230,12 @@ fn hollow(config: &ValidConfig, process: &Process) -> Result<(), AgentError> {
         [one] => Some(one.name.clone()),
         _ => None,
     };
-    let (mut hosts, mut senders) = (HashMap::new(), HashMap::new());
+    let (mut hosts, mut senders, mut nodes) = (HashMap::new(), HashMap::new(), Vec::new());
     for identity in identities {
         let clock = Clock::system();
         let name = identity.name.clone();
         let teller = process.teller(&name);
+        nodes.push((identity.node(), teller.clone()));
         let runtime = Arc::new(HollowRuntime::new(clock.clone(), teller.clone()));
         // What does not use anything is short of nothing.
         let (_, pressures) = watch::channel(Pressures::new());
@@ -220,14 +253,16 @@ fn hollow(config: &ValidConfig, process: &Process) -> Result<(), AgentError> {
         "" => watcher::Config::default(),
         selector => watcher::Config::default().fields(selector),
     };
-    let nodes = watcher(Api::all(process.client.clone()), fields(&of_nodes)).default_backoff();
+    let seen = watcher(Api::all(process.client.clone()), fields(&of_nodes)).default_backoff();
     process.spawn({
         let stop = process.stop.clone();
-        async move { follow(senders, Box::pin(nodes), stop).await }
+        async move { follow(senders, Box::pin(seen), stop).await }
     });
     let pods = watcher(Api::all(process.client.clone()), fields(&of_pods)).default_backoff();
     let count = hosts.len();
-    let dispatcher = Dispatcher::new(hosts, Index::default(), process.stop.clone());
+    let index = Index::default();
+    process.follow_shutdowns(config, index.clone(), nodes);
+    let dispatcher = Dispatcher::new(hosts, index, process.stop.clone());
     process.spawn(async move { dispatcher.run(Box::pin(pods)).await });
     tracing::info!(nodes = count, runtime = hollow::version(), "keeping nodes");
     Ok(())

@@ -25,6 +25,7 @@
 //! | task | works on | ends |
 //! |---|---|---|
 //! | watch of the runtime | what it has, and whether it is ready | at the stop |
+//! | rotation of logs | those of containers that run | at the stop |
 //! | stops, forwarded ports | one each, at the runtime | at the stop, when they are asked for again |
 
 use std::collections::HashMap;
@@ -53,7 +54,7 @@ use crate::containers::NodeFacts;
 use crate::eviction::signals::Pressures;
 use crate::eviction::task::EvictionTask;
 use crate::fan_out::{Events, FanOut};
-use crate::image_collection;
+use crate::image_collection::{self, ImageKeeper};
 use crate::links::Links;
 use crate::machine::{machine, storage_bytes};
 use crate::names_and_services::{Names, start_names, start_proxy};
@@ -68,8 +69,8 @@ use crate::pods::allocation::Allocations;
 use crate::pods::dispatch::Dispatcher;
 use crate::pods::index::Index;
 use crate::references::References;
-use crate::runtime::cri::CriRuntime;
 use crate::runtime::cri::images::NoLayers;
+use crate::runtime::cri::{CriRuntime, LogRotation};
 use crate::runtime::embedded::EmbeddedRuntime;
 use crate::runtime::embedded::images::{Images, VolumeImages};
 use crate::runtime::embedded::served::{CriServer, ServedError};
@@ -180,8 +181,8 @@ struct Ground {
     watches: Watches,
     /// Those of its pods, once the runtime has them.
     volumes: Option<Arc<Volumes>>,
-    /// Images that the agent keeps itself.
-    images: Option<ImageStore>,
+    /// Where images are, and who keeps them, once that is known.
+    images: Option<(PathBuf, Arc<dyn ImageKeeper>)>,
 }
 
 /// The watches that all share.
@@ -243,11 +244,12 @@ pub(crate) async fn begin(
     directories(&containers).await?;
     let other = match &containers.runtime {
         ContainerRuntime::Embedded => None,
-        ContainerRuntime::Cri(endpoint) => {
-            Some(cri::find(endpoint.clone()).await.map_err(ContainerNodeError::Runtime)?)
+        ContainerRuntime::Cri { endpoint, logs } => {
+            let found = cri::find(endpoint.clone()).await.map_err(ContainerNodeError::Runtime)?;
+            Some((found, *logs))
         }
     };
-    let version = other.as_ref().map_or_else(embedded::version, cri::Found::version);
+    let version = other.as_ref().map_or_else(embedded::version, |(found, _)| found.version());
     let mut machine = machine(version.clone());
     if let Some(bytes) = storage_bytes(&containers.root_dir) {
         machine.resources.insert("ephemeral-storage".to_owned(), bytes);
@@ -255,7 +257,7 @@ pub(crate) async fn begin(
     // A machine is one node.
     let Some(identity) = config.identities(&machine)?.pop() else { return Ok(()) };
     let mut node = facts(&identity, &containers, machine.hostname, machine.resources.get("memory"));
-    node.recursive_read_only = other.as_ref().is_none_or(|other| other.recursive_read_only);
+    node.recursive_read_only = other.as_ref().is_none_or(|(found, _)| found.recursive_read_only);
 
     let references = References::new(process.client.clone(), process.stop.clone());
     process.spawn({
@@ -290,7 +292,7 @@ pub(crate) async fn begin(
     };
     match other {
         None => begin_embedded(config, ground, process).await?,
-        Some(other) => begin_cri(config, ground, other, process).await?,
+        Some((other, logs)) => begin_cri(config, ground, other, logs, process).await?,
     }
     tracing::info!(nodes = 1, runtime = version, "keeping nodes");
     Ok(())
@@ -355,22 +357,29 @@ async fn begin_embedded(
         tracing::info!(path = %path.display(), "serving CRI");
         process.spawn(server.run(process.stop.clone()));
     }
-    let (node, teller) = (ground.identity.node(), ground.teller.clone());
-    ground.images = Some(images.clone());
-    process.spawn(image_collection::run(images, node, teller, process.stop.clone()));
+    ground.keep_images(images_directory(&ground.config.root_dir), Arc::new(images), process);
     serve(config, ground, runtime, own_networks, process).await
 }
 
-/// Another runtime makes containers, with their network; it keeps its images.
+/// Another runtime makes containers, with their network; it keeps its images, until it is told that nobody uses them.
 async fn begin_cri(
     config: &ValidConfig,
     mut ground: Ground,
     other: cri::Found,
+    logs: LogRotation,
     process: &Process,
 ) -> Result<(), ContainerNodeError> {
     let (networks, own_networks) = watch::channel(Vec::new());
+    let images = other.images();
+    let directory = images.directory().await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the disk of the images is taken for that of --root-dir");
+        None
+    });
+    let directory = directory.unwrap_or_else(|| ground.config.root_dir.clone());
+    ground.keep_images(directory, Arc::new(images), process);
     let runtime = CriRuntime::adopt(cri::Parts {
         runtime: other,
+        logs,
         supplies: ground.supplies(Arc::new(NoLayers), process),
         cgroup_root: ground.config.cgroup_root.clone(),
         networks,
@@ -388,6 +397,14 @@ async fn begin_cri(
 }
 
 impl Ground {
+    /// Images that nobody uses go when their disk fills.
+    fn keep_images(&mut self, directory: PathBuf, keeper: Arc<dyn ImageKeeper>, process: &Process) {
+        self.images = Some((directory, keeper.clone()));
+        let (node, teller) = (self.identity.node(), self.teller.clone());
+        let policy = self.config.images;
+        process.spawn(image_collection::run(keeper, policy, node, teller, process.stop.clone()));
+    }
+
     /// What pods get beside their containers.
     fn supplies(&mut self, images: Arc<dyn ImageLayers>, process: &Process) -> Supplies {
         let volumes = Arc::new(Volumes::new(
@@ -482,15 +499,15 @@ async fn serve<R: Runtime + PodStreams>(
     });
 
     let (pressures, of_pressures) = watch::channel(Pressures::new());
-    if let Some(volumes) = volumes {
+    if let Some((volumes, (directory, images))) = volumes.zip(images) {
         let task = EvictionTask {
             config: containers.eviction,
             facts: node.clone(),
-            images: images_directory(&containers.root_dir),
+            images: directory,
             pods: index.clone(),
             runtime: runtime.clone(),
             volumes,
-            store: images,
+            keeper: images,
             node: identity.node(),
             teller: teller.clone(),
             clock: clock.clone(),
@@ -499,6 +516,7 @@ async fn serve<R: Runtime + PodStreams>(
         };
         process.spawn(task.run(process.stop.clone()));
     }
+    process.follow_shutdowns(config, index.clone(), vec![(identity.node(), teller.clone())]);
     let name = identity.name.clone();
     let mirrors = Mirrors::default();
     let described = start_files(containers.pod_manifest_path, &name, &clock, process)?;

@@ -24,6 +24,7 @@ pub mod metrics;
 mod names_and_services;
 pub mod node;
 pub mod node_api;
+pub mod node_shutdown;
 pub mod pod_api;
 pub mod pod_network;
 pub mod pods;

@@ -6,7 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use barque_agent::config::{
-    Config, ConfigError, ContainerConfig, ContainerFlags, EVICTION_HARD, EvictionFlags, ValidConfig,
+    Config, ConfigError, ContainerConfig, ContainerFlags, EVICTION_HARD, EvictionFlags, ImageCollectionFlags,
+    LOGIND_CONF_DIR, ShutdownFlags, ValidConfig,
 };
 use barque_agent::node_api::config::NodeApiConfig;
 use barque_cluster::node_join::{NodeCluster, NodeFiles};
@@ -157,7 +158,50 @@ struct RunArgs {
     #[command(flatten)]
     containers: ContainerArgs,
     #[command(flatten)]
+    shutdown: ShutdownArgs,
+    #[command(flatten)]
     log: LogArgs,
+}
+
+/// What becomes of pods when the machine shuts down.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Shutdown of the machine")]
+struct ShutdownArgs {
+    /// A shutdown or restart of the machine, by systemd, waits so long for its pods to end; 0 is not at all. systemd-logind is
+    /// told to allow that.
+    #[arg(long, env = "BARQUE_AGENT_SHUTDOWN_GRACE_PERIOD", default_value = "0s", value_name = "DURATION")]
+    shutdown_grace_period: String,
+    /// The part of it that is kept for critical pods (of priority 2000000000 and more), which end after all others.
+    #[arg(
+        long,
+        env = "BARQUE_AGENT_SHUTDOWN_GRACE_PERIOD_CRITICAL_PODS",
+        default_value = "0s",
+        value_name = "DURATION"
+    )]
+    shutdown_grace_period_critical_pods: String,
+    /// Instead of both, how long pods of each priority and more have, priority=duration, comma separated; the least end first.
+    #[arg(
+        long,
+        env = "BARQUE_AGENT_SHUTDOWN_GRACE_PERIOD_BY_POD_PRIORITY",
+        default_value = "",
+        hide_default_value = true,
+        value_name = "DURATIONS"
+    )]
+    shutdown_grace_period_by_pod_priority: String,
+    /// Where systemd-logind is told to wait longer for pods, if it would not.
+    #[arg(long, env = "BARQUE_AGENT_LOGIND_CONF_DIR", default_value = LOGIND_CONF_DIR, value_name = "DIRECTORY")]
+    logind_conf_dir: PathBuf,
+}
+
+impl ShutdownArgs {
+    fn into_flags(self) -> ShutdownFlags {
+        ShutdownFlags {
+            grace_period: self.shutdown_grace_period,
+            grace_period_critical_pods: self.shutdown_grace_period_critical_pods,
+            grace_period_by_pod_priority: self.shutdown_grace_period_by_pod_priority,
+            logind_conf_dir: self.logind_conf_dir,
+        }
+    }
 }
 
 /// What only matters where containers are run.
@@ -228,6 +272,14 @@ struct ContainerArgs {
     /// So many logs of a container are kept.
     #[arg(long, env = "BARQUE_AGENT_CONTAINER_LOG_MAX_FILES", default_value_t = 5, value_name = "COUNT")]
     container_log_max_files: u32,
+    /// With --runtime=cri, how often the sizes of logs are looked at; other runtimes leave them to the agent.
+    #[arg(
+        long,
+        env = "BARQUE_AGENT_CONTAINER_LOG_MONITOR_INTERVAL",
+        default_value = "10s",
+        value_name = "DURATION"
+    )]
+    container_log_monitor_interval: String,
     /// Processes and threads of a pod; -1 is as many as the machine takes.
     #[arg(long, env = "BARQUE_AGENT_POD_MAX_PIDS", default_value_t = -1, value_name = "COUNT", allow_hyphen_values = true)]
     pod_max_pids: i64,
@@ -260,9 +312,45 @@ struct ContainerArgs {
     #[arg(long, env = "BARQUE_AGENT_KUBE_RESERVED", value_name = "RESOURCES", value_delimiter = ',')]
     kube_reserved: Vec<String>,
     #[command(flatten)]
+    images: ImageCollectionArgs,
+    #[command(flatten)]
     eviction: EvictionArgs,
     #[command(flatten)]
     node_api: NodeApiArgs,
+}
+
+/// When images go that nobody uses.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Images")]
+struct ImageCollectionArgs {
+    /// Images that nobody uses go when so much of their disk is used, in percent.
+    #[arg(long, env = "BARQUE_AGENT_IMAGE_GC_HIGH_THRESHOLD", default_value_t = 85, value_name = "PERCENT")]
+    image_gc_high_threshold: u8,
+    /// Until so much of it is.
+    #[arg(long, env = "BARQUE_AGENT_IMAGE_GC_LOW_THRESHOLD", default_value_t = 80, value_name = "PERCENT")]
+    image_gc_low_threshold: u8,
+    /// Those that came less long ago stay.
+    #[arg(
+        long,
+        env = "BARQUE_AGENT_MINIMUM_IMAGE_TTL_DURATION",
+        default_value = "2m0s",
+        value_name = "DURATION"
+    )]
+    minimum_image_ttl_duration: String,
+    /// Those that nobody used for longer go at any rate; 0 is never.
+    #[arg(long, env = "BARQUE_AGENT_IMAGE_MAXIMUM_GC_AGE", default_value = "0s", value_name = "DURATION")]
+    image_maximum_gc_age: String,
+}
+
+impl ImageCollectionArgs {
+    fn into_flags(self) -> ImageCollectionFlags {
+        ImageCollectionFlags {
+            high_threshold: self.image_gc_high_threshold,
+            low_threshold: self.image_gc_low_threshold,
+            minimum_age: self.minimum_image_ttl_duration,
+            maximum_age: self.image_maximum_gc_age,
+        }
+    }
 }
 
 /// What is done when the node is short of something.
@@ -394,12 +482,14 @@ impl ContainerArgs {
             seccomp_default: self.seccomp_default,
             container_log_max_size: self.container_log_max_size,
             container_log_max_files: self.container_log_max_files,
+            container_log_monitor_interval: self.container_log_monitor_interval,
             pod_max_pids: self.pod_max_pids,
             registry_config: self.registry_config,
             cni_conf_dir: self.cni_conf_dir,
             cni_bin_dir: self.cni_bin_dir,
             system_reserved: self.system_reserved,
             kube_reserved: self.kube_reserved,
+            images: self.images.into_flags(),
             eviction: self.eviction.into_flags(),
             node_api: self.node_api.into_config(),
         }
@@ -492,6 +582,7 @@ impl RunArgs {
             pod_cidr: self.pod_cidr,
             runtime: self.runtime,
             containers: self.containers.into_flags(),
+            shutdown: self.shutdown.into_flags(),
             hollow_nodes: self.hollow_nodes,
             hollow_capacity: self.hollow_capacity,
             healthz_bind_address: self.healthz_bind_address,

@@ -23,6 +23,7 @@ mod streams;
 mod teardown;
 mod wire;
 
+pub mod log_rotation;
 pub mod shim;
 pub mod spec;
 

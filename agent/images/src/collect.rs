@@ -42,13 +42,32 @@ pub struct Usage {
     pub images_bytes: u64,
 }
 
+/// An image that may go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate<I> {
+    /// Which.
+    pub id: I,
+    /// What its removal gives back.
+    pub size_bytes: u64,
+    /// When it came, in nanoseconds since 1970.
+    pub pulled_ns: i64,
+    /// When it was last used, in nanoseconds since 1970; 0 is never.
+    pub used_ns: i64,
+}
+
 /// What to collect.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Collection {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collection<I = ImageId> {
     /// These go, in this order, for these reasons.
-    pub images: Vec<(ImageId, CollectReason)>,
+    pub images: Vec<(I, CollectReason)>,
     /// What is still missing to the low threshold when all of them are gone.
     pub short_by_bytes: u64,
+}
+
+impl<I> Default for Collection<I> {
+    fn default() -> Self {
+        Self { images: Vec::new(), short_by_bytes: 0 }
+    }
 }
 
 /// Why an image goes.
@@ -69,10 +88,26 @@ pub fn collect(
     policy: CollectPolicy,
     now_ns: i64,
 ) -> Collection {
+    let may_go = images.iter().filter(|image| !image.pinned && !in_use.contains(&image.id));
+    let candidates = may_go.map(|image| Candidate {
+        id: image.id.clone(),
+        size_bytes: image.size_bytes,
+        pulled_ns: image.pulled_ns,
+        used_ns: image.used_ns,
+    });
+    choose(candidates.collect(), usage, policy, now_ns)
+}
+
+/// The same among images of anybody, none of which is in use. `now_ns` is in nanoseconds since 1970.
+#[must_use]
+pub fn choose<I: Ord + Clone>(
+    mut candidates: Vec<Candidate<I>>,
+    usage: Usage,
+    policy: CollectPolicy,
+    now_ns: i64,
+) -> Collection<I> {
     let age = |since: i64| Duration::from_nanos(u64::try_from(now_ns.saturating_sub(since)).unwrap_or(0));
-    let mut candidates: Vec<&Image> =
-        images.iter().filter(|image| !image.pinned && !in_use.contains(&image.id)).collect();
-    candidates.sort_by_key(|image| (image.used_ns, image.pulled_ns, &image.id));
+    candidates.sort_by_key(|image| (image.used_ns, image.pulled_ns, image.id.clone()));
 
     let mut collection = Collection::default();
     let mut freed = 0_u64;
@@ -103,7 +138,7 @@ pub fn collect(
         if age(image.pulled_ns) < policy.min_age {
             continue;
         }
-        collection.images.push((image.id.clone(), CollectReason::Space));
+        collection.images.push((image.id, CollectReason::Space));
         wanted = wanted.saturating_sub(image.size_bytes);
     }
     collection.short_by_bytes = wanted;

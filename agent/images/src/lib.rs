@@ -21,7 +21,7 @@ mod registry;
 mod store;
 
 pub use accounts::{AccountsError, account_files};
-pub use collect::{CollectPolicy, CollectReason, Collection, Usage, collect};
+pub use collect::{Candidate, CollectPolicy, CollectReason, Collection, Usage, choose, collect};
 pub use credentials::{Credential, Keyring};
 pub use digest::{Digest, DigestError};
 pub use error::{Error, ErrorKind, Result};

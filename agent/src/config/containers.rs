@@ -3,17 +3,22 @@
 use core::net::IpAddr;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use barque_api::ip::{Cidr, parse_cidr};
 use barque_api::names;
 use barque_api::quantity::Quantity;
+use barque_api::time::GoDuration;
 
 use barque_cri::{Endpoint, EndpointError};
+use barque_images::CollectPolicy;
 
 use super::eviction::EvictionFlags;
+use super::images::ImageCollectionFlags;
 use super::{ConfigError, value};
 use crate::eviction::thresholds::EvictionConfig;
 use crate::node_api::config::{NodeApiConfig, ValidNodeApi};
+use crate::runtime::cri::LogRotation;
 
 /// What was said, as the kubelet's flags say it.
 #[derive(Debug, Clone, Default)]
@@ -46,6 +51,8 @@ pub struct ContainerFlags {
     pub container_log_max_size: String,
     /// So many logs of a container are kept.
     pub container_log_max_files: u32,
+    /// How often another runtime's logs are looked at.
+    pub container_log_monitor_interval: String,
     /// Processes of a pod; 0 or less is as many as there can be.
     pub pod_max_pids: i64,
     /// Mirrors and credentials of registries, in the form of k3s' `registries.yaml`.
@@ -58,6 +65,8 @@ pub struct ContainerFlags {
     pub system_reserved: Vec<String>,
     /// The same, for the agent itself.
     pub kube_reserved: Vec<String>,
+    /// When images go.
+    pub images: ImageCollectionFlags,
     /// What is done when something is short.
     pub eviction: EvictionFlags,
     /// How the node API is served.
@@ -70,7 +79,12 @@ pub enum ContainerRuntime {
     /// The agent itself.
     Embedded,
     /// Whoever listens there.
-    Cri(Endpoint),
+    Cri {
+        /// There.
+        endpoint: Endpoint,
+        /// When its logs are rotated.
+        logs: LogRotation,
+    },
 }
 
 /// What an agent that runs containers is told.
@@ -114,6 +128,8 @@ pub struct ContainerConfig {
     pub cni_bin_dirs: Vec<PathBuf>,
     /// What is kept from pods, as nodes count it: thousandths of cores, and units of all else.
     pub reserved: BTreeMap<String, i64>,
+    /// When images go.
+    pub images: CollectPolicy,
     /// What is done when something is short.
     pub eviction: EvictionConfig,
     /// How the node API is served.
@@ -133,7 +149,10 @@ impl ContainerFlags {
         }
         let text = &self.container_runtime_endpoint;
         let endpoint = text.parse().map_err(|error: EndpointError| value(FLAG, text, error.to_string()))?;
-        Ok(ContainerConfig { runtime: ContainerRuntime::Cri(endpoint), ..self.validate()? })
+        let period = monitor_interval(&self.container_log_monitor_interval)?;
+        let config = self.validate()?;
+        let logs = LogRotation { file_bytes: config.log_size, files: config.log_files, period };
+        Ok(ContainerConfig { runtime: ContainerRuntime::Cri { endpoint, logs }, ..config })
     }
 
     /// Checked, for an agent that runs containers itself.
@@ -216,10 +235,19 @@ impl ContainerFlags {
             cni_conf_dir: self.cni_conf_dir,
             cni_bin_dirs: self.cni_bin_dir,
             reserved,
+            images: self.images.validate()?,
             eviction: self.eviction.validate()?,
             node_api: self.node_api.validate()?,
         })
     }
+}
+
+fn monitor_interval(text: &str) -> Result<Duration, ConfigError> {
+    const FLAG: &str = "--container-log-monitor-interval";
+    let nanos = GoDuration::parse(text).map_err(|error| value(FLAG, text, error.to_string()))?.nanos();
+    let period = u64::try_from(nanos).map(Duration::from_nanos).ok();
+    let period = period.filter(|period| *period >= Duration::from_secs(1));
+    period.ok_or_else(|| value(FLAG, text, "must be at least 1s"))
 }
 
 fn amount(flag: &'static str, text: &str) -> Result<(String, i64), ConfigError> {
@@ -251,6 +279,7 @@ mod tests {
             cni_conf_dir: "/n".into(),
             container_log_max_size: "10Mi".into(),
             container_log_max_files: 5,
+            container_log_monitor_interval: "10s".into(),
             ..ContainerFlags::default()
         }
     }
@@ -285,7 +314,11 @@ mod tests {
             flags.validate_for_cri().map(|config| config.runtime).map_err(|error| error.to_string())
         };
         let endpoint = "unix:///run/c.sock".parse().unwrap();
-        assert_eq!(named("unix:///run/c.sock"), Ok(ContainerRuntime::Cri(endpoint)));
+        let logs = LogRotation { file_bytes: 10 << 20, files: 5, period: Duration::from_secs(10) };
+        assert_eq!(named("unix:///run/c.sock"), Ok(ContainerRuntime::Cri { endpoint, logs }));
+        let hasty = ContainerFlags { container_log_monitor_interval: "100ms".into(), ..flags() };
+        let hasty = ContainerFlags { container_runtime_endpoint: "/run/c.sock".into(), ..hasty };
+        assert!(hasty.validate_for_cri().unwrap_err().to_string().contains("must be at least 1s"));
         assert_eq!(
             named("tcp://c"),
             Err("--container-runtime-endpoint: \"tcp://c\" is not a socket such as \

@@ -2,6 +2,8 @@
 
 mod containers;
 mod eviction;
+mod images;
+mod shutdown;
 
 use core::net::{IpAddr, SocketAddr};
 use std::collections::BTreeMap;
@@ -19,9 +21,12 @@ use k8s_openapi::apimachinery::pkg::api::resource;
 use crate::node::identity::Identity;
 use crate::node::plan::Rhythm;
 use crate::node_api::config::NodeApiConfigError;
+use crate::node_shutdown::task::ShutdownConfig;
 
 pub use self::containers::{ContainerConfig, ContainerFlags, ContainerRuntime};
 pub use self::eviction::{EVICTION_HARD, EvictionFlags};
+pub use self::images::ImageCollectionFlags;
+pub use self::shutdown::{LOGIND_CONF_DIR, ShutdownFlags};
 
 /// Pods of a node, unless it is told otherwise.
 const PODS: u32 = 110;
@@ -57,6 +62,8 @@ pub struct Config {
     pub runtime: String,
     /// What only matters where containers are run.
     pub containers: ContainerFlags,
+    /// How long pods have when the machine shuts down.
+    pub shutdown: ShutdownFlags,
     /// How many hollow nodes there are; nothing is one, with the plain name.
     pub hollow_nodes: Option<u32>,
     /// `resource=quantity`.
@@ -141,6 +148,8 @@ pub struct ValidConfig {
     max_pods: u32,
     /// What an agent that runs containers is told.
     pub(crate) containers: Option<ContainerConfig>,
+    /// What is done when the machine shuts down; nothing is nothing.
+    pub(crate) shutdown: Option<ShutdownConfig>,
 }
 
 fn value(flag: &'static str, value: &str, problem: impl Into<String>) -> ConfigError {
@@ -203,6 +212,7 @@ impl Config {
             name: self.hostname_override,
             nodes: self.hollow_nodes,
             containers,
+            shutdown: self.shutdown.validate()?,
         })
     }
 
@@ -378,6 +388,7 @@ mod tests {
             pod_cidr: None,
             runtime: "hollow".into(),
             containers: ContainerFlags::default(),
+            shutdown: ShutdownFlags::default(),
             hollow_nodes: None,
             hollow_capacity: vec!["cpu=32".into()],
             healthz_bind_address: "127.0.0.1".into(),

@@ -15,12 +15,14 @@ use crate::pods::spec;
 use crate::static_pods::manifest::{is_static, mirrored};
 
 /// The priority from which on a pod belongs to the system: that of `system-cluster-critical`.
-const CRITICAL: i32 = 2_000_000_000;
+pub const CRITICAL: i32 = 2_000_000_000;
 
 /// A pod that could leave, and what it uses; nothing when that is not known.
 pub type Candidate<P> = (P, Option<PodUsage>);
 
-fn priority(pod: &Pod) -> i32 {
+/// How much a pod matters.
+#[must_use]
+pub fn priority(pod: &Pod) -> i32 {
     spec::spec(pod).and_then(|spec| spec.priority).unwrap_or_default()
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use barque_images::{CollectPolicy, ImageStore};
+use barque_images::CollectPolicy;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
@@ -21,6 +21,7 @@ use super::thresholds::{EvictionConfig, Memory, Threshold, is_good};
 use super::usage::{ContainerUsage, PodUsage};
 use crate::clock::{Clock, between};
 use crate::containers::NodeFacts;
+use crate::image_collection::ImageKeeper;
 use crate::metrics::Metrics;
 use crate::node_api::containers::{KnownPods as _, PodStreams};
 use crate::node_api::stats::machine::{file_system, machine};
@@ -50,8 +51,8 @@ pub(crate) struct EvictionTask<R> {
     pub(crate) pods: Index,
     pub(crate) runtime: Arc<R>,
     pub(crate) volumes: Arc<Volumes>,
-    /// Images that the agent keeps itself.
-    pub(crate) store: Option<ImageStore>,
+    /// Who keeps them.
+    pub(crate) keeper: Arc<dyn ImageKeeper>,
     pub(crate) node: Node,
     pub(crate) teller: Arc<dyn Teller>,
     pub(crate) clock: Clock,
@@ -175,13 +176,29 @@ impl<R: PodStreams> EvictionTask<R> {
     /// Gives back what no pod uses. Says whether there was a way.
     async fn reclaim(&self, resource: Resource) -> bool {
         let is_disk = matches!(resource, Resource::EphemeralStorage | Resource::Inodes);
-        let Some(store) = self.store.clone().filter(|_| is_disk) else { return false };
-        match spawn_blocking(move || store.collect(&Default::default(), ALL_IMAGES)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(error = error.message(), "images are not collected"),
-            Err(error) => tracing::error!(%error, "the collection of images broke off"),
+        if !is_disk {
+            return false;
+        }
+        self.remove_logs_of_ended().await;
+        if let Err(error) = self.keeper.collect(ALL_IMAGES).await {
+            tracing::warn!(error, "images are not collected");
         }
         true
+    }
+
+    /// Of pods for which it is over nothing is left but what they said: the kubelet removes that with their containers.
+    async fn remove_logs_of_ended(&self) {
+        for pod in self.pods.all() {
+            if !spec::is_terminal(spec::phase(&pod)) {
+                continue;
+            }
+            let directory = self.facts.pod_logs(&pod);
+            match tokio::fs::remove_dir_all(&directory).await {
+                Ok(()) => tracing::info!(pod = %spec::title(&pod), "its logs gave way"),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => tracing::warn!(path = %directory.display(), %error, "logs are not removed"),
+            }
+        }
     }
 
     /// What a pod uses; nothing when nothing of it runs.

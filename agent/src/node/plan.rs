@@ -45,6 +45,8 @@ pub struct Known<'a> {
     pub renewed: Option<Timestamp>,
     /// Why pods can have no network.
     pub network_problem: Option<&'a str>,
+    /// The machine goes down.
+    pub shutting_down: bool,
     /// What it is short of.
     pub pressures: &'a Pressures,
     /// The time.
@@ -79,7 +81,14 @@ pub fn plan(known: &Known<'_>) -> NodePlan {
     let mut actions = Vec::new();
     let Some(seen) = known.seen else {
         let mut node = known.identity.node();
-        node.status = Some(status(known.identity, &node, known.network_problem, known.pressures, known.now));
+        node.status = Some(status(
+            known.identity,
+            &node,
+            known.network_problem,
+            known.shutting_down,
+            known.pressures,
+            known.now,
+        ));
         return NodePlan { actions: vec![Action::Register(Box::new(node))], wake_at: None };
     };
     if !known.labelled {
@@ -91,7 +100,8 @@ pub fn plan(known: &Known<'_>) -> NodePlan {
             actions.push(Action::Label(wrong));
         }
     }
-    let wanted = status(known.identity, seen, known.network_problem, known.pressures, known.now);
+    let wanted =
+        status(known.identity, seen, known.network_problem, known.shutting_down, known.pressures, known.now);
     let next_report = known.reported.map(|reported| after(reported, known.rhythm.report));
     let report_due = next_report.is_none_or(|next| next <= known.now);
     if report_due || differs(seen, &wanted) {
@@ -141,7 +151,7 @@ mod tests {
     fn check(change: impl FnOnce(&mut Known<'_>), expected: &str) {
         let (identity, nothing) = (identity(), Pressures::new());
         let mut node = identity.node();
-        node.status = Some(status(&identity, &node, None, &Pressures::new(), at(0)));
+        node.status = Some(status(&identity, &node, None, false, &Pressures::new(), at(0)));
         let mut known = Known {
             identity: &identity,
             rhythm: Rhythm { report: Duration::from_secs(300), lease: Duration::from_secs(40) },
@@ -150,6 +160,7 @@ mod tests {
             reported: Some(at(100)),
             renewed: Some(at(100)),
             network_problem: None,
+            shutting_down: false,
             pressures: &nothing,
             now: at(105),
         };
@@ -183,6 +194,7 @@ mod tests {
         check(|known| known.seen = None, "register n1");
         check(|known| (known.reported, known.renewed) = (None, None), "report True, renew");
         check(|known| known.network_problem = Some("no pod CIDR"), "report False, wake 110");
+        check(|known| known.shutting_down = true, "report False, wake 110");
         check(|known| known.pressures = &DISK, "report True DiskPressure, wake 110");
         check(|known| known.labelled = false, "wake 110");
     }
@@ -190,7 +202,7 @@ mod tests {
     #[test]
     fn what_others_say_in_its_name_is_put_right() {
         let mut node = identity().node();
-        node.status = Some(status(&identity(), &node, None, &Pressures::new(), at(0)));
+        node.status = Some(status(&identity(), &node, None, false, &Pressures::new(), at(0)));
         node.status.as_mut().unwrap().conditions.as_mut().unwrap()[3].status = "Unknown".into();
         node.metadata.labels.as_mut().unwrap().remove("kubernetes.io/os");
         let node = &node;
@@ -204,6 +216,7 @@ mod tests {
             reported: Some(at(1)),
             renewed: Some(at(1)),
             network_problem: None,
+            shutting_down: false,
             pressures: &Pressures::new(),
             now: at(2),
         };
@@ -215,15 +228,32 @@ mod tests {
     }
 
     #[test]
+    fn all_that_keeps_it_from_being_ready_is_said() {
+        let identity = identity();
+        let told = |network, shutting_down| {
+            let said = status(&identity, &identity.node(), network, shutting_down, &Pressures::new(), at(0));
+            let ready = said.conditions.unwrap().into_iter().find(|it| it.type_ == "Ready").unwrap();
+            format!("{}: {}", ready.reason.unwrap(), ready.message.unwrap())
+        };
+        assert_eq!(told(None, false), "KubeletReady: kubelet is posting ready status");
+        assert_eq!(told(None, true), "KubeletNotReady: node is shutting down");
+        assert_eq!(
+            told(Some("no"), true),
+            "KubeletNotReady: [container runtime network not ready: NetworkReady=false \
+             reason:NetworkPluginNotReady message:no, node is shutting down]"
+        );
+    }
+
+    #[test]
     fn addresses_are_replaced_and_conditions_of_others_stay() {
         let identity = identity();
         let seen = Node::default();
-        let patch = status_patch(&seen, &status(&identity, &seen, None, &Pressures::new(), at(0)));
+        let patch = status_patch(&seen, &status(&identity, &seen, None, false, &Pressures::new(), at(0)));
         assert_eq!(patch["status"]["addresses"][0], json!({"$patch": "replace"}));
         assert_eq!(patch["status"]["conditions"].as_array().unwrap().len(), 4);
         let same = identity.node();
         assert_eq!(
-            status_patch(&same, &status(&identity, &same, None, &Pressures::new(), at(0)))["status"]["addresses"],
+            status_patch(&same, &status(&identity, &same, None, false, &Pressures::new(), at(0)))["status"]["addresses"],
             json!(null)
         );
     }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::identity::Identity;
 use crate::clock::told;
 use crate::eviction::signals::{Pressure, Pressures};
+use crate::node_shutdown::plan::SHUTTING_DOWN;
 
 /// What the kubelet says of a node whose pods can have no network.
 #[must_use]
@@ -23,6 +24,7 @@ pub fn status(
     identity: &Identity,
     seen: &Node,
     network_problem: Option<&str>,
+    shutting_down: bool,
     pressures: &Pressures,
     now: Timestamp,
 ) -> NodeStatus {
@@ -31,9 +33,13 @@ pub fn status(
         let (reason, message) = pressure.story(holds);
         condition(seen, pressure.word(), holds, reason, message, now)
     };
-    let ready = match network_problem {
-        None => condition(seen, "Ready", true, "KubeletReady", "kubelet is posting ready status", now),
-        Some(problem) => condition(seen, "Ready", false, "KubeletNotReady", &network_text(problem), now),
+    let shutdown = shutting_down.then(|| SHUTTING_DOWN.to_owned());
+    let problems: Vec<_> = network_problem.map(network_text).into_iter().chain(shutdown).collect();
+    let ready = match &problems[..] {
+        [] => condition(seen, "Ready", true, "KubeletReady", "kubelet is posting ready status", now),
+        [one] => condition(seen, "Ready", false, "KubeletNotReady", one, now),
+        // As Go tells several errors.
+        all => condition(seen, "Ready", false, "KubeletNotReady", &format!("[{}]", all.join(", ")), now),
     };
     NodeStatus {
         conditions: Some(Pressure::ALL.into_iter().map(of_pressure).chain([ready]).collect()),

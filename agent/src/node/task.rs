@@ -53,6 +53,8 @@ pub struct NodeTask<R> {
     pub known: watch::Sender<Arc<Node>>,
     /// What it is short of.
     pub pressures: watch::Receiver<Pressures>,
+    /// Whether the machine goes down.
+    pub shutting_down: watch::Receiver<bool>,
 }
 
 /// What a node's task has done so far.
@@ -81,6 +83,7 @@ impl<R: Runtime> NodeTask<R> {
             if self.look(&mut done) {
                 let problem = self.runtime.network_problem();
                 let pressures = self.pressures.borrow_and_update().clone();
+                let shutting_down = *self.shutting_down.borrow_and_update();
                 let known = Known {
                     identity: &self.identity,
                     rhythm: self.rhythm,
@@ -89,6 +92,7 @@ impl<R: Runtime> NodeTask<R> {
                     reported: done.reported,
                     renewed: done.renewed,
                     network_problem: problem.as_deref(),
+                    shutting_down,
                     pressures: &pressures,
                     now: self.clock.now(),
                 };
@@ -122,6 +126,8 @@ impl<R: Runtime> NodeTask<R> {
                 Some(()) = network.next() => {}
                 // Where nobody looks it is short of nothing.
                 Ok(()) = self.pressures.changed() => {}
+                // Where nobody looks it does not go down.
+                Ok(()) = self.shutting_down.changed() => {}
                 () = self.clock.sleep_until(sooner(retry, None)) => {}
             }
         }

@@ -19,7 +19,7 @@ use super::plan::Rhythm;
 use super::task::NodeTask;
 use super::watch::Seen;
 use crate::clock::Clock;
-use crate::config::{Config, ContainerFlags, Machine};
+use crate::config::{Config, ContainerFlags, Machine, ShutdownFlags};
 use crate::runtime::Runtime as _;
 use crate::runtime::hollow::HollowRuntime;
 use crate::tell::Teller;
@@ -109,6 +109,7 @@ impl World {
             runtime: "hollow".into(),
             hollow_nodes: None,
             containers: ContainerFlags::default(),
+            shutdown: ShutdownFlags::default(),
             hollow_capacity: Vec::new(),
             healthz_bind_address: "127.0.0.1".into(),
             healthz_port: 0,
@@ -133,6 +134,7 @@ impl World {
             seen: receiver,
             known: watch::channel(Arc::new(identity.node())).0,
             pressures: watch::channel(Default::default()).1,
+            shutting_down: watch::channel(false).1,
             identity,
         };
         let task = tokio::spawn(task.run(stop.clone()));

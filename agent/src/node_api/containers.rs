@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
-use super::stats::PodStats;
+use super::stats::{PodStats, VolumeStats};
 use crate::volumes::Usage;
 
 /// What reads.
@@ -70,6 +70,9 @@ pub trait PodStreams: Send + Sync + 'static {
 
     /// What containers of a pod wrote into their roots, by their names. Looks at every file: not for those who ask often.
     fn written(&self, pod: &Pod) -> impl Future<Output = BTreeMap<String, Usage>> + Send;
+
+    /// What the volumes of a pod hold that are there. Looks at every file of some: not for those who ask often.
+    fn volumes(&self, pod: &Pod) -> impl Future<Output = Vec<VolumeStats>> + Send;
 }
 
 /// A command to run.

@@ -37,7 +37,8 @@ use super::routes::{Place, Route, Unserved, route, unserved};
 use super::run::{self, Ends};
 use super::stats::machine::{MachineStats, machine};
 use super::stats::rates::Rates;
-use super::stats::{PodStats, containers, resource, summary};
+use super::stats::{PodStats, containers, resource, summary, volumes};
+use super::volumes::{Held, RememberedVolumes};
 use crate::metrics::Metrics;
 
 /// Streams on which nothing moves for so long are closed, as the kubelet does.
@@ -65,6 +66,7 @@ pub(super) struct Handler<P> {
     pub(super) streams: Arc<P>,
     pub(super) metrics: Metrics,
     pub(super) rates: Arc<Mutex<Rates>>,
+    pub(super) volumes: RememberedVolumes,
     /// For streams that have left HTTP.
     pub(super) seats: Arc<Semaphore>,
     pub(super) tasks: TaskTracker,
@@ -88,7 +90,8 @@ impl<P: PodStreams> Handler<P> {
         match route {
             Route::Health => plain(StatusCode::OK, "ok"),
             Route::Pods => self.pods_list(),
-            Route::Metrics => text(StatusCode::OK, Metrics::CONTENT_TYPE, self.metrics.text()),
+            Route::Metrics => self.metrics().await,
+            Route::ProbeMetrics => text(StatusCode::OK, Metrics::CONTENT_TYPE, self.metrics.probes().text()),
             Route::Summary => self.summary().await,
             Route::ResourceMetrics => {
                 let (machine, pods) = tokio::join!(self.machine(), self.stats());
@@ -139,9 +142,26 @@ impl<P: PodStreams> Handler<P> {
     }
 
     async fn summary(&self) -> Response<Body> {
-        let (machine, pods) = tokio::join!(self.machine(), self.stats());
-        let told = summary::summary(&self.node, &machine, &borrowed(&pods), &mut self.rates.lock());
+        let (machine, pods, volumes) = tokio::join!(self.machine(), self.stats(), self.volumes());
+        let of = |pod: &Pod| {
+            let uid = &pod.metadata.uid;
+            volumes.iter().find(|(other, _)| other.metadata.uid == *uid).map_or(&[][..], |(_, held)| held)
+        };
+        let pods: Vec<_> = pods.iter().map(|(pod, stats)| (&**pod, stats.clone(), of(pod))).collect();
+        let told = summary::summary(&self.node, &machine, &pods, &mut self.rates.lock());
         text(StatusCode::OK, JSON, told.to_string())
+    }
+
+    async fn metrics(&self) -> Response<Body> {
+        let volumes = self.volumes().await;
+        let volumes: Vec<_> = volumes.iter().map(|(pod, held)| (&**pod, &held[..])).collect();
+        let mut all = self.metrics.text();
+        all.extend(volumes::text(&volumes).into_bytes());
+        text(StatusCode::OK, Metrics::CONTENT_TYPE, all)
+    }
+
+    async fn volumes(&self) -> Arc<Held> {
+        self.volumes.get(&*self.pods, &*self.streams).await
     }
 
     async fn machine(&self) -> MachineStats {

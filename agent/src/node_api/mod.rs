@@ -19,6 +19,7 @@ pub(crate) mod run;
 pub mod server;
 pub mod stats;
 pub mod tls;
+mod volumes;
 
 #[cfg(test)]
 mod tests;

@@ -29,6 +29,7 @@ pub(crate) enum Route {
     Metrics,
     ResourceMetrics,
     ContainerMetrics,
+    ProbeMetrics,
     Log {
         place: Place,
         previous: bool,
@@ -84,6 +85,7 @@ pub(crate) fn route(method: &Method, path: &str, query: &str, now: i64) -> Resul
         ["metrics"] => (Route::Metrics, reads),
         ["metrics", "resource"] => (Route::ResourceMetrics, reads),
         ["metrics", "cadvisor"] => (Route::ContainerMetrics, reads),
+        ["metrics", "probes"] => (Route::ProbeMetrics, reads),
         ["containerLogs", ..] => {
             let place = container(&words[1..], false)?;
             let previous = query.flag("previous");

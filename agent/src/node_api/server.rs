@@ -29,6 +29,7 @@ use super::containers::{KnownPods, PodStreams};
 use super::handler::Handler;
 use super::reviews::{Reviews, User};
 use super::tls::{Tls, TlsError, TlsFiles};
+use super::volumes::RememberedVolumes;
 use crate::metrics::Metrics;
 
 /// Connections at once.
@@ -144,6 +145,7 @@ impl<P: PodStreams> NodeApi<P> {
             streams: parts.streams,
             metrics: parts.metrics,
             rates: Arc::default(),
+            volumes: RememberedVolumes::default(),
             seats: Arc::new(Semaphore::new(CONNECTIONS)),
             tasks: tasks.clone(),
             stop: stop.clone(),

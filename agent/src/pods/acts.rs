@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
@@ -172,7 +172,9 @@ impl<R: Runtime, A: Send + Sync + 'static> UnderWay<R, A> {
     pub(super) fn ask(&mut self, pod: &Arc<Pod>, due: Due, instance: String) {
         let (place, pod) = (self.place.clone(), pod.clone());
         self.futures.push(Box::pin(async move {
+            let began = Instant::now();
             let result = place.runtime.probe(&pod, &due.container, due.kind).await;
+            place.metrics.probes().asked(&pod, &due.container, due.kind, result.is_ok(), began.elapsed());
             Outcome::Answered { due, instance, result }
         }));
     }

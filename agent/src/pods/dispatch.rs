@@ -19,6 +19,7 @@ use super::spec;
 use super::worker::{Place, Wanted, Worker};
 use crate::eviction::signals::Pressures;
 use crate::node::admission::{Amounts, admit, admit_under, asks};
+use crate::node_shutdown::plan::{refused, terminated};
 use crate::pod_api::{PodApi, lean};
 use crate::runtime::Runtime;
 use crate::static_pods::manifest::is_static;
@@ -31,6 +32,8 @@ pub struct Host<R, A> {
     pub node: watch::Receiver<Arc<Node>>,
     /// What it is short of.
     pub pressures: watch::Receiver<Pressures>,
+    /// The machine goes down.
+    pub shutting_down: watch::Receiver<bool>,
     /// What its pods were granted while they ran.
     pub allocations: Allocations,
 }
@@ -193,7 +196,9 @@ impl<R: Runtime, A: PodApi> Dispatcher<R, A> {
         }
         let refusal = node.admission(&pod).map(Arc::new);
         let grant = node.known_grant(&pod);
+        let has_begun = has_begun(&pod);
         self.work(&name, uid.clone(), Wanted { pod, gone: false, refusal, grant });
+        self.end_late(&name, &uid, has_begun);
         if let Some(node) = self.nodes.get_mut(&name)
             && node.is_unsettled(&uid)
             // Otherwise it is looked at when all pods are known.
@@ -203,13 +208,21 @@ impl<R: Runtime, A: PodApi> Dispatcher<R, A> {
         }
     }
 
+    /// Who ended the pods of a machine that goes down did not see this one.
+    fn end_late(&self, node: &str, uid: &str, has_begun: bool) {
+        if self.nodes.get(node).is_some_and(|node| *node.host.shutting_down.borrow()) {
+            self.index.end(uid, if has_begun { terminated(None) } else { refused() });
+        }
+    }
+
     /// A worker for a pod that has none.
     fn work(&mut self, name: &str, uid: String, wanted: Wanted) {
         let Some(node) = self.nodes.get_mut(name) else { return };
         let (wanted, inbox) = watch::channel(wanted);
         let wanted = Arc::new(wanted);
-        self.index.works(&uid, &wanted);
-        let worker = Worker::new(node.host.place.clone(), inbox);
+        let (ended, has_ended) = watch::channel(false);
+        self.index.works(&uid, &wanted, has_ended);
+        let worker = Worker::new(node.host.place.clone(), inbox, ended);
         node.pods.insert(uid.clone(), wanted);
         let name = name.to_owned();
         self.workers.spawn(async move {
@@ -239,6 +252,9 @@ impl<R, A> Kept<R, A> {
     fn admission(&self, pod: &Pod) -> Option<Refusal> {
         if has_begun(pod) || spec::is_deleted(pod) || spec::is_terminal(spec::phase(pod)) {
             return None;
+        }
+        if *self.host.shutting_down.borrow() {
+            return Some(refused());
         }
         if let Some(refusal) = admit_under(&self.host.pressures.borrow(), pod) {
             return Some(refusal);

@@ -98,6 +98,7 @@ async fn what_a_file_described_ends_before_what_it_describes_begins() {
         place: Arc::new(place),
         node: watch::channel(Arc::new(node)).1,
         pressures: watch::channel(Default::default()).1,
+        shutting_down: watch::channel(false).1,
         allocations: Allocations::default(),
     };
     let stop = CancellationToken::new();
@@ -175,6 +176,7 @@ async fn what_is_asked_for_is_granted_when_another_pod_has_ended() {
         node,
         pressures: watch::channel(Default::default()).1,
         allocations: allocations.clone(),
+        shutting_down: watch::channel(false).1,
     };
     let stop = CancellationToken::new();
     let dispatcher = Dispatcher::new([("n1".to_owned(), host)].into(), Index::default(), stop.clone());

@@ -19,14 +19,23 @@ fn name(pod: &Pod) -> Name {
     (text(&pod.metadata.namespace), text(&pod.metadata.name))
 }
 
+/// A worker as others see it.
+#[derive(Debug, Clone)]
+struct Handle {
+    /// What it is told.
+    wanted: Arc<watch::Sender<Wanted>>,
+    /// Nothing of its pod is left.
+    ended: watch::Receiver<bool>,
+}
+
 /// The pods that have workers. Clones are the same.
 #[derive(Debug, Clone, Default)]
 pub struct Index {
     pods: Arc<RwLock<HashMap<Name, Arc<Pod>>>>,
     /// All pods that there are have been told once.
     is_complete: Arc<watch::Sender<bool>>,
-    /// What the workers are told, by uid.
-    workers: Arc<RwLock<HashMap<String, Arc<watch::Sender<Wanted>>>>>,
+    /// The workers, by uid.
+    workers: Arc<RwLock<HashMap<String, Handle>>>,
 }
 
 impl Index {
@@ -36,18 +45,25 @@ impl Index {
     }
 
     /// A pod of this uid has a worker.
-    pub(super) fn works(&self, uid: &str, wanted: &Arc<watch::Sender<Wanted>>) {
-        self.workers.write().insert(uid.to_owned(), wanted.clone());
+    pub(super) fn works(&self, uid: &str, wanted: &Arc<watch::Sender<Wanted>>, ended: watch::Receiver<bool>) {
+        self.workers.write().insert(uid.to_owned(), Handle { wanted: wanted.clone(), ended });
     }
 
     /// The node keeps a pod no longer: its worker ends it, and tells why. Says whether it has one, which had no such reason before.
     pub(crate) fn end(&self, uid: &str, refusal: Refusal) -> bool {
-        let Some(wanted) = self.workers.read().get(uid).cloned() else { return false };
-        wanted.send_if_modified(|wanted| {
+        let Some(worker) = self.workers.read().get(uid).cloned() else { return false };
+        worker.wanted.send_if_modified(|wanted| {
             let is_new = wanted.refusal.is_none();
             wanted.refusal.get_or_insert_with(|| Arc::new(refusal));
             is_new
         })
+    }
+
+    /// Waits until nothing of a pod is left, and that was told, or could not be.
+    pub(crate) async fn ended(&self, uid: &str) {
+        let Some(mut worker) = self.workers.read().get(uid).cloned() else { return };
+        // A worker that is gone works no more.
+        let _ = worker.ended.wait_for(|ended| *ended).await;
     }
 
     /// All pods that there are have been told.

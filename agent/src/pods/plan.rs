@@ -192,11 +192,15 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn end(&self) -> Option<End> {
         let Known { pod, refusal, gone, now, .. } = *self.known;
+        // Who has to be gone sooner than that is.
+        let most = refusal.and_then(|refusal| refusal.grace);
+        let within =
+            |own: Duration| End::Within(most.map_or(own, |most| most.clamp(spec::SHORTEST_GRACE, own)));
         if spec::is_deleted(pod) {
-            return Some(End::Within(spec::grace_of_deletion(pod, now)));
+            return Some(within(spec::grace_of_deletion(pod, now)));
         }
         if gone || spec::is_terminal(spec::phase(pod)) {
-            return Some(End::Within(spec::grace(pod)));
+            return Some(within(spec::grace(pod)));
         }
         if let Some(refusal) = refusal {
             return Some(End::Failed(refusal.clone()));

@@ -303,6 +303,11 @@ fn a_pod_that_the_node_keeps_no_longer_ends_within_what_it_is_left() {
         Case::of("Always", "a", "a=r").with(end(grace)).is(&stops);
     }
     Case::of("Always", "a", "no-sandbox a=143").with(end(Some(0))).is("ended, Evicted");
+    // Also one that ends already, and would have longer.
+    for (grace, expected) in [(None, 300), (Some(7), 7), (Some(0), 2), (Some(400), 300)] {
+        let stops = format!("ending, stop a {expected}");
+        Case::of("Always", "a", "a=r").deleted(300).with(end(grace)).is(&stops);
+    }
 }
 
 #[test]

@@ -25,7 +25,8 @@ pub enum ProbeKind {
 }
 
 impl ProbeKind {
-    const ALL: [Self; 3] = [Self::Startup, Self::Liveness, Self::Readiness];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Startup, Self::Liveness, Self::Readiness];
 
     /// As events begin with it.
     #[must_use]

@@ -96,6 +96,8 @@ enum Next {
 pub struct Worker<R, A> {
     place: Arc<Place<R, A>>,
     inbox: watch::Receiver<Wanted>,
+    /// Who wants to know that nothing of the pod is left.
+    ended: watch::Sender<bool>,
     /// The newest version that is known: what was seen, or what a write answered.
     pod: Arc<Pod>,
     gone: bool,
@@ -119,14 +121,15 @@ pub struct Worker<R, A> {
 }
 
 impl<R: Runtime, A: PodApi> Worker<R, A> {
-    /// The worker of the pod that the inbox tells of.
+    /// The worker of the pod that the inbox tells of. It says when nothing of the pod is left and that was told, or could not be.
     #[must_use]
-    pub fn new(place: Arc<Place<R, A>>, inbox: watch::Receiver<Wanted>) -> Self {
+    pub fn new(place: Arc<Place<R, A>>, inbox: watch::Receiver<Wanted>, ended: watch::Sender<bool>) -> Self {
         let pod = inbox.borrow().pod.clone();
         let under_way = UnderWay::new(place.clone());
         Self {
             place,
             inbox,
+            ended,
             pod,
             gone: false,
             probes: Probes::default(),
@@ -256,6 +259,9 @@ impl<R: Runtime, A: PodApi> Worker<R, A> {
             return Next::Again;
         }
         if plan.stage == Stage::Ended {
+            if told || self.writes.holds(now) {
+                self.ended.send_replace(true);
+            }
             if self.gone {
                 place.runtime.forget(&pod).await;
                 return Next::Done;
@@ -362,6 +368,9 @@ impl<R: Runtime, A: PodApi> Worker<R, A> {
         if runs != self.counted {
             self.counted = runs;
             self.place.metrics.pod_runs(runs);
+            if !runs {
+                self.place.metrics.probes().forget(&self.pod);
+            }
         }
     }
 }
@@ -370,6 +379,7 @@ impl<R, A> Drop for Worker<R, A> {
     fn drop(&mut self) {
         if self.counted {
             self.place.metrics.pod_runs(false);
+            self.place.metrics.probes().forget(&self.pod);
         }
     }
 }

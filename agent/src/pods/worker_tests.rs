@@ -17,6 +17,7 @@ use super::spec;
 use super::worker::{Place, Wanted, Worker};
 use crate::clock::{Clock, after, between, told};
 use crate::metrics::Metrics;
+use crate::node_shutdown::plan::terminated;
 use crate::pod_api::{PodApi, PodApiError};
 use crate::runtime::Runtime;
 use crate::runtime::hollow::HollowRuntime;
@@ -121,6 +122,7 @@ struct World {
     runtime: Arc<HollowRuntime>,
     clock: Clock,
     worker: JoinHandle<()>,
+    ended: watch::Receiver<bool>,
 }
 
 impl World {
@@ -150,8 +152,9 @@ impl World {
             host: vec!["192.168.0.1".parse().unwrap()],
             metrics: Metrics::new(),
         };
-        let worker = tokio::spawn(Worker::new(Arc::new(place), server.pod.subscribe()).run());
-        Self { server, told, runtime, clock, worker }
+        let (ended, has_ended) = watch::channel(false);
+        let worker = tokio::spawn(Worker::new(Arc::new(place), server.pod.subscribe(), ended).run());
+        Self { server, told, runtime, clock, worker, ended: has_ended }
     }
 
     fn annotate(&self, key: &str, value: Option<&str>) {
@@ -370,4 +373,27 @@ async fn a_pod_that_is_gone_is_ended_without_a_word() {
     assert_eq!(world.server.phases.lock().len(), writes);
     let observed = world.runtime.observe(&Pod::default()).await;
     assert_eq!(observed.containers.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_its_end_hears_when_nothing_is_left_and_that_was_told_or_could_not_be() {
+    for failing in [0, 1] {
+        let world = World::new(json!({"hollow.barque/stop-takes": "3s"}), json!({}));
+        world.server.until(is_ready).await;
+        assert!(!*world.ended.borrow());
+        let begin = world.clock.now();
+        *world.server.failing.lock() = failing;
+        world.server.pod.send_modify(|wanted| {
+            wanted.refusal = Some(Arc::new(terminated(Some(Duration::from_secs(10)))));
+        });
+        world.ended.clone().wait_for(|ended| *ended).await.unwrap();
+        assert_eq!(between(begin, world.clock.now()).as_secs(), 3);
+        let pod = world.server.until(|pod| spec::phase(pod) == "Failed").await;
+        let status = pod.status.clone().unwrap();
+        assert_eq!(status.reason.as_deref(), Some("Terminated"));
+        let target =
+            status.conditions.unwrap().into_iter().find(|it| it.type_ == "DisruptionTarget").unwrap();
+        assert_eq!(target.reason.as_deref(), Some("TerminationByKubelet"));
+        assert!(!world.worker.is_finished(), "it stays until somebody deletes it");
+    }
 }

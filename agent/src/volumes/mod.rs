@@ -23,6 +23,7 @@ mod set;
 #[cfg(test)]
 mod set_tests;
 mod source;
+mod stats;
 mod sub_path;
 #[cfg(test)]
 mod testing;

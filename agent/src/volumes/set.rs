@@ -135,6 +135,12 @@ impl Volumes {
         self.layout.pod(uid).ok_or_else(|| VolumeError::Uid(uid.to_owned()))
     }
 
+    /// The volumes of a pod that are there, by their names.
+    pub(super) fn mounted(&self, uid: &str) -> BTreeMap<String, MountedVolume> {
+        let known = self.known.lock().get(uid).cloned();
+        known.map(|known| known.mounted.lock().clone()).unwrap_or_default()
+    }
+
     fn known(&self, uid: &str) -> Arc<Known> {
         self.known.lock().entry(uid.to_owned()).or_default().clone()
     }

@@ -1,10 +1,11 @@
 //! The agent's own containers as those see them who speak CRI: tools, and an agent that takes them for another runtime's.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use barque_agent::node_api::containers::PodStreams as _;
 use barque_agent::runtime::Runtime;
-use barque_agent::runtime::cri::{self, CriRuntime};
+use barque_agent::runtime::cri::{self, CriRuntime, LogRotation};
 use barque_agent::runtime::embedded::served::CriServer;
 use barque_cri::{Client, CriError, v1};
 use barque_streams::process::Wanted;
@@ -154,6 +155,7 @@ pub(crate) async fn another_agent_reaches_into_it(subject: &mut Embedded) {
             runtime: cri::find(path.into()).await.unwrap(),
             supplies: supplies(&directory, &stop),
             cgroup_root: "elsewhere".to_owned(),
+            logs: LogRotation { file_bytes: 10 << 20, files: 5, period: Duration::from_secs(10) },
             networks: watch::channel(Vec::new()).0,
             stop: stop.clone(),
         });

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use barque_agent::clock::Clock;
 use barque_agent::containers::NodeFacts;
@@ -12,7 +13,7 @@ use barque_agent::pod_network::{PluginPlaces, PodNetwork};
 use barque_agent::references::References;
 use barque_agent::runtime::Runtime;
 use barque_agent::runtime::cri::Found;
-use barque_agent::runtime::cri::{self, CriRuntime};
+use barque_agent::runtime::cri::{self, CriRuntime, LogRotation};
 use barque_agent::runtime::embedded::{self, EmbeddedRuntime};
 use barque_agent::runtime::hollow::HollowRuntime;
 use barque_agent::runtime::provisions::Supplies;
@@ -283,6 +284,7 @@ impl Cri {
             runtime: Self::find(containerd).await,
             supplies: supplies(directory, &stop),
             cgroup_root: format!("{}/cri", ground::control_group()),
+            logs: LogRotation { file_bytes: 10 << 20, files: 5, period: Duration::from_secs(10) },
             networks: watch::channel(Vec::new()).0,
             stop: stop.clone(),
         });

@@ -90,6 +90,8 @@ pub(super) const CONFINED: &[(&str, &[&str])] = &[
             "jepsen-like-tests/src/door.rs",
         ],
     ),
+    // Nobody else speaks on a bus; the test stands in for who is on it.
+    ("zbus::", &["agent/src/node_shutdown/", "barque/tests/programs/shutdown/logind.rs"]),
     // Only a network of the tests' own carries packets.
     ("tokio_tun::", &["jepsen-like-tests/src/network/"]),
 ];

@@ -5,6 +5,7 @@ mod addresses;
 mod claims;
 mod datagrams;
 mod failover;
+mod goes_down;
 pub(crate) mod ground;
 pub(crate) mod images;
 mod killed_agents;
@@ -60,6 +61,7 @@ fn nodes_that_are_short_of_something_have_pods_leave() {
     }
     let mut world = World::start(&["n1"]);
     short::who_holds_more_than_it_may_is_evicted(&mut world);
+    goes_down::containers_end_in_their_order_before_the_machine_does(&mut world);
     short::a_node_with_a_full_disk_says_so_and_takes_no_pods(&mut world);
 }
 

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 /// How long anything may take that must happen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-async fn client(kubeconfig: &Path) -> Client {
+pub(crate) async fn client(kubeconfig: &Path) -> Client {
     let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     Client::try_from(config).unwrap()
@@ -33,7 +33,7 @@ fn agent(kubeconfig: &Path, more: &[&str]) -> Program {
     crate::cluster::start(&words, "keeping nodes").0
 }
 
-async fn until<K>(api: &Api<K>, name: &str, holds: impl Condition<K>) -> Option<K>
+pub(crate) async fn until<K>(api: &Api<K>, name: &str, holds: impl Condition<K>) -> Option<K>
 where
     K: Clone + std::fmt::Debug + Send + serde::de::DeserializeOwned + Resource + 'static,
 {
@@ -63,23 +63,23 @@ async fn run(client: &Client, node: &str, name: &str, annotations: Value, contai
     client.request_text(request.unwrap()).await.unwrap();
 }
 
-fn node_is_ready(node: Option<&Node>) -> bool {
+pub(crate) fn node_is_ready(node: Option<&Node>) -> bool {
     let status = node.and_then(|node| node.status.as_ref());
     let mut conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
     conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-fn is_ready(pod: Option<&Pod>) -> bool {
+pub(crate) fn is_ready(pod: Option<&Pod>) -> bool {
     condition(pod, "Ready").as_deref() == Some("True")
 }
 
-fn condition(pod: Option<&Pod>, kind: &str) -> Option<String> {
+pub(crate) fn condition(pod: Option<&Pod>, kind: &str) -> Option<String> {
     let conditions = pod?.status.as_ref()?.conditions.as_ref()?;
     conditions.iter().find(|condition| condition.type_ == kind).map(|condition| condition.status.clone())
 }
 
 /// The first container's status, as JSON.
-fn container(pod: Option<&Pod>) -> Value {
+pub(crate) fn container(pod: Option<&Pod>) -> Value {
     let status = json!(pod.and_then(|pod| pod.status.as_ref()));
     status.pointer("/containerStatuses/0").cloned().unwrap_or_default()
 }
@@ -88,14 +88,14 @@ fn address(pod: &Pod) -> String {
     pod.status.as_ref().unwrap().pod_ip.clone().unwrap()
 }
 
-async fn events(client: &Client, pod: &str) -> BTreeSet<String> {
+pub(crate) async fn events(client: &Client, pod: &str) -> BTreeSet<String> {
     let events: Api<Event> = Api::namespaced(client.clone(), "default");
     let about = ListParams::default().fields(&format!("regarding.name={pod}"));
     let found = events.list(&about).await.unwrap();
     found.into_iter().filter_map(|event| event.reason).collect()
 }
 
-async fn default_account(client: &Client) {
+pub(crate) async fn default_account(client: &Client) {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
     let account = serde_json::from_value(json!({"metadata": {"name": "default"}})).unwrap();
     accounts.create(&PostParams::default(), &account).await.unwrap();

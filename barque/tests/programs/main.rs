@@ -25,6 +25,7 @@ mod policies_and_volumes;
 mod python;
 mod scenarios;
 mod scheduler;
+mod shutdown;
 mod store_command_line;
 mod streams;
 mod surface;

@@ -20,7 +20,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-pub(crate) use cri_log::tail;
+pub(crate) use cri_log::{tail, timestamp};
 pub(crate) use pause::WORD as PAUSE;
 pub(crate) use serve::WORD as SERVE;
 

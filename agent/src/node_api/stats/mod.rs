@@ -1,7 +1,7 @@
 //! What nodes, pods and containers use: as the kubelet's summary and as metrics, from the same numbers. Must never measure a pod.
 //!
-//! [`machine`] reads what the kernel says of the node, [`summary`], [`resource`] and [`containers`] are the forms, [`rates`] what
-//! lies between two moments.
+//! [`machine`] reads what the kernel says of the node, [`summary`], [`resource`], [`containers`] and [`volumes`] are the forms,
+//! [`rates`] what lies between two moments.
 
 pub(crate) mod containers;
 pub(crate) mod machine;
@@ -9,6 +9,7 @@ pub(crate) mod rates;
 pub(crate) mod resource;
 pub(crate) mod summary;
 pub(crate) mod text;
+pub(crate) mod volumes;
 
 /// What the processors did for somebody.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +71,17 @@ pub struct InterfaceStats {
     pub sent: u64,
     /// Failures there.
     pub send_errors: u64,
+}
+
+/// What a volume of a pod holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VolumeStats {
+    /// Its name in the pod.
+    pub name: String,
+    /// The claim behind it, in the pod's namespace.
+    pub claim: Option<String>,
+    /// What it holds, and what is left of where it is.
+    pub fs: FsStats,
 }
 
 /// What a container uses.

@@ -6,13 +6,13 @@ use serde_json::{Map, Value, json};
 
 use super::machine::MachineStats;
 use super::rates::Rates;
-use super::{ContainerStats, CpuStats, FsStats, InterfaceStats, MemoryStats, PodStats};
+use super::{ContainerStats, CpuStats, FsStats, InterfaceStats, MemoryStats, PodStats, VolumeStats};
 
 /// The summary of a node and its pods that run.
 pub(crate) fn summary(
     node: &str,
     machine: &MachineStats,
-    pods: &[(&Pod, PodStats)],
+    pods: &[(&Pod, PodStats, &[VolumeStats])],
     rates: &mut Rates,
 ) -> Value {
     rates.begin();
@@ -35,7 +35,7 @@ pub(crate) fn summary(
             .processes
             .map(|(most, now)| json!({"time": time(machine.cpu), "maxpid": most, "curproc": now})),
     );
-    let pods: Vec<Value> = pods.iter().map(|(one, stats)| pod(one, stats, rates)).collect();
+    let pods: Vec<Value> = pods.iter().map(|(one, stats, volumes)| pod(one, stats, volumes, rates)).collect();
     json!({"node": told, "pods": pods})
 }
 
@@ -53,7 +53,7 @@ fn time(cpu: Option<CpuStats>) -> String {
     moment(cpu.map_or(0, |cpu| cpu.at_ns))
 }
 
-fn pod(pod: &Pod, stats: &PodStats, rates: &mut Rates) -> Value {
+fn pod(pod: &Pod, stats: &PodStats, volumes: &[VolumeStats], rates: &mut Rates) -> Value {
     let metadata = &pod.metadata;
     let uid = metadata.uid.clone().unwrap_or_default();
     let mut told = Map::new();
@@ -65,9 +65,21 @@ fn pod(pod: &Pod, stats: &PodStats, rates: &mut Rates) -> Value {
     put(&mut told, "cpu", stats.cpu.map(|stats| cpu(uid.clone(), stats, rates)));
     put(&mut told, "memory", stats.memory.map(|stats| memory(stats, None)));
     put(&mut told, "network", network(&stats.interfaces, stats.cpu.map(|cpu| cpu.at_ns)));
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let volumes: Vec<Value> = volumes.iter().map(|one| volume(namespace, one)).collect();
+    put(&mut told, "volume", Some(volumes).filter(|all| !all.is_empty()).map(Value::from));
     put(&mut told, "ephemeral-storage", stats.ephemeral_storage.map(fs));
     put(&mut told, "process_stats", stats.processes.map(|count| json!({"process_count": count})));
     told.into()
+}
+
+fn volume(namespace: &str, stats: &VolumeStats) -> Value {
+    let mut told = fs(stats.fs);
+    told["name"] = stats.name.clone().into();
+    if let Some(claim) = &stats.claim {
+        told["pvcRef"] = json!({"name": claim, "namespace": namespace});
+    }
+    told
 }
 
 fn container(pod: &str, stats: &ContainerStats, rates: &mut Rates) -> Value {
@@ -154,10 +166,10 @@ mod tests {
             ..MachineStats::default()
         };
         let mut rates = Rates::default();
-        let first = summary("n1", &machine(0, 0), &[(&pod, stats(0, 0))], &mut rates);
+        let first = summary("n1", &machine(0, 0), &[(&pod, stats(0, 0), &[])], &mut rates);
         assert!(first["node"]["cpu"].get("usageNanoCores").is_none());
         let second =
-            summary("n1", &machine(10, 5_000_000_000), &[(&pod, stats(10, 1_000_000_000))], &mut rates);
+            summary("n1", &machine(10, 5_000_000_000), &[(&pod, stats(10, 1_000_000_000), &[])], &mut rates);
         let node = &second["node"];
         assert_eq!((&node["nodeName"], &node["cpu"]["usageNanoCores"]), (&json!("n1"), &json!(500_000_000)));
         assert_eq!(

@@ -9,7 +9,8 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::AsyncReadExt as _;
 
-use super::{ADMIN, Client, Node, code, rest};
+use super::{ADMIN, Client, Node, code, pod, rest};
+use crate::pods::probes::ProbeKind;
 
 fn append(path: &Path, line: &str) {
     let mut file = File::options().create(true).append(true).open(path).unwrap();
@@ -82,6 +83,10 @@ async fn a_log_that_is_followed_does_not_hold_up_a_server_that_stops() {
 #[tokio::test]
 async fn pods_statistics_and_metrics_are_told() {
     let node = Node::start().await;
+    for succeeded in [true, false] {
+        let took = std::time::Duration::from_millis(3);
+        node.metrics.probes().asked(&pod(), "c", ProbeKind::Readiness, succeeded, took);
+    }
     assert!(node.get("/healthz").await.1.ends_with("\r\n\r\nok"));
     let pods = node.json("/pods").await;
     assert_eq!((&pods["kind"], &pods["items"][0]["metadata"]["name"]), (&"PodList".into(), &"p".into()));
@@ -89,7 +94,26 @@ async fn pods_statistics_and_metrics_are_told() {
     assert_eq!(summary["node"]["nodeName"], "n1");
     assert!(summary["node"]["memory"]["workingSetBytes"].as_u64().unwrap() > 0);
     assert_eq!(summary["pods"][0]["containers"][0]["memory"]["workingSetBytes"], 4096);
+    let volumes = &summary["pods"][0]["volume"];
+    assert_eq!((&volumes[0]["name"], &volumes[0]["usedBytes"]), (&"cache".into(), &7.into()));
+    assert!(volumes[0].get("pvcRef").is_none());
+    let reference = serde_json::json!({"name": "claim", "namespace": "default"});
+    assert_eq!((&volumes[1]["pvcRef"], &volumes[1]["capacityBytes"]), (&reference, &100.into()));
+    let claim = "{namespace=\"default\",persistentvolumeclaim=\"claim\"}";
+    // However many ask, nobody looks at all files again so soon.
+    let used = format!("kubelet_volume_stats_used_bytes{claim} 40\n");
+    let available = format!("kubelet_volume_stats_available_bytes{claim} 60\n");
     for (path, told) in [
+        ("/metrics", used.as_str()),
+        ("/metrics", available.as_str()),
+        (
+            "/metrics/probes",
+            "prober_probe_total{container=\"c\",namespace=\"default\",pod=\"p\",pod_uid=\"u\",probe_type=\"Readiness\",result=\"failed\"} 1",
+        ),
+        (
+            "/metrics/probes",
+            "prober_probe_duration_seconds_count{container=\"c\",namespace=\"default\",pod=\"p\",probe_type=\"Readiness\"} 2",
+        ),
         ("/metrics", "kubelet_running_pods"),
         ("/metrics/resource", "pod_memory_working_set_bytes{namespace=\"default\",pod=\"p\"} 4096"),
         ("/metrics/resource", "resource_scrape_error 0"),

@@ -109,6 +109,7 @@ struct Node {
     address: std::net::SocketAddr,
     containers: Arc<Processes>,
     known: Arc<Known>,
+    metrics: Metrics,
     authority: Authority,
     stop: CancellationToken,
     served: AbortOnDropHandle<()>,
@@ -133,6 +134,7 @@ impl Node {
         change(&mut config);
         let containers = Arc::new(Processes::new(directory.path()));
         let known = Arc::new(Known::default());
+        let metrics = Metrics::new();
         let parts = Parts {
             node: "n1".to_owned(),
             addresses: vec!["127.0.0.1".parse().unwrap()],
@@ -140,14 +142,14 @@ impl Node {
             pods: Arc::new(OnePod(Arc::new(pod()))),
             streams: containers.clone(),
             reviews: known.clone(),
-            metrics: Metrics::new(),
+            metrics: metrics.clone(),
         };
         let config = config.validate().unwrap();
         let listener = NodeApiListener::bind(&config).await.unwrap();
         let api = NodeApi::on(listener, config, parts).unwrap();
         let (address, stop) = (api.address(), CancellationToken::new());
         let served = AbortOnDropHandle::new(tokio::spawn(api.run(stop.clone())));
-        Self { address, containers, known, authority, stop, served, directory }
+        Self { address, containers, known, metrics, authority, stop, served, directory }
     }
 
     fn path(&self) -> &Path {

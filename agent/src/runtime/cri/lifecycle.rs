@@ -185,6 +185,7 @@ impl CriRuntime {
                 tracing::warn!(container = id, %error, "an old container is not removed");
             }
         }
+        self.provisions.remove_outlived_logs(pod, name, attempt).await;
 
         // 3. Made, and started.
         let request = v1::CreateContainerRequest {

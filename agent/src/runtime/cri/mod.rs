@@ -5,9 +5,11 @@
 //! What there is of a pod is asked for whenever its worker observes it; [`watch`](self::watch) finds out when that is worth while.
 
 mod container_config;
+pub(crate) mod image_collection;
 pub(crate) mod images;
 pub(in crate::runtime) mod labels;
 mod lifecycle;
+mod log_rotation;
 mod resize;
 mod sandbox_config;
 mod seen;
@@ -33,7 +35,11 @@ use tokio::sync::watch as latest;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::log_rotation::LogRotation;
+
+use self::image_collection::CriImages;
 use self::labels::{POD_NAME, POD_NAMESPACE};
+use self::log_rotation::Rotator;
 use self::sandbox_config::CgroupDriver;
 use self::seen::{LastKnown, Seen};
 use self::view::Listed;
@@ -60,6 +66,11 @@ pub struct Found {
 }
 
 impl Found {
+    /// Its images.
+    pub(crate) fn images(&self) -> CriImages {
+        CriImages::new(self.client.clone())
+    }
+
     /// As nodes tell it.
     #[must_use]
     pub fn version(&self) -> String {
@@ -94,6 +105,8 @@ pub struct Parts {
     pub supplies: Supplies,
     /// The control group below which those of pods are; empty is the root.
     pub cgroup_root: String,
+    /// When logs are rotated.
+    pub logs: LogRotation,
     /// Who is told of the pods' networks.
     pub networks: latest::Sender<Vec<Cidr>>,
     /// The end: containers run on.
@@ -131,7 +144,7 @@ impl CriRuntime {
     /// # Errors
     /// When that cannot be found out.
     pub async fn adopt(parts: Parts) -> Result<Self, RuntimeError> {
-        let Parts { runtime, supplies, cgroup_root, networks, stop } = parts;
+        let Parts { runtime, supplies, cgroup_root, logs, networks, stop } = parts;
         let client = runtime.client;
         let driver = match client.runtime_config(v1::RuntimeConfigRequest {}).await {
             Ok(config) => match config.linux.map(|linux| linux.cgroup_driver()) {
@@ -176,9 +189,12 @@ impl CriRuntime {
             let state = runtime.details(&uid, listed).await.map_err(|error| failed(&error))?;
             runtime.last.put(&uid, state);
         }
+        let rotator = Rotator::new(client.clone(), logs);
         let watch = Watch { client, seen: runtime.seen.clone(), problem: told, networks: of_pods };
         let stop = runtime.stop.clone();
         runtime.tasks.spawn(async move { stop.run_until_cancelled_owned(watch.run()).await });
+        let stop = runtime.stop.clone();
+        runtime.tasks.spawn(async move { stop.run_until_cancelled_owned(rotator.run()).await });
         Ok(runtime)
     }
 

@@ -17,7 +17,7 @@ use super::streaming::{self, BUFFER_BYTES, Given, Inner, Opened};
 use crate::node_api::containers::{
     BoxConnection, BoxRead, BoxWrite, ContainerLog, ExecRequest, PodStreams, Process, RunError,
 };
-use crate::node_api::stats::PodStats;
+use crate::node_api::stats::{PodStats, VolumeStats};
 use crate::pods::spec;
 use crate::volumes::Usage;
 
@@ -226,6 +226,12 @@ impl PodStreams for CriRuntime {
 
     async fn stats(&self, pod: &Pod) -> Option<PodStats> {
         self.usage(pod).await
+    }
+
+    async fn volumes(&self, pod: &Pod) -> Vec<VolumeStats> {
+        let supplies = &self.provisions.supplies;
+        let now = i64::try_from(supplies.clock.now().as_nanosecond()).unwrap_or(i64::MAX);
+        supplies.volumes.stats(pod, now).await
     }
 
     async fn written(&self, pod: &Pod) -> BTreeMap<String, Usage> {

@@ -66,6 +66,7 @@ impl EmbeddedRuntime {
             }
             self.images.release(vec![old.spec.id.clone()]).await;
         }
+        self.provisions.remove_outlived_logs(pod, name, attempt).await;
 
         // 3. Made, and started.
         let id = made.id.clone();

@@ -15,7 +15,7 @@ use super::EmbeddedRuntime;
 use crate::node_api::containers::{
     BoxConnection, BoxRead, BoxWrite, ContainerLog, ExecRequest, PodStreams, Process, RunError,
 };
-use crate::node_api::stats::PodStats;
+use crate::node_api::stats::{PodStats, VolumeStats};
 use crate::pods::spec;
 use crate::volumes::Usage;
 
@@ -132,6 +132,12 @@ impl PodStreams for EmbeddedRuntime {
 
     async fn stats(&self, pod: &Pod) -> Option<PodStats> {
         self.usage(pod)
+    }
+
+    async fn volumes(&self, pod: &Pod) -> Vec<VolumeStats> {
+        let supplies = &self.provisions.supplies;
+        let now = i64::try_from(supplies.clock.now().as_nanosecond()).unwrap_or(i64::MAX);
+        supplies.volumes.stats(pod, now).await
     }
 
     async fn written(&self, pod: &Pod) -> BTreeMap<String, Usage> {

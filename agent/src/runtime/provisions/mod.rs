@@ -7,6 +7,7 @@
 mod ended;
 mod files;
 mod gather;
+mod logs;
 pub(super) mod observe;
 pub(super) mod probe;
 pub(super) mod pulling;

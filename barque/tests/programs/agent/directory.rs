@@ -13,7 +13,7 @@ use barque_agent::node_api::containers::{
 };
 use barque_agent::node_api::reviews::KubeReviews;
 use barque_agent::node_api::server::{NodeApi, NodeApiListener, Parts};
-use barque_agent::node_api::stats::PodStats;
+use barque_agent::node_api::stats::{PodStats, VolumeStats};
 use barque_client::servers::{Servers, Source, connect};
 use barque_streams::process::Wanted;
 use futures::FutureExt as _;
@@ -119,6 +119,10 @@ impl PodStreams for Directories {
     async fn log(&self, pod: &Pod, container: &str, previous: bool) -> Option<ContainerLog> {
         let path = self.of(pod, container).join("0.log");
         (!previous && path.exists()).then(|| ContainerLog { path, ended: std::future::pending().boxed() })
+    }
+
+    async fn volumes(&self, _: &Pod) -> Vec<VolumeStats> {
+        Vec::new()
     }
 
     async fn stats(&self, _: &Pod) -> Option<PodStats> {

@@ -24,11 +24,22 @@ pub(crate) fn what_a_pod_wrote_another_one_reads_on_the_same_node(world: &World)
     world.kubectl("kubectl wait --for=jsonpath='{.status.phase}'=Succeeded pod/writes --timeout=60s");
     world.kubectl("kubectl delete pod writes");
     // One that may go anywhere goes where it is, and one that may not waits and says why.
-    world.apply(&pod("reads", "cat /v/file", ""));
+    world.apply(&pod("reads", "cat /v/file; exec sleep 100000", ""));
     world.apply(&pod("elsewhere", "true", ", nodeSelector: {kubernetes.io/hostname: n2}"));
-    world.kubectl("kubectl wait --for=jsonpath='{.status.phase}'=Succeeded pod/reads --timeout=60s");
-    assert_eq!(world.kubectl("kubectl logs reads"), "precious\n");
+    world.kubectl("kubectl wait --for=condition=Ready pod/reads --timeout=60s");
+    world.until("kubectl logs reads", |said| said == "precious\n");
     assert_eq!(world.kubectl("kubectl get pod reads -o jsonpath='{.spec.nodeName}'"), "n1");
+    // What the claim holds is told.
+    let summary = world.kubectl("kubectl get --raw /api/v1/nodes/n1/proxy/stats/summary");
+    assert!(summary.contains("\"pvcRef\":{\"name\":\"kept\",\"namespace\":\"default\"}"), "{summary}");
+    let metrics =
+        world.kubectl("kubectl get --raw /api/v1/nodes/n1/proxy/metrics | grep kubelet_volume_stats");
+    let of = "{namespace=\"default\",persistentvolumeclaim=\"kept\"} ";
+    for name in ["capacity_bytes", "available_bytes", "used_bytes", "inodes", "inodes_free", "inodes_used"] {
+        let sample = format!("kubelet_volume_stats_{name}{of}");
+        let value = metrics.lines().find_map(|line| line.strip_prefix(&sample)).expect(name);
+        assert!(value.parse::<f64>().unwrap() > 0.0, "{name}: {value}");
+    }
     let why =
         "kubectl get pod elsewhere -o jsonpath='{.status.conditions[?(@.type==\"PodScheduled\")].message}'";
     world.until(why, |said| said.contains("node(s) didn't match PersistentVolume's node affinity"));

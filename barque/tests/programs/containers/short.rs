@@ -74,4 +74,18 @@ pub(crate) fn a_node_with_a_full_disk_says_so_and_takes_no_pods(world: &mut Worl
     world.kill_agent("n2");
     world.start_agent("n2");
     world.until(condition, |said| said == "False KubeletHasNoDiskPressure");
+
+    // Where it is short again, what those said for whom it is over gives way.
+    world.apply(
+        "---\n{apiVersion: v1, kind: Pod, metadata: {name: done}, spec: {nodeName: n2, restartPolicy: Never, containers: [{name: c, \
+           image: 'busybox:test', command: [echo, said]}]}}\n",
+    );
+    world.kubectl("kubectl wait --for=jsonpath='{.status.phase}'=Succeeded pod/done --timeout=60s");
+    assert_eq!(world.kubectl("kubectl logs done"), "said\n");
+    let logs = format!("ls {}", world.directory("n2").join("logs").display());
+    assert!(world.kubectl(&logs).contains("default_done_"));
+    world.kill_agent("n2");
+    world.start_agent_with("n2", &[("eviction-hard", "nodefs.available<99.9%".to_owned())]);
+    world.until(&logs, |said| !said.contains("default_done_"));
+    assert_eq!(world.kubectl("kubectl get pod done -o jsonpath='{.status.phase}'"), "Succeeded");
 }

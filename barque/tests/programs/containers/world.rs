@@ -162,9 +162,19 @@ impl World {
 
     /// The same with other values of flags than the usual ones, or with more flags.
     pub(crate) fn start_agent_with(&mut self, node: &str, others: &[(&str, String)]) {
+        self.start_agent_in(node, &agent_environment(), others);
+    }
+
+    /// The same with this environment.
+    pub(crate) fn start_agent_in(
+        &mut self,
+        node: &str,
+        environment: &[(String, String)],
+        others: &[(&str, String)],
+    ) {
         let words = self.agent_words(node, others);
         let command = ground::on_host(node, env!("CARGO_BIN_EXE_barque").as_ref());
-        let (program, _) = start_by(command, &agent_environment(), &words, "keeping nodes");
+        let (program, _) = start_by(command, environment, &words, "keeping nodes");
         self.agents.insert(node.to_owned(), program);
     }
 
