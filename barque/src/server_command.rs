@@ -107,7 +107,13 @@ pub(crate) async fn run(plan: MasterPlan, stop: CancellationToken) -> anyhow::Re
             outcome
         }
     });
-    let above = above_the_store(&plan, &prepared, storage, apiserver, controllers, scheduler, counted, &stop);
+    let above = above_the_store(
+        &plan,
+        &prepared,
+        storage,
+        Above { apiserver, controllers, scheduler, counted },
+        &stop,
+    );
     let renewing_stop = stop.child_token();
     let renewing =
         renewal::run(Places::of(&plan).pki(), authorities.clone(), leaves.clone(), renewing_stop.clone());
@@ -142,17 +148,23 @@ impl Counted {
     }
 }
 
+/// What the parts above the store are told, and count.
+struct Above {
+    apiserver: barque_apiserver::config::ValidConfig,
+    controllers: barque_controllers::config::ValidConfig,
+    scheduler: barque_scheduler_driver::config::ValidConfig,
+    counted: Counted,
+}
+
 /// API server, controllers and scheduler.
 async fn above_the_store(
     plan: &MasterPlan,
     prepared: &Prepared,
     storage: MemberStorage,
-    apiserver: barque_apiserver::config::ValidConfig,
-    controllers: barque_controllers::config::ValidConfig,
-    scheduler: barque_scheduler_driver::config::ValidConfig,
-    counted: Counted,
+    above: Above,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
+    let Above { apiserver, controllers, scheduler, counted } = above;
     let api = barque_apiserver::server::start_on(apiserver, storage).await?;
     let kept = async {
         api.wait_until_kept().await;
