@@ -3,6 +3,7 @@
 
 mod audit;
 mod authentication;
+mod oidc;
 mod serving_certificate;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -26,6 +27,7 @@ use crate::streaming::dial::AgentFlags;
 
 pub use self::audit::AuditFlags;
 pub use self::authentication::AuthenticationFlags;
+pub use self::oidc::OidcFlags;
 
 /// The flags, as they came.
 #[derive(Clone, Debug)]
@@ -105,6 +107,19 @@ pub enum ConfigError {
         flag: &'static str,
         /// Its value.
         value: String,
+    },
+    /// Half of what an issuer needs.
+    #[error("--oidc-issuer-url and --oidc-client-id must be given together, when any --oidc- flag is given")]
+    HalfIssuer,
+    /// A word that is none of those that there are.
+    #[error("--{flag}={value:?}: {why}")]
+    Value {
+        /// The flag.
+        flag: &'static str,
+        /// Its value.
+        value: String,
+        /// What would be right.
+        why: &'static str,
     },
     /// Half a pair.
     #[error("--{0} and --{1} must be given together")]
