@@ -74,6 +74,8 @@ pub struct ServerSettings {
     pub services: ServiceNetwork,
     /// How many requests are worked on at once, and how long others wait.
     pub limits: limits::Settings,
+    /// How long a request that follows nothing may take.
+    pub request_timeout: Duration,
     /// What is written down of requests, and where.
     pub audit: Option<(Policy, LogConfig)>,
     /// How long pods stay on lost nodes that do not say it.
@@ -173,6 +175,7 @@ pub async fn start_on<S: Storage>(config: ValidConfig, storage: S) -> Result<Run
         always_allowed: config.always_allowed,
         authentication: config.authentication,
         proxy_client: config.proxy_client,
+        request_timeout: config.request_timeout,
         audit: config.audit,
         limits: config.limits,
         compaction_interval: config.compaction_interval,
@@ -274,6 +277,7 @@ pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> 
         auditor,
         limits,
         limits_in_step,
+        request_timeout: settings.request_timeout,
         room: BodyRoom::new(BODIES_BYTES, u32::try_from(body::MOST_BYTES).unwrap_or(u32::MAX)),
         metrics,
         part_metrics: settings.parts.clone(),

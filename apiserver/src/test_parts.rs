@@ -87,6 +87,7 @@ pub(crate) fn server(tls: TlsFiles, agents: AgentFlags) -> ServerSettings {
             ..authentication::Settings::default()
         },
         limits: limits::Settings::default(),
+        request_timeout: Duration::from_secs(60),
         audit: None,
         compaction_interval: None,
         tolerations: DefaultTolerations::default(),

@@ -70,6 +70,9 @@ pub(crate) struct ApiserverArgs {
         value_name = "COUNT"
     )]
     max_mutating_requests_inflight: u32,
+    /// How long a request may take that is no watch and no stream; `timeout` of a request may say less.
+    #[arg(long, env = "BARQUE_APISERVER_REQUEST_TIMEOUT", default_value = "1m0s", value_name = "TIME")]
+    request_timeout: String,
 
     /// URLs of the store's members, comma separated.
     #[arg(
@@ -254,6 +257,7 @@ impl ApiserverArgs {
             audit: self.audit.into_flags(),
             max_requests_inflight: self.max_requests_inflight,
             max_mutating_requests_inflight: self.max_mutating_requests_inflight,
+            request_timeout: self.request_timeout,
             service_cluster_ip_range: self.service_cluster_ip_range,
             service_node_port_range: self.service_node_port_range,
             default_tolerations: DefaultTolerations {

@@ -6,6 +6,8 @@ use barque_apiserver::config::AuthenticationFlags;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 
+use crate::oidc_args::OidcArgs;
+
 /// How users are known.
 #[derive(Debug, Args)]
 pub(crate) struct AuthenticationArgs {
@@ -80,6 +82,8 @@ pub(crate) struct AuthenticationArgs {
     /// Whom tokens must be for to count here [default: --service-account-issuer].
     #[arg(long, env = "BARQUE_APISERVER_API_AUDIENCES", value_name = "NAMES", value_delimiter = ',')]
     api_audiences: Vec<String>,
+    #[command(flatten)]
+    oidc: OidcArgs,
     /// Lines of token, user, uid and, in quotes, groups with commas between.
     #[arg(long, env = "BARQUE_APISERVER_TOKEN_AUTH_FILE", value_name = "FILE")]
     token_auth_file: Option<PathBuf>,
@@ -111,6 +115,7 @@ impl AuthenticationArgs {
             service_account_issuer: self.service_account_issuer,
             service_account_max_token_expiration: self.service_account_max_token_expiration,
             api_audiences: self.api_audiences,
+            oidc: self.oidc.into_flags(),
             token_auth_file: self.token_auth_file,
             enable_bootstrap_token_auth: self.enable_bootstrap_token_auth,
             anonymous_auth: self.anonymous_auth,

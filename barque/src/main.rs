@@ -20,6 +20,7 @@ mod image_command;
 mod lint_args;
 mod log;
 mod notify;
+mod oidc_args;
 mod process;
 mod scheduler_args;
 mod server_args;

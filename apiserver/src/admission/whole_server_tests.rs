@@ -277,6 +277,36 @@ async fn webhooks_that_change_objects_are_asked_about_connections_and_deletions(
     tasks.wait().await;
 }
 
+/// A webhook that never answers.
+fn silent(_: &str, _: &Value) -> Option<Value> {
+    None
+}
+
+#[tokio::test]
+async fn a_request_ends_with_its_time_also_when_somebody_who_is_asked_does_not_answer() {
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let hook = Server::start(silent, &tasks, &stop).await;
+    let (key, mut webhook) = mutating_webhook(&hook.client("hook"), &[rule(&["CREATE"], &["configmaps"])]);
+    webhook["webhooks"][0]["timeoutSeconds"] = json!(30);
+    let (cluster, log) = with(vec![(key, webhook)]).await;
+    let map = json!({"metadata": {"name": "m"}}).to_string();
+    let path = "/api/v1/namespaces/default/configmaps";
+    let (code, answer) = cluster.ask("POST", &format!("{path}?timeout=200ms"), "", &map).await;
+    assert_eq!(code, 504, "{answer}");
+    assert!(answer.contains("Timeout: request did not complete within the allotted timeout"), "{answer}");
+    let (code, answer) = cluster.ask("GET", &format!("{path}/m"), "", "").await;
+    assert_eq!(code, 404, "{answer}");
+    // What follows something has no such time; its own ends it in peace.
+    let (code, answer) =
+        cluster.ask("GET", &format!("{path}?watch=true&timeoutSeconds=1&timeout=200ms"), "", "").await;
+    assert_eq!(code, 200, "{answer}");
+    cluster.server.stop().await;
+    assert!(events(&log).iter().any(|event| event["responseStatus"]["code"] == 504));
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+}
+
 fn events(log: &std::path::Path) -> Vec<Value> {
     let text = std::fs::read_to_string(log).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()

@@ -6,6 +6,7 @@ pub mod certificate;
 pub mod front_proxy;
 pub mod impersonation;
 pub mod keys;
+pub mod oidc;
 pub mod reviews;
 pub mod service_account;
 pub mod static_tokens;
@@ -24,6 +25,7 @@ use rustls::pki_types::CertificateDer;
 
 use self::certificate::Authorities;
 use self::front_proxy::FrontProxy;
+use self::oidc::Issuer;
 use self::service_account::ServiceAccounts;
 use self::static_tokens::StaticTokens;
 use crate::authorization::User;
@@ -51,6 +53,8 @@ pub struct Settings {
     pub front_proxy: Option<FrontProxy>,
     /// Tokens of service accounts.
     pub service_accounts: Option<ServiceAccounts>,
+    /// An OpenID Connect issuer whose ID tokens count.
+    pub oidc: Option<Issuer>,
     /// Tokens from a file.
     pub static_tokens: StaticTokens,
     /// Whether bootstrap tokens count.
@@ -170,15 +174,11 @@ impl<S: Storage> Authenticator<S> {
             self.settings.service_accounts.as_ref().map(|one| one.audiences.clone()).unwrap_or_default();
         // Tokens without audiences are for this server.
         let for_us = audiences.is_empty() || audiences.iter().any(|audience| own.contains(audience));
+        let shared = |user| {
+            let wanted = |one: &&String| audiences.is_empty() || audiences.contains(one);
+            Some((user, own.iter().filter(wanted).cloned().collect()))
+        };
         if for_us {
-            let shared = |user| {
-                let good: Vec<String> = own
-                    .iter()
-                    .filter(|one| audiences.is_empty() || audiences.contains(one))
-                    .cloned()
-                    .collect();
-                Some((user, good))
-            };
             if let Some(user) = self.settings.static_tokens.user(token) {
                 return Ok(shared(user));
             }
@@ -188,13 +188,21 @@ impl<S: Storage> Authenticator<S> {
                 return Ok(shared(user));
             }
         }
-        match &self.settings.service_accounts {
-            Some(accounts) => {
-                let wanted = if audiences.is_empty() { &own } else { audiences };
-                accounts.user(token, wanted, &self.collections, now).await
+        if let Some(accounts) = &self.settings.service_accounts {
+            let wanted = if audiences.is_empty() { &own } else { audiences };
+            let found = accounts.user(token, wanted, &self.collections, now).await?;
+            if found.is_some() {
+                return Ok(found);
             }
-            None => Ok(None),
         }
+        // It may have to ask somebody else, so it comes last.
+        if let Some(issuer) = self.settings.oidc.as_ref().filter(|_| for_us) {
+            match issuer.user(token, now).await {
+                Ok(user) => return Ok(user.and_then(shared)),
+                Err(why) => tracing::debug!("an ID token is not accepted: {why}"),
+            }
+        }
+        Ok(None)
     }
 }
 

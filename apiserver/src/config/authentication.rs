@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::oidc::OidcFlags;
 use super::{ConfigError, read_text, time};
 use crate::authentication::Settings;
 use crate::authentication::certificate::Authorities;
@@ -39,6 +40,8 @@ pub struct AuthenticationFlags {
     pub service_account_max_token_expiration: Option<String>,
     /// `--api-audiences`
     pub api_audiences: Vec<String>,
+    /// `--oidc-...`
+    pub oidc: OidcFlags,
     /// `--token-auth-file`
     pub token_auth_file: Option<PathBuf>,
     /// `--enable-bootstrap-token-auth`
@@ -92,6 +95,7 @@ impl AuthenticationFlags {
             client_ca: authorities("client-ca-file", &self.client_ca_file, &client_ca)?,
             front_proxy,
             service_accounts: self.service_accounts()?,
+            oidc: self.oidc.read(&self.service_account_issuer)?,
             static_tokens,
             bootstrap_tokens: self.enable_bootstrap_token_auth,
             anonymous_paths: for_everybody(&ANONYMOUS_PATHS),

@@ -3,6 +3,7 @@
 
 mod audit;
 mod authentication;
+mod oidc;
 mod serving_certificate;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -26,6 +27,7 @@ use crate::streaming::dial::AgentFlags;
 
 pub use self::audit::AuditFlags;
 pub use self::authentication::AuthenticationFlags;
+pub use self::oidc::OidcFlags;
 
 /// The flags, as they came.
 #[derive(Clone, Debug)]
@@ -70,6 +72,8 @@ pub struct Config {
     pub max_requests_inflight: u32,
     /// `--max-mutating-requests-inflight`
     pub max_mutating_requests_inflight: u32,
+    /// `--request-timeout`
+    pub request_timeout: String,
     /// `--cert-dir`
     pub cert_dir: PathBuf,
     /// `--service-cluster-ip-range`: one network, or one of each family with a comma between.
@@ -105,6 +109,19 @@ pub enum ConfigError {
         flag: &'static str,
         /// Its value.
         value: String,
+    },
+    /// Half of what an issuer needs.
+    #[error("--oidc-issuer-url and --oidc-client-id must be given together, when any --oidc- flag is given")]
+    HalfIssuer,
+    /// A word that is none of those that there are.
+    #[error("--{flag}={value:?}: {why}")]
+    Value {
+        /// The flag.
+        flag: &'static str,
+        /// Its value.
+        value: String,
+        /// What would be right.
+        why: &'static str,
     },
     /// Half a pair.
     #[error("--{0} and --{1} must be given together")]
@@ -177,6 +194,8 @@ pub struct ValidConfig {
     pub proxy_client: TlsFiles,
     /// How many requests are worked on at once, and how long others wait.
     pub limits: limits::Settings,
+    /// How long a request that follows nothing may take.
+    pub request_timeout: Duration,
     /// What is written down of requests, and where.
     pub audit: Option<(Policy, LogConfig)>,
     /// What every cluster has from its start.
@@ -267,6 +286,7 @@ impl Config {
                 key_file: self.proxy_client_key_file,
                 ..TlsFiles::default()
             },
+            request_timeout: time("request-timeout", &self.request_timeout)?,
             audit: self.audit.read()?,
             limits: limits::Settings { seats, ..limits::Settings::default() },
             start: bootstrap::Settings {
@@ -364,6 +384,7 @@ mod tests {
             audit: AuditFlags::default(),
             max_requests_inflight: 400,
             max_mutating_requests_inflight: 200,
+            request_timeout: "1m0s".into(),
             cert_dir: "/nowhere".into(),
             service_cluster_ip_range: "10.96.0.0/16".into(),
             service_node_port_range: "30000-32767".into(),
@@ -389,7 +410,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_with_its_flag() {
         let range = |text: &str| Config { service_cluster_ip_range: text.into(), ..config() };
-        let table: [(Config, &str); 12] = [
+        let table: [(Config, &str); 13] = [
             (
                 range("10.0.0.0"),
                 "--service-cluster-ip-range=\"10.0.0.0\": it is no network; name a network such as",
@@ -408,6 +429,7 @@ mod tests {
             ),
             (Config { bind_address: "here".into(), ..config() }, "--bind-address=\"here\" is no IP address"),
             (Config { event_ttl: "long".into(), ..config() }, "--event-ttl=\"long\" is no time"),
+            (Config { request_timeout: "0s".into(), ..config() }, "--request-timeout=\"0s\" is no time"),
             (Config { etcd_prefix: "registry".into(), ..config() }, "--etcd-prefix=\"registry\" must begin"),
             (
                 Config { proxy_client_key_file: Some("/a".into()), ..config() },

@@ -51,9 +51,6 @@ use crate::storage::Storage;
 use crate::streaming::{self, Streaming};
 use crate::ui::{self, masters};
 
-/// Requests that are no watch and no stream are answered within this time.
-const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
-
 /// What requests are answered with.
 pub struct Parts<S: Storage> {
     /// Writes objects, and knows them all.
@@ -70,6 +67,8 @@ pub struct Parts<S: Storage> {
     pub limits: Limits,
     /// Whether limits are as the store has them.
     pub limits_in_step: InStep,
+    /// Requests that are no watch and no stream are answered within this time (`--request-timeout`).
+    pub request_timeout: Duration,
     /// Room for bodies.
     pub room: BodyRoom,
     /// What is counted.
@@ -208,10 +207,10 @@ impl<S: Storage> ApiHandler<S> {
         if matches!(asked.info, RequestInfo::Resource(resource) if is_long_running(resource)) {
             return self.filtered(asked, body, passage).await;
         }
-        let seconds = asked.parameters.text("timeout");
-        let deadline = go_seconds(seconds).filter(|wanted| *wanted < REQUEST_DEADLINE);
-        let deadline = deadline.unwrap_or(REQUEST_DEADLINE);
-        match tokio::time::timeout(deadline, self.filtered(asked, body, passage)).await {
+        let longest = self.0.parts.request_timeout;
+        let wanted = go_seconds(asked.parameters.text("timeout"));
+        let timeout = wanted.map_or(longest, |wanted| wanted.min(longest));
+        match tokio::time::timeout(timeout, self.filtered(asked, body, passage)).await {
             Ok(answered) => answered,
             Err(_) => {
                 let why = "Timeout: request did not complete within the allotted timeout";

@@ -8,6 +8,7 @@ pub mod decode;
 pub mod deletion;
 pub mod follow;
 pub mod own_client;
+pub mod owner_versions;
 pub mod pipeline;
 pub mod selectable;
 pub mod selection;

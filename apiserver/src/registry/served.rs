@@ -310,7 +310,7 @@ impl Served {
     }
 
     /// Removes what the version does not know from an object that was converted to it.
-    fn prune_as(&self, object: &mut Value, kind: &GroupVersionKind) {
+    pub(super) fn prune_as(&self, object: &mut Value, kind: &GroupVersionKind) {
         if let Shape::Custom(shape) = &self.shape
             && let Some(schema) = shape.schemas.get(&kind.group_version().to_string())
         {

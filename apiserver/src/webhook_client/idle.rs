@@ -39,14 +39,14 @@ pub(super) struct Peer {
 }
 
 /// A connection; it lives while somebody drives it.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     sender: http1::SendRequest<Body>,
     driver: http1::Connection<Stream, Body>,
     ended: bool,
 }
 
 /// Why there is no answer.
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// The connection was closed before anything of the request was sent; here it is again.
     Unsent(Box<Request<Body>>, String),
     /// In words.
@@ -57,14 +57,14 @@ pub(super) enum Failure {
 
 impl Connection {
     /// Over a stream whose peer was verified.
-    pub(super) async fn open(stream: TlsStream<TcpStream>) -> Result<Self, String> {
+    pub(crate) async fn open(stream: TlsStream<TcpStream>) -> Result<Self, String> {
         let opened = http1::handshake(TokioIo::new(stream)).await;
         let (sender, driver) = opened.map_err(|error| error.to_string())?;
         Ok(Self { sender, driver, ended: false })
     }
 
     /// One request and its answer, of at most so many bytes.
-    pub(super) async fn exchange(
+    pub(crate) async fn exchange(
         &mut self,
         request: Request<Body>,
         bytes_most: usize,

@@ -23,7 +23,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::registry::collections::Collections;
 use crate::storage::Storage;
-use idle::{Connection, Failure, Idle, Peer};
+use idle::{Idle, Peer};
 use target::{Address, Target};
 
 /// Answers have at most so many bytes: those about many objects at once are as large as lists.
@@ -63,6 +63,8 @@ pub enum CallError {
     #[error("the answer cannot be read: {0}")]
     Unreadable(String),
 }
+
+pub(crate) use idle::{Connection, Failure};
 
 /// A connection, and what came over it.
 type Exchanged = (Connection, Result<(StatusCode, Bytes), Failure>);
@@ -180,7 +182,8 @@ impl<S: Storage> WebhookClient<S> {
     }
 }
 
-async fn connect(
+/// A connection to a server whose certificate is for `name`, of one of these authorities.
+pub(crate) async fn connect(
     host: &str,
     port: u16,
     name: &str,

@@ -13,6 +13,8 @@ pub(super) const PURE: &[(&str, &str)] = &[
     ("apiserver/src/registry/conversion.rs", "shapes only"),
     ("apiserver/src/registry/pipeline/prepare.rs", "a decision"),
     ("apiserver/src/authentication/token_request.rs", "a decision; the token's id is handed in"),
+    ("apiserver/src/authentication/oidc/claims.rs", "a decision; time is handed in"),
+    ("apiserver/src/authentication/oidc/jwk.rs", "a decision"),
     ("apiserver/src/authentication/reviews.rs", "shapes only"),
     ("apiserver/src/flow_control/classify.rs", "a decision"),
     ("apiserver/src/flow_control/scheduler.rs", "a decision; time is handed in"),

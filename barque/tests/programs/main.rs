@@ -14,6 +14,7 @@ mod cri;
 mod ecosystem;
 mod hollow;
 mod hostile;
+mod issuer;
 mod kubectl;
 mod lint;
 mod masters;

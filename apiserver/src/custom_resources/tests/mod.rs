@@ -20,6 +20,7 @@ use crate::http::views::Teller;
 use crate::registry::allocation::settings::ServiceNetwork;
 use crate::registry::collections::{Collections, Endpoint, parse};
 use crate::registry::own_client::OwnClient;
+use crate::registry::pipeline::Pipeline;
 use crate::storage::memory::Memory;
 use crate::table::IncludeObject;
 use crate::test_parts;
@@ -35,6 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Cluster {
     collections: Collections<Memory>,
     client: OwnClient<Memory>,
+    pipeline: Pipeline<Memory>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -50,10 +52,10 @@ impl Cluster {
         let collections = Collections::start(settings, &tasks, &stop);
         let network = ServiceNetwork::parse("10.0.0.0/24", "30000-30010").unwrap();
         let pipeline = test_parts::pipeline(&collections, &network, &tasks, &stop);
-        let client = OwnClient::new(pipeline);
+        let client = OwnClient::new(pipeline.clone());
         let webhooks = WebhookClient::new(collections.clone());
         let _definitions = controller::start(&client, &collections, &webhooks, &tasks, &stop);
-        Self { collections, client, tasks, stop }
+        Self { collections, client, pipeline, tasks, stop }
     }
 
     async fn end(self) {

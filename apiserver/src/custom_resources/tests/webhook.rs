@@ -3,6 +3,10 @@
 use serde_json::json;
 
 use super::*;
+use crate::authorization::User;
+use crate::clock;
+use crate::registry::decode::FieldValidation;
+use crate::registry::pipeline::{Patch, PatchKind, Request};
 use crate::test_webhook::Server;
 
 /// A webhook: `v1` has `spec.size`, `v2` has `spec.width`.
@@ -13,8 +17,9 @@ fn convert(path: &str, request: &Value) -> Option<Value> {
         let mut object = object.clone();
         object["apiVersion"] = to.clone();
         let (from, into) = if to == "example.com/v2" { ("size", "width") } else { ("width", "size") };
-        let spec = object["spec"].as_object_mut().unwrap();
-        if let Some(size) = spec.remove(from) {
+        if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut)
+            && let Some(size) = spec.remove(from)
+        {
             spec.insert(into.to_owned(), size);
         }
         object
@@ -71,6 +76,66 @@ async fn a_webhook_converts_what_is_read_and_written_in_another_version() {
     object["spec"]["width"] = json!(10);
     let status = cluster.client.create(&foos("v2"), "a", object).await.unwrap_err();
     assert!(status.message.contains("spec.width in body should be less than or equal to 9"), "{status}");
+    cluster.end().await;
+}
+
+/// Applies `spec` to the foo `one`.
+async fn apply(
+    cluster: &Cluster,
+    version: &str,
+    manager: &str,
+    spec: Value,
+    force: bool,
+) -> Result<Value, Status> {
+    let (served, user) = (cluster.endpoint(&foos(version)).unwrap().served, User::default());
+    let request = Request {
+        user: &user,
+        served: &served,
+        namespace: "a",
+        name: "one",
+        subresource: "",
+        dry_run: false,
+        manager,
+        validation: FieldValidation::Strict,
+        options: &Value::Null,
+        now: clock::now(),
+    };
+    let mut body = foo("one", spec);
+    body["apiVersion"] = json!(format!("example.com/{version}"));
+    let patch = Patch { kind: PatchKind::Apply { force }, body, duplicates: Vec::new() };
+    let answer = cluster.pipeline.patch(&request, &patch, &mut crate::admission::Told::default()).await?;
+    Ok(answer.object)
+}
+
+#[tokio::test]
+async fn owners_who_wrote_in_different_versions_are_told_of_each_others_fields() {
+    let cluster = Cluster::new();
+    let client = webhook(&cluster).await;
+    cluster.define(converted(&client)).await;
+    apply(&cluster, "v1", "first", json!({"size": 3}), false).await.unwrap();
+    let status = apply(&cluster, "v2", "second", json!({"width": 4}), false).await.unwrap_err();
+    assert_eq!(status.reason.code(), 409);
+    assert!(status.message.contains("conflict with \"first\": .spec.size"), "{status}");
+    let taken = apply(&cluster, "v2", "second", json!({"width": 4}), true).await.unwrap();
+    let owners = taken["metadata"]["managedFields"].as_array().unwrap();
+    let owners: Vec<_> = owners.iter().map(|one| (&one["manager"], &one["fieldsV1"])).collect();
+    assert_eq!(owners, [(&json!("second"), &json!({"f:spec": {"f:width": {}}}))]);
+    // Who applies in another version than before still lets go of what is not applied any more.
+    let left = apply(&cluster, "v1", "second", json!({}), false).await.unwrap();
+    assert_eq!(left.pointer("/spec/size"), None, "{left}");
+    // A plain write in one version takes what was applied in the other.
+    apply(&cluster, "v1", "first", json!({"size": 3}), false).await.unwrap();
+    let mut wide = cluster.client.get(&foos("v1"), "a", "one").await.unwrap().unwrap();
+    wide["apiVersion"] = json!("example.com/v2");
+    wide["spec"] = json!({"width": 7});
+    let written = cluster.client.update(&foos("v2"), "a", "one", "", wide).await.unwrap();
+    let owners = written["metadata"]["managedFields"].as_array().unwrap();
+    let owners: Vec<_> = owners.iter().map(|one| (&one["operation"], &one["fieldsV1"]["f:spec"])).collect();
+    assert!(owners.contains(&(&json!("Update"), &json!({"f:width": {}}))), "{owners:?}");
+    assert!(
+        !owners.iter().any(|(operation, spec)| **operation == "Apply" && spec.get("f:size").is_some()),
+        "{owners:?}"
+    );
     cluster.end().await;
 }
 

@@ -2,6 +2,7 @@
 
 use barque_api::field::{FieldError, FieldPath};
 use barque_api::kind::{GroupVersionKind, GroupVersionResource};
+use barque_api::managed_fields::Versions;
 use barque_api::metadata::{Metadata, MetadataMut};
 use barque_api::status::Status;
 use serde_json::{Value, json};
@@ -29,7 +30,7 @@ impl<S: Storage> Pipeline<S> {
         self.admission.mutate(&attributes, &mut binding, told).await?;
         check(&binding)?;
         self.admission.validate(&attributes, &binding, told).await?;
-        let change = |pod: Option<&Value>| {
+        let change = |pod: Option<&Value>, _: &dyn Versions| {
             let pod = pod.ok_or_else(|| Status::not_found(&group_resource(request), request.name))?;
             let object = bound(request, pod, &binding)?;
             Ok(Changed { object, owned: false })

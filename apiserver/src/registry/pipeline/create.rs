@@ -63,7 +63,7 @@ impl<S: Storage> Pipeline<S> {
         stamp(request, &mut object);
         served.default(&mut object);
         prepare::for_create(request, &mut object);
-        let mut object = if owned { object } else { own_fields(request, &Value::Null, object) };
+        let mut object = if owned { object } else { own_fields(request, &Value::Null, object).await? };
 
         let name = Metadata::of(&object).name().to_owned();
         let asked = Asked { operation: Operation::Create, kind: &served.kind, name: &name, old: None };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use barque_api::kind::{GroupResource, GroupVersionKind, GroupVersionResource};
 use barque_api::labels::Selector;
+use barque_api::managed_fields::Versions;
 use barque_api::metadata::Metadata;
 use barque_api::status::Status;
 use barque_api::time::Time;
@@ -94,7 +95,7 @@ impl<S: Storage> Pipeline<S> {
         let served = Arc::clone(&endpoint.served);
         let write = Request { served: &served, name, subresource: "status", ..*request };
         let mut free = false;
-        let change = |budget: Option<&Value>| {
+        let change = |budget: Option<&Value>, _: &dyn Versions| {
             let budget = budget.ok_or_else(|| Status::not_found(&group_resource(&write), name))?;
             let mut object = budget.clone();
             match judge(budget, pod, request.now)? {

@@ -11,11 +11,12 @@ mod prepare;
 pub mod scale;
 mod update;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use barque_api::field::FieldError;
 use barque_api::kind::{GroupResource, GroupVersionKind};
-use barque_api::managed_fields::FieldManager;
+use barque_api::managed_fields::{FieldManager, FieldSet, Versions};
 use barque_api::metadata::{Metadata, MetadataMut};
 use barque_api::resource_version::ResourceVersion;
 use barque_api::status::Status;
@@ -26,6 +27,7 @@ use serde_json::Value;
 use super::allocation::ServiceAllocator;
 use super::collections::{Collection, Collections};
 use super::decode::FieldValidation;
+use super::owner_versions;
 use super::served::{Served, reset_fields};
 use crate::admission::{Admission, Attributes, Operation, Told};
 use crate::authorization::{User, granting};
@@ -273,19 +275,26 @@ fn refuse(request: &Request<'_>, object: &Value, errors: &[FieldError]) -> Resul
 }
 
 /// Accounts for the fields that a write changed.
-fn own_fields(request: &Request<'_>, live: &Value, object: Value) -> Value {
+///
+/// # Errors
+/// See [`owner_versions::settled`].
+async fn own_fields(request: &Request<'_>, live: &Value, object: Value) -> Result<Value, Status> {
     let reset = reset_fields(request.served, request.subresource);
-    field_manager(request, &reset).update(live, object, request.manager)
+    owner_versions::settled(request.served, |versions| {
+        field_manager(request, versions, &reset).update(live, object.clone(), request.manager)
+    })
+    .await
 }
 
 fn field_manager<'a>(
     request: &'a Request<'a>,
-    reset: &'a std::collections::BTreeMap<String, barque_api::managed_fields::FieldSet>,
+    versions: &'a dyn Versions,
+    reset: &'a BTreeMap<String, FieldSet>,
 ) -> FieldManager<'a> {
     FieldManager {
         kind: &request.served.kind,
         subresource: request.subresource,
-        versions: &**request.served,
+        versions,
         reset,
         now: request.now,
     }

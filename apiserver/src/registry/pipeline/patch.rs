@@ -3,14 +3,14 @@
 use barque_api::field::{FieldError, FieldPath};
 use barque_api::go_text;
 use barque_api::kind::GroupVersionKind;
-use barque_api::managed_fields::{FieldManager, manager_name};
+use barque_api::managed_fields::{Versions, manager_name};
 use barque_api::metadata::{Metadata, MetadataMut};
 use barque_api::patch::{json, merge, strategic};
 use barque_api::status::{Reason, Status};
 use serde_json::Value;
 
 use super::update::Changed;
-use super::{Answer, Pipeline, Request, create, group_resource};
+use super::{Answer, Pipeline, Request, create, field_manager, group_resource};
 use crate::admission::Told;
 use crate::registry::decode;
 use crate::registry::served::{Shape, reset_fields};
@@ -72,7 +72,7 @@ impl<S: Storage> Pipeline<S> {
         }
         let guarded = patch.body.pointer("/metadata/resourceVersion").is_some_and(Value::is_string);
         let mut unknown = Vec::new();
-        let change = |current: Option<&Value>| {
+        let change = |current: Option<&Value>, _: &dyn Versions| {
             let current = current.ok_or_else(|| Status::not_found(&group_resource(request), request.name))?;
             unknown.clear();
             changed(request, patch, current, &mut unknown)
@@ -114,7 +114,7 @@ impl<S: Storage> Pipeline<S> {
                 request.name
             )));
         }
-        let change = |current: Option<&Value>| {
+        let change = |current: Option<&Value>, versions: &dyn Versions| {
             if current.is_none() && !request.subresource.is_empty() {
                 return Err(Status::not_found(&group_resource(request), request.name));
             }
@@ -126,13 +126,7 @@ impl<S: Storage> Pipeline<S> {
                 ));
             }
             let reset = reset_fields(request.served, request.subresource);
-            let manager = FieldManager {
-                kind: &request.served.kind,
-                subresource: request.subresource,
-                versions: &**request.served,
-                reset: &reset,
-                now: request.now,
-            };
+            let manager = field_manager(request, versions, &reset);
             let live = current.unwrap_or(&Value::Null);
             let object = manager.apply(live, &applied, request.manager, force)?;
             Ok(Changed { object, owned: true })

@@ -4,7 +4,7 @@
 use barque_api::field::{FieldError, FieldPath};
 use barque_api::kind::GroupVersionKind;
 use barque_api::labels::Selector;
-use barque_api::managed_fields::{AlikeVersions, FieldManager, scale as owners};
+use barque_api::managed_fields::{AlikeVersions, FieldManager, Versions, scale as owners};
 use barque_api::metadata::Metadata;
 use barque_api::patch::{json, merge, strategic};
 use barque_api::schema::BuiltinSchemas;
@@ -82,7 +82,7 @@ impl<S: Storage> Pipeline<S> {
                 patch.body.pointer("/metadata/resourceVersion").is_some_and(Value::is_string)
             }
         };
-        let make = |current: Option<&Value>| {
+        let make = |current: Option<&Value>, _: &dyn Versions| {
             let current = current.ok_or_else(|| Status::not_found(&group_resource(request), request.name))?;
             scaled(request, current, change)
         };

@@ -3,7 +3,7 @@
 
 use barque_api::field::{FieldError, FieldPath};
 use barque_api::kind::{GroupResource, GroupVersionKind};
-use barque_api::managed_fields::keep_times_of_unchanged;
+use barque_api::managed_fields::{Versions, keep_times_of_unchanged};
 use barque_api::metadata::{Metadata, MetadataMut};
 use barque_api::status::Status;
 use serde_json::Value;
@@ -15,7 +15,7 @@ use super::{
 use crate::admission::{Operation, Told};
 use crate::registry::allocation::Fate;
 use crate::registry::collections::Collection;
-use crate::registry::{decode, deletion};
+use crate::registry::{decode, deletion, owner_versions};
 use crate::storage::{Action, Expected, Storage, Write, Written};
 
 /// What a change makes of an object.
@@ -52,7 +52,7 @@ impl<S: Storage> Pipeline<S> {
             )));
         }
         let guarded = !Metadata::of(&object).resource_version().is_empty();
-        let replace = |current: Option<&Value>| match current {
+        let replace = |current: Option<&Value>, _: &dyn Versions| match current {
             Some(_) => Ok(Changed { object: object.clone(), owned: false }),
             None if prepare::creates_on_update(request) && request.subresource.is_empty() => {
                 Ok(Changed { object: object.clone(), owned: false })
@@ -62,8 +62,8 @@ impl<S: Storage> Pipeline<S> {
         self.change(request, guarded, replace, told).await
     }
 
-    /// Changes an object by `change`, which is handed what there is, in the version of the request. When somebody else's change
-    /// gets in the way, it is asked again for as long as the request may take, unless the change is `guarded` by a resource
+    /// Changes an object by `change`, which is handed what there is, in the version of the request, and by which versions owners
+    /// are told. When somebody else's change gets in the way, it is asked again for as long as the request may take, unless the change is `guarded` by a resource
     /// version: who does not say a version need not know of others.
     ///
     /// # Errors
@@ -72,19 +72,22 @@ impl<S: Storage> Pipeline<S> {
         &self,
         request: &Request<'_>,
         guarded: bool,
-        mut change: impl FnMut(Option<&Value>) -> Result<Changed, Status>,
+        mut change: impl FnMut(Option<&Value>, &dyn Versions) -> Result<Changed, Status>,
         told: &mut Told,
     ) -> Result<Answer, Status> {
         let collection = self.collection(request)?;
         loop {
             let Some(current) = self.current(request, &collection).await? else {
-                let changed = change(None)?;
+                let changed =
+                    owner_versions::settled(request.served, |versions| change(None, versions)).await??;
                 match self.create_named(request, changed.object, changed.owned, told).await? {
                     Ok(answer) => return Ok(answer),
                     Err(_) => continue,
                 }
             };
-            let Changed { mut object, owned } = change(Some(&current.object))?;
+            let changed =
+                owner_versions::settled(request.served, |versions| change(Some(&current.object), versions));
+            let Changed { mut object, owned } = changed.await??;
             check_version(request, &mut object, &current)?;
             if let Some(answer) = self.replace(request, &collection, &current, object, owned, told).await? {
                 return Ok(answer);
@@ -110,7 +113,7 @@ impl<S: Storage> Pipeline<S> {
         keep_what_is_the_servers(&mut object, old);
         served.default(&mut object);
         prepare::for_update(request, &mut object, old);
-        let mut object = if owned { object } else { own_fields(request, old, object) };
+        let mut object = if owned { object } else { own_fields(request, old, object).await? };
 
         let asked =
             Asked { operation: Operation::Update, kind: &served.kind, name: request.name, old: Some(old) };
@@ -303,7 +306,7 @@ mod tests {
         pipeline.create(&request, map, &[], &mut Told::default()).await.unwrap();
         let key = pipeline.collection(&request).unwrap().keys.object("default", "m");
         let mut left = rivals;
-        let change = |current: Option<&Value>| {
+        let change = |current: Option<&Value>, _: &dyn Versions| {
             let mut object = current.unwrap().clone();
             if left > 0 {
                 left -= 1;

@@ -1,4 +1,4 @@
-//! What cannot be listed: reviews, bindings, evictions, tokens, and streams without a node to go to.
+//! What is not created and listed: statuses of components, what nodes and pods use, reviews, bindings, evictions, tokens, and streams without a node to go to.
 
 use std::collections::BTreeSet;
 
@@ -53,7 +53,8 @@ pub(crate) async fn exercise(api: &Api, other: &Api) -> Vec<String> {
 fn rows() -> impl Iterator<Item = String> {
     Builtin::table().all().iter().flat_map(|resource| {
         let name = &resource.name.resource;
-        let own = (resource.can(Verb::Create) && !resource.can(Verb::List)).then(|| name.to_string());
+        let own = !(resource.can(Verb::Create) && resource.can(Verb::List));
+        let own = own.then(|| name.to_string());
         let readable = |verbs: &[Verb]| verbs.contains(&Verb::Get) && verbs.contains(&Verb::Update);
         let below = resource.subresources.iter().filter(move |one| !readable(&one.verbs));
         own.into_iter().chain(below.map(move |one| format!("{name}/{}", one.name)))
@@ -96,8 +97,32 @@ fn actions(core: &str) -> Vec<Action> {
     let reading = json!({"namespace": NAMESPACE, "verb": "get", "resource": "pods"});
     let stranger = json!({"spec": {"user": "nobody", "resourceAttributes": reading}});
     let local = format!("{authorization}/namespaces/{NAMESPACE}/localsubjectaccessreviews");
+    let read = |resource, path: &str, code, told, wanted| Action {
+        resource,
+        method: Method::GET,
+        path: path.to_owned(),
+        body: Value::Null,
+        code,
+        told,
+        wanted,
+    };
+    let usage = "/apis/metrics.k8s.io/v1beta1";
+    let components = "/api/v1/componentstatuses";
     let unplaced = "pod evicted does not have a host assigned";
     vec![
+        read("componentstatuses", components, 200, "/items/0/conditions/0/status", "True".into()),
+        read("componentstatuses", &format!("{components}/etcd-0"), 200, "/kind", "ComponentStatus".into()),
+        read("componentstatuses", &format!("{components}/none"), 404, "/reason", "NotFound".into()),
+        // Nobody tells when a component's state changes, in Kubernetes neither.
+        read(
+            "componentstatuses",
+            &format!("{components}?watch=true"),
+            405,
+            "/reason",
+            "MethodNotAllowed".into(),
+        ),
+        read("nodes", &format!("{usage}/nodes"), 200, "/kind", "NodeMetricsList".into()),
+        read("pods", &format!("{usage}/namespaces/{NAMESPACE}/pods"), 200, "/kind", "PodMetricsList".into()),
         stream("pods/attach", "pods/evicted/attach", 400, unplaced),
         stream("pods/exec", "pods/evicted/exec?command=true&stdout=true", 400, unplaced),
         stream("pods/portforward", "pods/evicted/portforward?ports=80", 400, unplaced),
