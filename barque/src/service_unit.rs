@@ -56,7 +56,8 @@ impl Service {
 }
 
 /// Flags whose values are paths, which a unit would look for below `/`.
-const PATHS: [&str; 7] = [
+const PATHS: [&str; 8] = [
+    "--config",
     "--token-file",
     "--data-dir",
     "--kubeconfig",
@@ -208,9 +209,24 @@ mod tests {
 
     #[test]
     fn paths_are_those_that_were_meant() {
-        let flags = words(&["--token-file=token", "--data-dir", "d", "--kubeconfig=/k", "--name", "m1"]);
-        let expected =
-            ["--token-file=/here/token", "--data-dir", "/here/d", "--kubeconfig=/k", "--name", "m1"];
+        let flags = words(&[
+            "--config=f",
+            "--token-file=token",
+            "--data-dir",
+            "d",
+            "--kubeconfig=/k",
+            "--name",
+            "m1",
+        ]);
+        let expected = [
+            "--config=/here/f",
+            "--token-file=/here/token",
+            "--data-dir",
+            "/here/d",
+            "--kubeconfig=/k",
+            "--name",
+            "m1",
+        ];
         assert_eq!(absolute(&flags, Path::new("/here")), expected);
     }
 
