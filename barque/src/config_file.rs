@@ -19,6 +19,10 @@ pub(crate) enum ConfigFileError {
         path.display()
     )]
     Value { path: PathBuf, flag: String },
+    #[error("--config={}: {flag} must stand in quotes: YAML takes it for a number with a fraction", path.display())]
+    Fraction { path: PathBuf, flag: String },
+    #[error("--config={}: config is only said outside of the file", path.display())]
+    Again { path: PathBuf },
 }
 
 /// The words of a file, for the flags of `command` that nobody gave.
@@ -32,6 +36,8 @@ pub(crate) fn read(
     words(&text, command, given).map_err(|wrong| match wrong {
         Wrong::Text(why) => ConfigFileError::Text { path: path.to_owned(), why },
         Wrong::Value(flag) => ConfigFileError::Value { path: path.to_owned(), flag },
+        Wrong::Fraction(flag) => ConfigFileError::Fraction { path: path.to_owned(), flag },
+        Wrong::Again => ConfigFileError::Again { path: path.to_owned() },
     })
 }
 
@@ -39,6 +45,9 @@ pub(crate) fn read(
 enum Wrong {
     Text(String),
     Value(String),
+    /// `1.10` would come out as `1.1`.
+    Fraction(String),
+    Again,
 }
 
 fn words(text: &str, command: &clap::Command, given: &ArgMatches) -> Result<Vec<String>, Wrong> {
@@ -46,6 +55,9 @@ fn words(text: &str, command: &clap::Command, given: &ArgMatches) -> Result<Vec<
         .map_err(|error| Wrong::Text(error.to_string().trim_start_matches("error: ").to_owned()))?;
     let mut words = Vec::new();
     for (flag, value) in read.unwrap_or_default() {
+        if flag == "config" {
+            return Err(Wrong::Again);
+        }
         if was_given(&flag, command, given) {
             continue;
         }
@@ -56,6 +68,7 @@ fn words(text: &str, command: &clap::Command, given: &ArgMatches) -> Result<Vec<
         for value in values {
             let value = match value {
                 Value::String(text) => text,
+                Value::Number(number) if number.is_f64() => return Err(Wrong::Fraction(flag)),
                 Value::Number(_) | Value::Bool(_) => value.to_string(),
                 Value::Null | Value::Array(_) | Value::Object(_) => return Err(Wrong::Value(flag)),
             };
@@ -111,6 +124,8 @@ mod tests {
         assert_eq!(of("name: {a: b}", &[]), Err(Wrong::Value("name".to_owned())));
         assert_eq!(of("tls-san: [[a]]", &[]), Err(Wrong::Value("tls-san".to_owned())));
         assert_eq!(of("join:", &[]), Err(Wrong::Value("join".to_owned())));
+        assert_eq!(of("name: 1.10", &[]), Err(Wrong::Fraction("name".to_owned())));
+        assert_eq!(of("config: a", &[]), Err(Wrong::Again));
         assert!(matches!(of("- a", &[]), Err(Wrong::Text(_))));
     }
 }
