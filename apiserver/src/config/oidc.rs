@@ -2,14 +2,11 @@
 
 use std::path::PathBuf;
 
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-
 use super::{ConfigError, read_text};
 use crate::authentication::oidc::Issuer;
 use crate::authentication::oidc::claims::Rules;
 use crate::authentication::oidc::jwk::ALGORITHMS;
+use crate::authentication::oidc::roots::{self, Roots};
 
 /// The flags, as they came.
 #[derive(Clone, Debug, Default)]
@@ -108,23 +105,11 @@ impl OidcFlags {
     }
 
     /// Whose certificate the issuer may show.
-    fn roots(&self) -> Result<RootCertStore, ConfigError> {
+    fn roots(&self) -> Result<Roots, ConfigError> {
         const FLAG: &str = "oidc-ca-file";
-        let mut roots = RootCertStore::empty();
-        let Some(file) = &self.ca_file else {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            return Ok(roots);
-        };
-        let wrong = |why: String| ConfigError::File { flag: FLAG, file: file.clone(), why };
+        let Some(file) = &self.ca_file else { return Ok(roots::of_machine()) };
         let pem = read_text(FLAG, Some(file))?;
-        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-            let certificate = certificate.map_err(|error| wrong(format!("{error:?}")))?;
-            roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
-        }
-        if roots.is_empty() {
-            return Err(wrong("it has no certificates in PEM".to_owned()));
-        }
-        Ok(roots)
+        roots::of_pem(&pem).map_err(|why| ConfigError::File { flag: FLAG, file: file.clone(), why })
     }
 }
 

@@ -6,6 +6,7 @@ pub mod claims;
 mod fetch;
 pub mod jwk;
 mod pace;
+pub mod roots;
 
 use std::sync::Arc;
 
