@@ -32,7 +32,9 @@ fn pods_run_in_containerd() {
         ("container-log-max-files", "3".to_owned()),
         ("container-log-monitor-interval", "1s".to_owned()),
     ];
-    world.start_agent_with("n1", &runtime);
+    // However full the machine's disk is.
+    let any_disk = [("image-gc-high-threshold", "100".to_owned())];
+    world.start_agent_with("n1", &[&runtime[..], &any_disk].concat());
     world.node_is_ready("n1");
     let version = "kubectl get node n1 -o jsonpath='{.status.nodeInfo.containerRuntimeVersion}'";
     assert!(world.kubectl(version).starts_with("containerd://1."));

@@ -1,6 +1,6 @@
 //! What a budget says of itself. A decision; time is handed in. When it cannot be made, no eviction is allowed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,7 +98,9 @@ fn deadline(since: &Time) -> Timestamp {
     since.0.checked_add(DELETION_TIMEOUT).unwrap_or(Timestamp::MAX)
 }
 
-/// Pods whose eviction was allowed, as long as they are there and nobody has deleted them; not for ever.
+/// Pods whose eviction was allowed, until somebody has deleted them; not for ever. One that is not known may be gone, or so new that
+/// this cache has not heard of it: forgotten now, it would count as healthy when it is heard of, and another one could go in its
+/// place. (Kubernetes forgets it.)
 fn disrupted(
     budget: &PodDisruptionBudget,
     before: &PodDisruptionBudgetStatus,
@@ -107,23 +109,30 @@ fn disrupted(
     plan: &mut Plan,
 ) -> Disrupted {
     let mut kept = Disrupted::new();
-    let Some(known) = &before.disrupted_pods else { return kept };
-    for pod in pods.iter().filter(|pod| !pod.is_deleting()) {
-        let name = pod.key().name;
-        let Some(since) = known.get(&name) else { continue };
+    let pods: HashMap<String, &Arc<Pod>> = pods.iter().map(|pod| (pod.key().name, pod)).collect();
+    for (name, since) in before.disrupted_pods.iter().flatten() {
+        let pod = pods.get(name);
+        if pod.is_some_and(|pod| pod.is_deleting() || is_newer(pod, since)) {
+            continue;
+        }
         let left = deadline(since).duration_since(now);
-        if left.is_negative() {
+        if !left.is_negative() {
+            // The moment itself still counts.
+            plan.look_again_after(Duration::try_from(left).unwrap_or_default() + Duration::from_millis(1));
+            kept.insert(name.clone(), since.clone());
+        } else if let Some(pod) = pod {
             let key = budget.key();
             let text =
                 format!("Pod was expected by PDB {}/{} to be deleted but it wasn't", key.namespace, key.name);
             note(plan, pod.reference(), Gravity::Warning, "NotDeleted", text);
-        } else {
-            // The moment itself still counts.
-            plan.look_again_after(Duration::try_from(left).unwrap_or_default() + Duration::from_millis(1));
-            kept.insert(name, since.clone());
         }
     }
     kept
+}
+
+/// Whether it is another pod of the same name, which came after the eviction.
+fn is_newer(pod: &Pod, evicted: &Time) -> bool {
+    pod.metadata.creation_timestamp.as_ref().is_some_and(|created| created.0 > evicted.0)
 }
 
 fn healthy(pods: &[Arc<Pod>], disrupted: &Disrupted, now: Timestamp) -> i32 {
