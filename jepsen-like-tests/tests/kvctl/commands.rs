@@ -161,7 +161,7 @@ async fn mirror(cluster: &Cluster) {
     let other = Cluster::start(Flavor::under_test(), 1, Options::default().fast_elections()).await.unwrap();
     let (here, there) = (Etcdctl::kvctl(&cluster.endpoints()), Etcdctl::kvctl(&other.endpoints()));
     here.run(&["put", "mirror/a", "1"]).await.ok();
-    let mut arrives = there.open(&["watch", "--prefix", "copy/"]);
+    let mut arrives = there.open(&["watch", "--prefix", "copy/", "--rev=1"]);
     let destination = other.endpoint(0);
     let mirror = here.open(&["make-mirror", "--prefix=mirror/", "--dest-prefix=copy/", &destination]);
     assert_eq!(arrives.lines(3).await, ["PUT", "copy/a", "1"]);

@@ -41,7 +41,7 @@ async fn a_live_etcd_is_copied_followed_and_left() {
     assert!(left.contains("granted with TTL(600s)") && left.ends_with("attached keys([leased])\n"), "{left}");
 
     // Followed while both live: deletions, transactions with many keys, other leases.
-    let mut arrives = destination.open(&["watch", "last"]);
+    let mut arrives = destination.open(&["watch", "last", "--rev=1"]);
     let mut following = destination.open(&["migrate", &from]);
     assert!(following.lines(1).await[0].starts_with("following from revision"));
     source.run(&["del", "--prefix", "k/1/"]).await.ok();
