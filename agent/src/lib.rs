@@ -13,6 +13,7 @@ pub mod clock;
 pub mod config;
 pub mod container_node;
 pub mod containers;
+mod error_story;
 pub mod eviction;
 pub mod fan_out;
 pub mod handlers;

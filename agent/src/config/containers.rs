@@ -8,14 +8,13 @@ use std::time::Duration;
 use barque_api::ip::{Cidr, parse_cidr};
 use barque_api::names;
 use barque_api::quantity::Quantity;
-use barque_api::time::GoDuration;
 
 use barque_cri::{Endpoint, EndpointError};
 use barque_images::CollectPolicy;
 
 use super::eviction::EvictionFlags;
 use super::images::ImageCollectionFlags;
-use super::{ConfigError, value};
+use super::{ConfigError, go_duration, value};
 use crate::eviction::thresholds::EvictionConfig;
 use crate::node_api::config::{NodeApiConfig, ValidNodeApi};
 use crate::runtime::cri::LogRotation;
@@ -244,9 +243,7 @@ impl ContainerFlags {
 
 fn monitor_interval(text: &str) -> Result<Duration, ConfigError> {
     const FLAG: &str = "--container-log-monitor-interval";
-    let nanos = GoDuration::parse(text).map_err(|error| value(FLAG, text, error.to_string()))?.nanos();
-    let period = u64::try_from(nanos).map(Duration::from_nanos).ok();
-    let period = period.filter(|period| *period >= Duration::from_secs(1));
+    let period = go_duration(FLAG, text)?.filter(|period| *period >= Duration::from_secs(1));
     period.ok_or_else(|| value(FLAG, text, "must be at least 1s"))
 }
 

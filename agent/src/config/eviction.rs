@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use barque_api::quantity::Quantity;
-use barque_api::time::GoDuration;
 
-use super::{ConfigError, value};
+use super::{ConfigError, not_negative, value};
 use crate::eviction::signals::Signal;
 use crate::eviction::thresholds::{Amount, EvictionConfig, Threshold};
 
@@ -60,7 +59,7 @@ impl EvictionFlags {
         let graces = list(GRACE, &self.soft_grace_period, '=')?;
         let graces: BTreeMap<Signal, Duration> = graces
             .into_iter()
-            .map(|(signal, text)| Ok((signal, duration(GRACE, text)?)))
+            .map(|(signal, text)| Ok((signal, not_negative(GRACE, text)?)))
             .collect::<Result<_, ConfigError>>()?;
         let mut reclaims = BTreeMap::new();
         for (signal, text) in list(RECLAIM, &self.minimum_reclaim, '=')? {
@@ -92,7 +91,10 @@ impl EvictionFlags {
         Ok(EvictionConfig {
             thresholds,
             max_pod_grace: Duration::from_secs(self.max_pod_grace_period.into()),
-            transition: duration("--eviction-pressure-transition-period", &self.pressure_transition_period)?,
+            transition: not_negative(
+                "--eviction-pressure-transition-period",
+                &self.pressure_transition_period,
+            )?,
         })
     }
 }
@@ -129,12 +131,6 @@ fn amount(flag: &'static str, text: &str) -> Result<Amount, ConfigError> {
     }
     let part = u64::try_from(parsed.milli_value()).ok().filter(|_| parsed.milli_value() <= WHOLE);
     part.map(Amount::Part).ok_or_else(|| value(flag, text, "must be at most 100%"))
-}
-
-fn duration(flag: &'static str, text: &str) -> Result<Duration, ConfigError> {
-    let nanos = GoDuration::parse(text).map_err(|error| value(flag, text, error.to_string()))?.nanos();
-    let nanos = u64::try_from(nanos).map_err(|_| value(flag, text, "must not be negative"))?;
-    Ok(Duration::from_nanos(nanos))
 }
 
 #[cfg(test)]

@@ -1,11 +1,8 @@
 //! When images go that nobody uses: the kubelet's flags of these names, checked. Must never look at the machine.
 
-use std::time::Duration;
-
-use barque_api::time::GoDuration;
 use barque_images::CollectPolicy;
 
-use super::{ConfigError, value};
+use super::{ConfigError, not_negative, value};
 
 /// What was said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,20 +44,14 @@ impl ImageCollectionFlags {
         if low >= high {
             return Err(value(LOW, &low.to_string(), format!("must be less than the {high} of {HIGH}")));
         }
-        let min_age = duration("--minimum-image-ttl-duration", &self.minimum_age)?;
-        let max_age = Some(duration(MAXIMUM, &self.maximum_age)?).filter(|age| !age.is_zero());
+        let min_age = not_negative("--minimum-image-ttl-duration", &self.minimum_age)?;
+        let max_age = Some(not_negative(MAXIMUM, &self.maximum_age)?).filter(|age| !age.is_zero());
         if max_age.is_some_and(|max_age| max_age <= min_age) {
             let problem = "must be more than --minimum-image-ttl-duration says";
             return Err(value(MAXIMUM, &self.maximum_age, problem));
         }
         Ok(CollectPolicy { high_percent: high, low_percent: low, min_age, max_age })
     }
-}
-
-fn duration(flag: &'static str, text: &str) -> Result<Duration, ConfigError> {
-    let nanos = GoDuration::parse(text).map_err(|error| value(flag, text, error.to_string()))?.nanos();
-    let nanos = u64::try_from(nanos).map_err(|_| value(flag, text, "must not be negative"))?;
-    Ok(Duration::from_nanos(nanos))
 }
 
 #[cfg(test)]

@@ -198,7 +198,7 @@ impl Config {
         if lease == 0 {
             return Err(value("--node-lease-duration-seconds", "0", "must be greater than 0"));
         }
-        let report = duration(&self.node_status_update_frequency)?;
+        let report = status_frequency(&self.node_status_update_frequency)?;
         Ok(ValidConfig {
             servers,
             rhythm: Rhythm { report, lease: Duration::from_secs(lease.into()) },
@@ -268,11 +268,20 @@ fn check_name(flag: &'static str, name: &str) -> Result<(), ConfigError> {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, ConfigError> {
+/// A time as Go writes it; nothing for one before nothing.
+fn go_duration(flag: &'static str, text: &str) -> Result<Option<Duration>, ConfigError> {
+    let nanos = GoDuration::parse(text).map_err(|error| value(flag, text, error.to_string()))?.nanos();
+    Ok(u64::try_from(nanos).ok().map(Duration::from_nanos))
+}
+
+fn not_negative(flag: &'static str, text: &str) -> Result<Duration, ConfigError> {
+    go_duration(flag, text)?.ok_or_else(|| value(flag, text, "must not be negative"))
+}
+
+fn status_frequency(text: &str) -> Result<Duration, ConfigError> {
     const FLAG: &str = "--node-status-update-frequency";
-    let nanos = GoDuration::parse(text).map_err(|error| value(FLAG, text, error.to_string()))?.nanos();
-    let positive = u64::try_from(nanos).ok().filter(|nanos| *nanos > 0);
-    positive.map(Duration::from_nanos).ok_or_else(|| value(FLAG, text, "must be greater than 0"))
+    let positive = go_duration(FLAG, text)?.filter(|duration| !duration.is_zero());
+    positive.ok_or_else(|| value(FLAG, text, "must be greater than 0"))
 }
 
 fn label(text: &str) -> Result<(String, String), ConfigError> {

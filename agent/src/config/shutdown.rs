@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use barque_api::time::GoDuration;
-
-use super::{ConfigError, value};
+use super::{ConfigError, go_duration, value};
 use crate::node_shutdown::plan::{Period, Periods};
 use crate::node_shutdown::task::ShutdownConfig;
 
@@ -84,10 +82,8 @@ impl ShutdownFlags {
 
 /// None, or a second at least, as the kubelet's.
 fn duration(flag: &'static str, text: &str) -> Result<Duration, ConfigError> {
-    let nanos = GoDuration::parse(text).map_err(|error| value(flag, text, error.to_string()))?.nanos();
-    let duration = u64::try_from(nanos).map(Duration::from_nanos);
     let fits = |duration: &Duration| duration.is_zero() || *duration >= Duration::from_secs(1);
-    duration.ok().filter(fits).ok_or_else(|| value(flag, text, "must be 0 or at least 1s"))
+    go_duration(flag, text)?.filter(fits).ok_or_else(|| value(flag, text, "must be 0 or at least 1s"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Holds up the machine's shutdown until the node's pods have ended. Must never decide who ends when: that is the plan's.
 
-use std::error::Error;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::logind::{Logind, LogindError};
 use super::plan::{Periods, groups, terminated};
+use crate::error_story::story;
 use crate::node_api::containers::KnownPods as _;
 use crate::pods::index::Index;
 use crate::pods::spec;
@@ -180,15 +180,4 @@ impl ShutdownTask {
             }
         }
     }
-}
-
-/// An error with what is beneath it, for people.
-fn story(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use parking_lot::RwLock;
 
 use crate::config::ContainerConfig;
+use crate::error_story::story;
 
 /// As much at once as there is.
 const NO_BURST_LIMIT: u64 = i32::MAX as u64;
@@ -106,18 +107,6 @@ pub(crate) async fn look(config: &ContainerConfig) -> Result<String, String> {
         },
         Err(error) => Err(story(&error)),
     }
-}
-
-/// An error with its causes.
-fn story(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// What a pod's annotations `kubernetes.io/ingress-bandwidth` and `egress-bandwidth` say, in bits a second; what is no quantity says

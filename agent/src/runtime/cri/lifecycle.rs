@@ -9,7 +9,7 @@ use barque_cri::{CriError, v1};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::super::provisions::observe::{CRASHES, crashes};
-use super::super::provisions::{Gathered, failed, make_last_word, not_configured, not_created, story};
+use super::super::provisions::{Gathered, failed, make_last_word, not_configured, not_created};
 use super::super::{RuntimeError, SandboxError, StartError};
 use super::container_config::{self, container_config};
 use super::sandbox_config::{self, namespaces, sandbox_config};
@@ -17,6 +17,7 @@ use super::{CriRuntime, PodState, images, list, seconds};
 use crate::containers::files::resolver_config;
 use crate::containers::mounts::last_word;
 use crate::containers::{find, qos, sandbox_spec};
+use crate::error_story::story;
 use crate::pods::spec;
 
 fn not_made(error: &dyn std::error::Error) -> SandboxError {

@@ -2,10 +2,11 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::super::provisions::{failed, story};
+use super::super::provisions::failed;
 use super::super::{RuntimeError, SandboxError};
 use super::EmbeddedRuntime;
 use crate::containers::sandbox_spec;
+use crate::error_story::story;
 use crate::pods::spec;
 
 fn not_made(error: &dyn std::error::Error) -> SandboxError {

@@ -4,11 +4,12 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::super::StartError;
 use super::super::provisions::observe::{CRASHES, crashes};
-use super::super::provisions::{Gathered, make_last_word, not_configured, not_created, story};
+use super::super::provisions::{Gathered, make_last_word, not_configured, not_created};
 use super::EmbeddedRuntime;
 use crate::containers::identity::Accounts;
 use crate::containers::mounts::{PodFiles, last_word};
 use crate::containers::{Inputs, container_spec, find};
+use crate::error_story::story;
 use crate::pods::spec;
 
 impl EmbeddedRuntime {

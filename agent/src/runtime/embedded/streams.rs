@@ -10,8 +10,8 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-use super::super::provisions::story;
 use super::EmbeddedRuntime;
+use crate::error_story::story;
 use crate::node_api::containers::{
     BoxConnection, BoxRead, BoxWrite, ContainerLog, ExecRequest, PodStreams, Process, RunError,
 };

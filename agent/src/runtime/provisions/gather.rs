@@ -10,10 +10,11 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Container, Pod, Service};
 
 use super::super::StartError;
-use super::{Provisions, story};
+use super::Provisions;
 use crate::containers::env::{self, Environment, Sources, environment};
 use crate::containers::mounts::{MountedVolume, sub_paths};
 use crate::containers::{ContainerError, namespace};
+use crate::error_story::story;
 use crate::pods::spec;
 use crate::tell::{about_container, warning};
 use crate::volumes::layout::PodLayout;

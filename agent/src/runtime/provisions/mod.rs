@@ -32,6 +32,7 @@ use super::{RuntimeError, SandboxError};
 use crate::clock::{Clock, after};
 use crate::containers::NodeFacts;
 use crate::containers::mounts::MountedVolume;
+use crate::error_story::story;
 use crate::pods::spec;
 use crate::references::References;
 use crate::tell::Teller;
@@ -197,16 +198,4 @@ fn is_kept_up(pod: &Pod) -> bool {
 
 pub(super) fn failed(error: &dyn std::error::Error) -> RuntimeError {
     RuntimeError(story(error))
-}
-
-/// An error with its causes.
-pub(super) fn story(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -65,10 +65,8 @@ fn furnish(world: &World, directory: &Path) {
 
     let example = std::fs::read_to_string(root().join("examples/prometheus/prometheus.yml")).unwrap();
     let mut here = example.replace(": 15s", ": 5s");
-    for (there, here_is) in [("2", "10"), ("", "1")].into_iter().flat_map(|(there, here_is)| {
-        (1..=3).map(move |number| (format!("10.0.0.{there}{number}:"), format!("10.77.0.{here_is}{number}:")))
-    }) {
-        here = here.replace(&there, &here_is);
+    for (theirs, ours) in [("1", "11"), ("2", "12"), ("3", "13"), ("21", "101"), ("22", "102")] {
+        here = here.replace(&format!("'10.0.0.{theirs}:"), &format!("'10.77.0.{ours}:"));
     }
     std::fs::write(directory.join("prometheus.yml"), here).unwrap();
     std::fs::copy(root().join("examples/prometheus/alerts.yml"), directory.join("alerts.yml")).unwrap();

@@ -3,7 +3,7 @@
 use barque_containers::Error;
 use tonic::Status;
 
-use super::super::super::provisions::story;
+use crate::error_story::story;
 
 /// Of sandboxes and containers.
 pub(super) fn of_containers(error: &Error) -> Status {
