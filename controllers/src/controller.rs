@@ -100,18 +100,20 @@ impl<'a> Watches<'a> {
     }
 
     /// As [`controlled`](Self::controlled); a change of an object that nobody controls is about every `Owner` in its namespace
-    /// whose selector matches.
+    /// whose selector matches it, or did: one that was about to adopt it has counted it already, and must hear that it went.
     pub(crate) fn controlled_or_selected<K: Object, Owner: Object>(
         &mut self,
         selector: fn(&Owner) -> Option<Selector>,
     ) {
         self.controlled::<K, Owner>();
         self.mapped::<K>(move |change, caches| {
-            let Some(orphan) = change.new.as_ref().filter(|object| object.controller().is_none()) else {
-                return Vec::new();
-            };
+            let orphans: Vec<_> = change.both().filter(|object| object.controller().is_none()).collect();
+            let Some(orphan) = orphans.first() else { return Vec::new() };
             let owners = caches.of::<Owner>().in_namespace(&orphan.key().namespace);
-            let wants = |owner: &Owner| selector(owner).is_some_and(|it| owners::matches(&it, &**orphan));
+            let wants = |owner: &Owner| {
+                selector(owner)
+                    .is_some_and(|it| orphans.iter().any(|orphan| owners::matches(&it, &***orphan)))
+            };
             owners.iter().filter(|owner| wants(owner)).map(|owner| owner.key()).collect()
         });
     }

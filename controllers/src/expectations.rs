@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::cache::Seen;
 use crate::kind::{Key, Kind};
-use crate::plan::{Action, Outcome};
+use crate::plan::{Action, Done, Outcome, Tried, Verdict};
 
 /// After so long the caches are believed anyway.
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
@@ -34,6 +34,8 @@ enum Expectation {
     Version(u64),
     /// It is gone or going.
     Deletion,
+    /// It is gone: the API said so when it was to be written.
+    Absence,
 }
 
 /// What caches know.
@@ -57,25 +59,7 @@ impl Known for crate::cache::Caches {
 impl Expectations {
     /// This was done for a key.
     pub(crate) fn written(&mut self, key: &Key, outcome: &Outcome, now: Duration) {
-        let mut expected = Vec::new();
-        for tried in &outcome.tried {
-            let Ok(done) = &tried.result else { continue };
-            let action = &tried.planned.action;
-            let change = match action {
-                Action::Create { .. } | Action::Update { .. } => {
-                    let Ok(version) = done.version.parse() else { continue };
-                    Expectation::Version(version)
-                }
-                Action::Delete { .. } => Expectation::Deletion,
-                // The scale may be of any kind; the next observation asks for it.
-                Action::Scale { .. }
-                | Action::Confirm { .. }
-                | Action::Unchanged { .. }
-                | Action::Absent { .. } => continue,
-            };
-            let (kind, uid) = (*action.kind(), done.uid.clone());
-            expected.push(Expected { kind, key: done.key.clone(), uid, change });
-        }
+        let mut expected: Vec<_> = outcome.tried.iter().filter_map(Expected::of).collect();
         if !expected.is_empty() {
             let entry = self.of.entry(key.clone()).or_insert((now, Vec::new()));
             entry.0 = now;
@@ -111,6 +95,33 @@ impl Expectations {
 }
 
 impl Expected {
+    /// What the caches will tell after this, if anything.
+    fn of(tried: &Tried) -> Option<Self> {
+        let action = &tried.planned.action;
+        let of_done = |done: &Done, change| {
+            Some(Self { kind: *action.kind(), key: done.key.clone(), uid: done.uid.clone(), change })
+        };
+        match (action, &tried.result) {
+            (Action::Create { .. } | Action::Update { .. }, Ok(done)) => {
+                of_done(done, Expectation::Version(done.version.parse().ok()?))
+            }
+            (Action::Delete { .. }, Ok(done)) => of_done(done, Expectation::Deletion),
+            // A cache that has it still is behind, and a plan may have gone on from its absence already.
+            (Action::Update { object, .. } | Action::Delete { object, .. }, Err(failure))
+                if failure.verdict == Verdict::Gone =>
+            {
+                let (key, uid) = (object.key.clone(), object.uid.clone());
+                Some(Self { kind: object.kind, key, uid, change: Expectation::Absence })
+            }
+            (_, Err(_))
+            // The scale may be of any kind; the next observation asks for it.
+            | (
+                Action::Scale { .. } | Action::Confirm { .. } | Action::Unchanged { .. } | Action::Absent { .. },
+                Ok(_),
+            ) => None,
+        }
+    }
+
     fn is_met(&self, known: &impl Known) -> bool {
         let Some(latest) = known.latest(&self.kind) else {
             // Nobody watches it, so nobody plans by it.
@@ -123,6 +134,7 @@ impl Expected {
                 latest >= version || seen.is_some_and(|seen| seen.version >= version)
             }
             Expectation::Deletion => seen.is_none_or(|seen| seen.deleting),
+            Expectation::Absence => seen.is_none(),
         }
     }
 }
@@ -133,7 +145,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::plan::{Done, Tried};
+    use crate::plan::Failure;
 
     #[derive(Default)]
     struct Fake {
@@ -182,6 +194,21 @@ mod tests {
         expectations.written(&key, &done(Action::delete(&pod()), ""), T(0));
         assert!(expectations.unsettled(&key, &known, T(1)).is_some());
         known.pods.insert(Key::new("ns", "p"), seen(true));
+        assert_eq!(expectations.unsettled(&key, &known, T(2)), None);
+    }
+
+    #[test]
+    fn what_the_api_does_not_have_any_more_must_leave_the_caches() {
+        let (mut expectations, key) = (Expectations::default(), Key::new("ns", "r"));
+        let mut known = Fake { latest: 20, ..Fake::default() };
+        known.pods.insert(Key::new("ns", "p"), Seen { uid: "u".into(), version: 5, deleting: true });
+        let gone = Err(Failure { verdict: Verdict::Gone, message: "not found".into() });
+        let tried = Tried { planned: Action::delete(&pod()).because("test"), result: gone };
+        expectations.written(&key, &Outcome { tried: vec![tried], cut: false }, T(0));
+        assert!(expectations.unsettled(&key, &known, T(1)).is_some());
+        known
+            .pods
+            .insert(Key::new("ns", "p"), Seen { uid: "its successor".into(), version: 21, deleting: false });
         assert_eq!(expectations.unsettled(&key, &known, T(2)), None);
     }
 
