@@ -25,13 +25,20 @@ pub(super) fn scale(deployment: &Deployment, sets: &Sets, limits: Limits, edits:
         _ => None,
     };
     if let Some(only) = only {
-        edits.scale(only, limits.replicas);
+        // One that has this size already, as of a rollout, must say for which size of its Deployment: until it does, nothing
+        // rolls.
+        edits.scale_and_note(only, limits.replicas);
     } else if sets.current().is_some_and(|new| is_saturated(new, limits)) {
         for old in sets.old() {
             edits.scale(old, 0);
         }
-    } else if !active.is_empty() && strategy(deployment) == Strategy::Rolling {
+    } else if strategy(deployment) == Strategy::Rolling {
         in_proportion(deployment, sets, active, limits, edits);
+    } else {
+        // Of several that make room for another, none gets a share.
+        for at in active {
+            edits.scale_and_note(at, sets.all[at].wanted());
+        }
     }
 }
 

@@ -224,6 +224,28 @@ fn scaling_in_mid_rollout_keeps_proportions() {
 }
 
 #[test]
+fn a_size_that_a_set_happens_to_have_stops_no_rollout() {
+    const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
+    let notes = |view: &View| {
+        let plan = plan::plan(view, now());
+        let notes = plan.actions().map(|planned| {
+            let Action::Update { object, patch, .. } = &planned.action else { panic!("{planned:?}") };
+            assert_eq!(patch["spec"], Value::Null, "no pod comes or goes");
+            (object.key.name.clone(), patch["metadata"]["annotations"][DESIRED].as_str().map(str::to_owned))
+        });
+        notes.collect::<Vec<_>>()
+    };
+    let noted = |name: &str, size: &str| (name.to_owned(), Some(size.to_owned()));
+    // A rollout to ten had brought it to four when the Deployment became one of four with another template.
+    let old = || set("i1", (4, 4, 4), json!({}));
+    assert_eq!(notes(&view(deployment(4, "i3", json!({})), vec![old()])), [noted("i1", "4")]);
+    // Several when all old ones are to end first: each only hears of it.
+    let recreate = json!({"spec": {"strategy": {"type": "Recreate", "rollingUpdate": null}}});
+    let both = vec![old(), set("i2", (3, 3, 3), json!({}))];
+    assert_eq!(notes(&view(deployment(5, "i3", recreate), both)), [noted("i1", "5"), noted("i2", "5")]);
+}
+
+#[test]
 fn a_saturated_current_one_ends_the_old_ones() {
     let noted = |desired: &str| json!({"metadata": {"annotations": {"deployment.kubernetes.io/desired-replicas": desired}}});
     let sets = vec![set("i1", (3, 3, 3), noted("7")), set("i2", (10, 10, 10), noted("10"))];
