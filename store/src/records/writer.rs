@@ -39,7 +39,7 @@ pub struct WriterOptions {
 
 impl Default for WriterOptions {
     fn default() -> Self {
-        Self { flush_interval: Duration::from_millis(100), flush_bytes: 4 << 20, limit_bytes: 32 << 20 }
+        Self { flush_interval: Duration::from_secs(1), flush_bytes: 4 << 20, limit_bytes: 32 << 20 }
     }
 }
 
