@@ -37,6 +37,9 @@ pub(crate) struct ServerArgs {
         value_name = "DIR"
     )]
     data_dir: PathBuf,
+    /// Directory of manifests that the cluster is to have, in YAML or JSON [default: `manifests` in the data directory].
+    #[arg(long, env = "BARQUE_SERVER_MANIFESTS", value_name = "DIR")]
+    manifests: Option<PathBuf>,
     /// The address by which masters and nodes reach this one [default: that of the default route's interface].
     #[arg(long, env = "BARQUE_SERVER_ADVERTISE_ADDRESS", value_name = "ADDRESS")]
     advertise_address: Option<IpAddr>,
@@ -160,6 +163,8 @@ pub(crate) struct MoreFlags {
 pub(crate) struct MasterPlan {
     pub(crate) name: String,
     pub(crate) data_dir: PathBuf,
+    /// Where the manifests are that it brings into the cluster.
+    pub(crate) manifests: PathBuf,
     pub(crate) advertise: IpAddr,
     pub(crate) bind: IpAddr,
     pub(crate) store_peer_port: u16,
@@ -266,6 +271,7 @@ impl ServerArgs {
         let dns = nth_service_address(&self.service_cluster_ip_range, DNS)?;
         Ok(MasterPlan {
             name,
+            manifests: self.manifests.unwrap_or_else(|| self.data_dir.join("manifests")),
             data_dir: self.data_dir,
             advertise,
             bind,

@@ -5,7 +5,7 @@
 //! 2. certificates and kubeconfigs of this master
 //! 3. a place among the members of the store, if it has none
 //! 4. store, API server over it in this process, what the cluster keeps of its masters
-//! 5. controllers and scheduler, over their own API server: when its store has no majority, others take their leases
+//! 5. controllers, scheduler and manifests, over their own API server: when its store has no majority, others take their leases
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -92,6 +92,8 @@ pub(crate) async fn run(plan: MasterPlan, stop: CancellationToken) -> anyhow::Re
         .into_config()
         .map_err(|error| anyhow::anyhow!("{error}"))?;
 
+    let manifests = parts::manifests(&plan, manifests_key(&Places::of(&plan))?);
+
     let Some(member) = barque_store::server::start(store, &stop).await? else { return Ok(()) };
     // The store goes on until everything else has ended.
     let (store_stop, ended) = (CancellationToken::new(), CancellationToken::new());
@@ -111,7 +113,7 @@ pub(crate) async fn run(plan: MasterPlan, stop: CancellationToken) -> anyhow::Re
         &plan,
         &prepared,
         storage,
-        Above { apiserver, controllers, scheduler, counted },
+        Above { apiserver, controllers, scheduler, manifests, counted },
         &stop,
     );
     let renewing_stop = stop.child_token();
@@ -153,10 +155,11 @@ struct Above {
     apiserver: barque_apiserver::config::ValidConfig,
     controllers: barque_controllers::config::ValidConfig,
     scheduler: barque_scheduler_driver::config::ValidConfig,
+    manifests: barque_manifests::Config,
     counted: Counted,
 }
 
-/// API server, controllers and scheduler.
+/// API server, controllers, scheduler and manifests.
 async fn above_the_store(
     plan: &MasterPlan,
     prepared: &Prepared,
@@ -164,7 +167,7 @@ async fn above_the_store(
     above: Above,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let Above { apiserver, controllers, scheduler, counted } = above;
+    let Above { apiserver, controllers, scheduler, manifests, counted } = above;
     let api = barque_apiserver::server::start_on(apiserver, storage).await?;
     let kept = async {
         api.wait_until_kept().await;
@@ -189,7 +192,7 @@ async fn above_the_store(
             return early.unwrap_or(Ok(()));
         }
     }
-    // One that cannot go on stops the other.
+    // One that cannot go on stops the others.
     let stop = stop.child_token();
     let mut works = JoinSet::new();
     works.spawn({
@@ -199,6 +202,10 @@ async fn above_the_store(
     works.spawn({
         let stop = stop.clone();
         async move { barque_scheduler_driver::run(scheduler, counted.scheduler, stop).await.context("scheduler") }
+    });
+    works.spawn({
+        let stop = stop.clone();
+        async move { barque_manifests::run(manifests, stop).await.context("manifests") }
     });
     tracing::info!(name = plan.name, address = %plan.advertise, "the master is ready");
     notify::ready();
@@ -377,6 +384,17 @@ fn make_tokens(authorities: &Authorities, places: &Places) -> anyhow::Result<()>
     Ok(())
 }
 
+/// What tells this master's disk from any other one: drawn once.
+fn manifests_key(places: &Places) -> anyhow::Result<String> {
+    let path = places.manifests_key();
+    if let Some(key) = files::read(&path)? {
+        return Ok(key.trim_end().to_owned());
+    }
+    let key = format!("{:032x}", rand::random::<u128>());
+    keep_text(&path, &key)?;
+    Ok(key)
+}
+
 fn keep_text(path: &Path, text: &str) -> anyhow::Result<()> {
     Ok(files::write(path, format!("{text}\n").as_bytes(), Readers::Owner)?)
 }
@@ -389,7 +407,7 @@ fn write_kubeconfigs(
 ) -> anyhow::Result<()> {
     let pki = places.pki();
     let url = parts::local_url(plan, settings);
-    for part in [leaf::CONTROLLER_MANAGER, leaf::SCHEDULER] {
+    for part in [leaf::CONTROLLER_MANAGER, leaf::SCHEDULER, leaf::MANIFESTS] {
         let authority = pki.authority(Signer::Cluster);
         let text = kubeconfig::with_files(&url, &authority, &pki.certificate(part), &pki.key(part));
         files::write(&places.kubeconfig(part), text.as_bytes(), Readers::Owner)?;

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+pub(crate) use barque_client::error_story::told;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::Uri;
@@ -122,23 +123,6 @@ const fn is_missing(code: u16) -> bool {
 /// A URL without the slash that stands for no path.
 pub(crate) fn plain(url: &Uri) -> String {
     url.to_string().trim_end_matches('/').to_owned()
-}
-
-/// An error in a few words: what the server said, or why it said nothing.
-pub(crate) fn told(error: &kube::Error) -> String {
-    if let kube::Error::Api(status) = error {
-        return status.message.clone();
-    }
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        let next_text = next.to_string();
-        if !text.contains(&next_text) {
-            text = format!("{text}: {next_text}");
-        }
-        cause = next.source();
-    }
-    text
 }
 
 fn bounded(url: &Uri) -> Config {

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 
 use crate::kubeconfig;
-use crate::leaf::API_SERVER_USER;
+use crate::leaf::{API_SERVER_USER, MANIFESTS_USER};
 use crate::pki::Authorities;
 use crate::sealed::seal;
 use crate::settings::{self, ClusterSettings};
@@ -127,6 +127,8 @@ pub fn always() -> Vec<Desired> {
             "system:kubelet-api-admin",
             json!([subject("User", API_SERVER_USER)]),
         ),
+        // Manifests are objects of any kind, roles among them.
+        cluster_binding("barque:manifests", "cluster-admin", json!([subject("User", MANIFESTS_USER)])),
     ]
 }
 

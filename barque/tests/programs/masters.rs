@@ -1,6 +1,8 @@
 //! Masters that are one process each: a cluster begins, others join it, they are killed, replaced and turned away. On loopback
 //! addresses, with a hollow node.
 
+mod manifests;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
@@ -152,6 +154,7 @@ async fn masters_join_die_and_are_replaced_and_nothing_is_lost() {
     pods.create(&PostParams::default(), &pod("p")).await.unwrap();
     let runs = |pod: &Pod| pod.status.as_ref().and_then(|it| it.phase.as_deref()) == Some("Running");
     becomes(pods.clone(), "p", "scheduler, controllers and agent may what they must", runs).await;
+    manifests::come(&masters, &third).await;
 
     // The founder goes, with its disk.
     write(&first, "before").await;
@@ -164,17 +167,21 @@ async fn masters_join_die_and_are_replaced_and_nothing_is_lost() {
     }
     pods.create(&PostParams::default(), &pod("without-first")).await.unwrap();
     becomes(pods.clone(), "without-first", "the node does not need the master that it joined by", runs).await;
+    manifests::come_without_the_first(&masters, &third).await;
     masters.start(1, &masters.joining(1, 2, &kept_token));
     let again = masters.client(1).await;
     let all = names(&again).await;
     assert!(all.iter().any(|name| name == "before"));
     assert_eq!(all.iter().filter(|name| name.starts_with("without-")).count(), 20);
+    manifests::change_elsewhere(&masters, &third).await;
 
     // Another one goes and comes back as it was; who joined does not join again.
     masters.kill(2);
+    manifests::remove_while_it_is_down(&masters);
     write(&third, "meanwhile").await;
     masters.start(2, &masters.joining(2, 1, Path::new("/nowhere")).replaced("--token-file", &kept_token));
     assert!(names(&masters.client(2).await).await.iter().any(|name| name == "meanwhile"));
+    manifests::gone(&masters, &third).await;
 
     // Without a majority nothing is written, which a look at the last one tells, and their return heals.
     masters.kill(1);
