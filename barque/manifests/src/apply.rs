@@ -122,7 +122,11 @@ impl Applier {
         failed(problems)?;
         // Only now: what takes the place of the old is there.
         self.delete(&mut objects, published, &dropped(published, &wanted, all.values())).await?;
-        let text = format!("{} objects of {} are applied", manifests.len(), published.file);
+        let count = match manifests.len() {
+            1 => "1 object".to_owned(),
+            count => format!("{count} objects"),
+        };
+        let text = format!("{} is applied: {count}", published.file);
         self.write(published, published.finished(checksum, &wanted, &text)).await?;
         tracing::info!("{text}");
         self.tell(published, Kind::Normal, "Applied", "Applying", text);

@@ -17,8 +17,8 @@ use crate::MANAGER;
 use crate::manifest::{Manifest, Reference};
 use crate::published::BROUGHT_BY;
 
-/// How long a kind may take until it is established.
-const ESTABLISHED: Duration = Duration::from_secs(10);
+/// How long a kind may take until it is established; with several API servers it takes some seconds, until all know it.
+const ESTABLISHED: Duration = Duration::from_secs(20);
 
 /// Objects of any kind.
 pub(super) struct Objects {

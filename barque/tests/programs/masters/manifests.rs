@@ -90,6 +90,7 @@ pub(super) async fn gone(masters: &Masters, client: &Client) {
     goes(maps(client), "more").await;
     says(client, "a", "two").await;
     std::fs::remove_file(masters.place(3).join("manifests/shop.yaml")).unwrap();
-    goes(Api::<Namespace>::all(client.clone()), "shop").await;
     goes(Api::<Secret>::namespaced(client.clone(), "kube-system"), "barque-manifest-shop.yaml").await;
+    let shop = Api::<Namespace>::all(client.clone()).get_opt("shop").await.unwrap();
+    assert!(shop.is_none_or(|shop| shop.metadata.deletion_timestamp.is_some()), "it has to go");
 }
