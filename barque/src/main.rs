@@ -157,14 +157,16 @@ fn parsed() -> Command {
     let typed: Vec<OsString> = std::env::args_os().collect();
     let told = Args::command().get_matches_from(&typed);
     let args = Args::from_arg_matches(&told).unwrap_or_else(|error| error.exit());
-    let Command::Server(server) = &args.command else { return args.command };
-    let (Some(file), Some(("server", given))) = (server.config(), told.subcommand()) else {
-        return args.command;
+    let file = match &args.command {
+        Command::Server(server) if server.command.is_none() => server.config(),
+        Command::Agent(agent) if agent.command.is_none() => agent.config(),
+        _ => None,
     };
+    let (Some(file), Some((name, given))) = (file, told.subcommand()) else { return args.command };
     let mut command = Args::command();
     command.build();
-    let server = command.find_subcommand("server").expect("it was parsed");
-    match config_file::read(file, server, given) {
+    let known = command.find_subcommand(name).expect("it was parsed");
+    match config_file::read(file, known, given) {
         Ok(more) => {
             let all = typed.into_iter().chain(more.into_iter().map(OsString::from));
             Args::try_parse_from(all)
