@@ -22,6 +22,7 @@ mod log;
 mod notify;
 mod oidc_args;
 mod process;
+mod rotate_ca_command;
 mod scheduler_args;
 mod server_args;
 mod server_command;
@@ -196,7 +197,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => looked(process::run(|_| doctor_command::doctor(args))),
         Command::Token(args) => ended(process::run(|_| cluster_command::token(args.command))),
         Command::Kubeconfig(args) => ended(cluster_command::kubeconfig(args)),
-        Command::Certs(args) => ended(cluster_command::certs(args.command)),
+        Command::Certs(args) => looked(process::run(|_| cluster_command::certs(args.command))),
         Command::Store(args) => {
             let log = args.log;
             match args.into_config() {

@@ -20,8 +20,9 @@ use barque_cluster::authority::{Authority, Pair};
 use barque_cluster::files::{self, Readers};
 use barque_cluster::leaf::{self, Signer};
 use barque_cluster::membership::Members;
-use barque_cluster::pki::Authorities;
+use barque_cluster::pki::{Authorities, Certificates};
 use barque_cluster::restored::{self, RestoredError};
+use barque_cluster::rotation::follow;
 use barque_cluster::settings::ClusterSettings;
 use barque_cluster::token::{Credential, Token};
 use barque_cluster::{keep, kubeconfig, master_join, objects, renewal};
@@ -79,7 +80,7 @@ pub(crate) async fn run(plan: MasterPlan, stop: CancellationToken) -> anyhow::Re
     let preparing = prepare(&plan);
     let Some(prepared) = stop.run_until_cancelled(preparing).await else { return Ok(()) };
     let prepared = prepared?;
-    let Prepared { authorities, settings, birth, leaves } = &prepared;
+    let Prepared { settings, birth, leaves, .. } = &prepared;
 
     let store = read::<StoreArgs>("store", parts::store(&plan, settings, birth))?.into_config()?;
     let mut apiserver =
@@ -115,8 +116,7 @@ pub(crate) async fn run(plan: MasterPlan, stop: CancellationToken) -> anyhow::Re
         &stop,
     );
     let renewing_stop = stop.child_token();
-    let renewing =
-        renewal::run(Places::of(&plan).pki(), authorities.clone(), leaves.clone(), renewing_stop.clone());
+    let renewing = renewal::run(Places::of(&plan).pki(), leaves.clone(), renewing_stop.clone());
     let renewing = tokio::spawn(renewing);
     let outcome = tokio::select! {
         // Biased: what the store says of its end is what the others only suffer from.
@@ -193,6 +193,13 @@ async fn above_the_store(
     let stop = stop.child_token();
     let mut works = JoinSet::new();
     works.spawn({
+        let (rotating, plan, stop) = (rotating(plan, prepared), plan.clone(), stop.clone());
+        async move {
+            rotating.follow(client(&plan).await.context("authorities")?, stop).await;
+            Ok(())
+        }
+    });
+    works.spawn({
         let stop = stop.clone();
         async move { barque_controllers::run(controllers, counted.controllers, stop).await.context("controllers") }
     });
@@ -211,11 +218,47 @@ async fn above_the_store(
     outcome
 }
 
+/// The administrator, as parts of this master speak to its API server.
+async fn client(plan: &MasterPlan) -> anyhow::Result<kube::Client> {
+    let source = Source::Kubeconfig(Places::of(plan).kubeconfig(leaf::ADMIN));
+    Ok(connect(Servers { source, urls: Vec::new() }).await?)
+}
+
+/// This master, as authorities are exchanged.
+fn rotating(plan: &MasterPlan, prepared: &Prepared) -> follow::Master {
+    let (plan, settings) = (plan.clone(), prepared.settings.clone());
+    let places = Places::of(&plan);
+    follow::Master {
+        name: plan.name.clone(),
+        pki: places.pki(),
+        leaves: prepared.leaves.clone(),
+        make: Arc::new(move |authorities| {
+            let made = || {
+                write_kubeconfigs(&plan, &places, &settings, authorities)?;
+                name_authority(&places, authorities)
+            };
+            made().map_err(|error: anyhow::Error| format!("{error:#}"))
+        }),
+    }
+}
+
+/// The tokens of this master name who signs.
+fn name_authority(places: &Places, authorities: &Authorities) -> anyhow::Result<()> {
+    let pin = Authority::load(authorities.cluster.clone())?.pin();
+    for path in [places.master_token(), places.node_token()] {
+        let Some(text) = files::read(&path)? else { continue };
+        let token: Token = text.parse().with_context(|| path.display().to_string())?;
+        if token.pin != pin {
+            keep_text(&path, &Token { pin, credential: token.credential }.reveal())?;
+        }
+    }
+    Ok(())
+}
+
 /// What the cluster keeps of its masters.
 async fn keep_cluster(plan: &MasterPlan, prepared: &Prepared) -> anyhow::Result<()> {
     let places = Places::of(plan);
-    let source = Source::Kubeconfig(places.kubeconfig(leaf::ADMIN));
-    let client = connect(Servers { source, urls: Vec::new() }).await?;
+    let client = client(plan).await?;
     let server = format!("https://{}", SocketAddr::new(plan.advertise, prepared.settings.api_port));
     keep::keep(&client, &plan.name, &server).await?;
     // One that had left and was taken in again is counted on again.
@@ -267,11 +310,14 @@ async fn prepare(plan: &MasterPlan) -> anyhow::Result<Prepared> {
         (_, Some((url, token))) => {
             tracing::info!(%url, "joins a cluster");
             let joined = master_join::join(url, token).await?;
-            if let Some(here) = pki.authorities()?.filter(|here| *here != joined.authorities) {
+            // That of tokens is the same as long as the cluster is; the others may have been exchanged.
+            if let Some(here) =
+                pki.authorities()?.filter(|here| here.token_key != joined.authorities.token_key)
+            {
                 drop(here);
                 anyhow::bail!("{} holds the authorities of another cluster", pki.directory().display());
             }
-            pki.keep(&joined.authorities)?;
+            pki.keep(&joined.authorities, &Certificates::default())?;
             keep_text(&places.master_token(), &token.reveal())?;
             masters = joined.masters;
             masters.push(url.clone());
@@ -282,6 +328,8 @@ async fn prepare(plan: &MasterPlan) -> anyhow::Result<Prepared> {
     let text = serde_json::to_string_pretty(&settings).context("cluster.json")?;
     files::write(&places.settings(), text.as_bytes(), Readers::All)?;
 
+    // Who was interrupted while authorities were exchanged has files that fit to each other again.
+    pki.keep(&authorities, &pki.crosses()?)?;
     let identity = parts::identity(plan, &settings, settings.service_address()?);
     let leaves = leaf::leaves(&identity);
     for (certificate, why) in pki.issue(&authorities, &leaves, SystemTime::now())? {
@@ -357,7 +405,7 @@ fn found(plan: &MasterPlan, places: &Places) -> anyhow::Result<(Authorities, Clu
         Some(authorities) => authorities,
         None => {
             let authorities = Authorities::create(SystemTime::now())?;
-            pki.keep(&authorities)?;
+            pki.keep(&authorities, &Certificates::default())?;
             authorities
         }
     };

@@ -1,6 +1,8 @@
 //! Masters that are one process each: a cluster begins, others join it, they are killed, replaced and turned away. On loopback
 //! addresses, with a hollow node.
 
+mod rotation;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
