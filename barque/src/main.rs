@@ -21,6 +21,7 @@ mod lint_args;
 mod log;
 mod notify;
 mod oidc_args;
+mod part_choice;
 mod process;
 mod rotate_ca_command;
 mod scheduler_args;

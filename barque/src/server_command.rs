@@ -5,7 +5,7 @@
 //! 2. certificates and kubeconfigs of this master
 //! 3. a place among the members of the store, if it has none
 //! 4. store, API server over it in this process, what the cluster keeps of its masters
-//! 5. controllers and scheduler, over their own API server: when its store has no majority, others take their leases
+//! 5. controllers and scheduler, if they run here, over their own API server: when its store has no majority, others take their leases
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::apiserver_args::ApiserverArgs;
 use crate::controller_manager_args::ControllerManagerArgs;
 use crate::notify;
+use crate::part_choice::Parts;
 use crate::scheduler_args::SchedulerArgs;
 use crate::server_args::MasterPlan;
 use crate::server_parts::{self as parts, Birth, Places};
@@ -85,19 +86,27 @@ pub(crate) async fn run(plan: MasterPlan, stop: CancellationToken) -> anyhow::Re
     let store = read::<StoreArgs>("store", parts::store(&plan, settings, birth))?.into_config()?;
     let mut apiserver =
         read::<ApiserverArgs>("apiserver", parts::apiserver(&plan, settings))?.into_config()?;
-    let controllers =
-        read::<ControllerManagerArgs>("controller-manager", parts::controller_manager(&plan, settings))?
-            .into_config()
-            .map_err(|error| anyhow::anyhow!("{error}"))?;
-    let scheduler = read::<SchedulerArgs>("scheduler", parts::scheduler(&plan))?
-        .into_config()
-        .map_err(|error| anyhow::anyhow!("{error}"))?;
+    let wrong = |error: Box<dyn std::error::Error>| anyhow::anyhow!("{error}");
+    let controllers = match plan.parts.controllers {
+        true => {
+            let words = parts::controller_manager(&plan, settings);
+            Some(read::<ControllerManagerArgs>("controller-manager", words)?.into_config().map_err(wrong)?)
+        }
+        false => None,
+    };
+    let scheduler = match plan.parts.scheduler {
+        true => {
+            let words = parts::scheduler(&plan);
+            Some(read::<SchedulerArgs>("scheduler", words)?.into_config().map_err(wrong)?)
+        }
+        false => None,
+    };
 
     let Some(member) = barque_store::server::start(store, &stop).await? else { return Ok(()) };
     // The store goes on until everything else has ended.
     let (store_stop, ended) = (CancellationToken::new(), CancellationToken::new());
     let counted = Counted::default();
-    apiserver.parts = counted.told(Arc::clone(member.metrics()));
+    apiserver.parts = counted.told(plan.parts, Arc::clone(member.metrics()));
     let certificate = parts::store_client(&plan);
     let storage = MemberStorage::new(member.member().clone()).with_client_certificate(&certificate)?;
     let serving = tokio::spawn({
@@ -139,20 +148,27 @@ struct Counted {
 }
 
 impl Counted {
-    fn told(&self, store: Arc<barque_store::metrics::Metrics>) -> PartMetrics {
+    /// Those of the parts that run.
+    fn told(&self, parts: Parts, store: Arc<barque_store::metrics::Metrics>) -> PartMetrics {
         let (controllers, scheduler) = (self.controllers.clone(), self.scheduler.clone());
-        PartMetrics::default()
-            .with("store", move || store.text())
-            .with("controllers", move || controllers.text())
-            .with("scheduler", move || scheduler.text())
+        let mut told = PartMetrics::default().with("store", move || store.text());
+        if parts.controllers {
+            told = told.with("controllers", move || controllers.text());
+        }
+        if parts.scheduler {
+            told = told.with("scheduler", move || scheduler.text());
+        }
+        told
     }
 }
 
 /// What the parts above the store are told, and count.
 struct Above {
     apiserver: barque_apiserver::config::ValidConfig,
-    controllers: barque_controllers::config::ValidConfig,
-    scheduler: barque_scheduler_driver::config::ValidConfig,
+    /// Nothing when there are none.
+    controllers: Option<barque_controllers::config::ValidConfig>,
+    /// Nothing when there is none.
+    scheduler: Option<barque_scheduler_driver::config::ValidConfig>,
     counted: Counted,
 }
 
@@ -199,14 +215,18 @@ async fn above_the_store(
             Ok(())
         }
     });
-    works.spawn({
-        let stop = stop.clone();
-        async move { barque_controllers::run(controllers, counted.controllers, stop).await.context("controllers") }
-    });
-    works.spawn({
-        let stop = stop.clone();
-        async move { barque_scheduler_driver::run(scheduler, counted.scheduler, stop).await.context("scheduler") }
-    });
+    if let Some(controllers) = controllers {
+        let (metrics, stop) = (counted.controllers, stop.clone());
+        works.spawn(async move {
+            barque_controllers::run(controllers, metrics, stop).await.context("controllers")
+        });
+    }
+    if let Some(scheduler) = scheduler {
+        let (metrics, stop) = (counted.scheduler, stop.clone());
+        works.spawn(async move {
+            barque_scheduler_driver::run(scheduler, metrics, stop).await.context("scheduler")
+        });
+    }
     tracing::info!(name = plan.name, address = %plan.advertise, "the master is ready");
     notify::ready();
     let mut outcome = Ok(());
