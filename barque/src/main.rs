@@ -21,7 +21,9 @@ mod lint_args;
 mod log;
 mod notify;
 mod oidc_args;
+mod part_choice;
 mod process;
+mod rotate_ca_command;
 mod scheduler_args;
 mod server_args;
 mod server_command;
@@ -198,7 +200,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => looked(process::run(|_| doctor_command::doctor(args))),
         Command::Token(args) => ended(process::run(|_| cluster_command::token(args.command))),
         Command::Kubeconfig(args) => ended(cluster_command::kubeconfig(args)),
-        Command::Certs(args) => ended(cluster_command::certs(args.command)),
+        Command::Certs(args) => looked(process::run(|_| cluster_command::certs(args.command))),
         Command::Store(args) => {
             let log = args.log;
             match args.into_config() {

@@ -82,7 +82,7 @@ const CRATES: &[(&str, &str, &[&str])] = &[
         ],
     ),
     // They speak to any API server, and know nothing of ours.
-    ("controllers", "barque-controllers", &["barque-api", "barque-client"]),
+    ("controllers", "barque-controllers", &["barque-api", "barque-client", "barque-inotify"]),
     // Judges any cluster, and so shares no decision with the controllers.
     ("controllers/lint", "barque-lint", &["barque-api", "barque-client"]),
     // Speaks to any API server, and knows nothing of ours.

@@ -241,6 +241,8 @@ pub enum Due {
     OtherSubject,
     /// Two thirds of its life are over.
     Old,
+    /// What follows it, by which who trusts another authority trusts it too, is not what should.
+    OtherChain,
 }
 
 /// Whether a certificate has to be made anew, and why; `issuer` is the subject of who should have signed it, DER.

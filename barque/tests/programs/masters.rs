@@ -2,6 +2,7 @@
 //! addresses, with a hollow node.
 
 mod manifests;
+mod rotation;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
@@ -273,7 +274,17 @@ async fn administrators_look_hand_out_and_take_back() {
     // A token for masters lets one join until it is revoked.
     let token = masters.directory.path().join("made-token");
     std::fs::write(&token, told(&["token", "create", "--master", "--description=third"], &place)).unwrap();
-    masters.start(2, &masters.joining(2, 1, &token));
+    let mut joining = masters.joining(2, 1, &token);
+    joining.push("--without=controllers,scheduler".to_owned());
+    masters.start(2, &joining);
+    let metrics = async |master: u8, part: &str| {
+        let request = http::Request::get(format!("/metrics/{part}")).body(Vec::new()).unwrap();
+        masters.client(master).await.request_text(request).await
+    };
+    for (part, runs) in [("store", true), ("controllers", false), ("scheduler", false)] {
+        assert!(metrics(1, part).await.is_ok(), "{part} of m1");
+        assert_eq!(metrics(2, part).await.is_ok(), runs, "{part} of m2");
+    }
     let listed = told(&["token", "list"], &masters.place(2));
     assert!(listed.lines().any(|line| line.contains("master  in 2") && line.ends_with("third")), "{listed}");
     let whole = std::fs::read_to_string(&token).unwrap();
