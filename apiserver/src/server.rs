@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -198,11 +198,16 @@ pub async fn start_on<S: Storage>(config: ValidConfig, storage: S) -> Result<Run
 /// When its port cannot be had, or its certificate cannot be used.
 pub async fn start<S: Storage>(settings: &ServerSettings, kept: Settings<S>) -> Result<Running, ServerError> {
     let provider = rustls::crypto::ring::default_provider();
-    let known = &settings.authentication;
-    let authorities = known.client_ca.iter().chain(known.front_proxy.iter().map(|proxy| &proxy.authorities));
-    let names = authorities.flat_map(|one| one.names()).collect();
-    let verifier = Arc::new(AnyCertificate::new(&provider, names));
-    let tls = ServerTls::with_verifier(&settings.tls, verifier)?;
+    let known = settings.authentication.clone();
+    // Clients are told the names of authorities: when those are others, they are told those.
+    let authority = known.client_ca.as_ref().and_then(|known| known.file().map(Path::to_owned));
+    let files = TlsFiles { trusted_ca_file: authority, ..settings.tls.clone() };
+    let tls = ServerTls::with_verifier(&files, move || {
+        let authorities =
+            known.client_ca.iter().chain(known.front_proxy.iter().map(|proxy| &proxy.authorities));
+        let names = authorities.flat_map(|one| one.names()).collect();
+        Arc::new(AnyCertificate::new(&provider, names))
+    })?;
     let failed = |source| ServerError::Listen { address: settings.bind, source };
     let listener = TcpListener::bind(settings.bind).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;

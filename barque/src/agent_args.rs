@@ -25,6 +25,9 @@ use crate::server_args::machine_name;
 pub(crate) struct AgentArgs {
     #[command(subcommand)]
     pub(crate) command: Option<AgentCommand>,
+    /// A file of YAML with flags, by their names without dashes; what is typed and the environment count more.
+    #[arg(long, env = "BARQUE_AGENT_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -521,6 +524,11 @@ impl LogArgs {
 }
 
 impl AgentArgs {
+    /// Where further flags stand.
+    pub(crate) fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
     /// Whose node the machine becomes; nothing when it is told by files.
     pub(crate) fn join(&self) -> Result<Option<Join>, JoinArgsError> {
         let join = self.run.join.read()?;

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use anyhow::Context as _;
 use barque_client::servers::connect;
 use barque_cluster::node_join::{self, NodeFiles};
+use barque_cluster::node_trust;
 use barque_cluster::token::Token;
 use clap::Args;
 use http::Uri;
@@ -100,10 +101,13 @@ pub(crate) async fn run(mut args: AgentArgs, join: Join, stop: CancellationToken
     let client = connect(config.servers().clone()).await.context("the API servers")?;
     let stop = stop.child_token();
     let following = tokio::spawn(node_join::follow_masters(files.clone(), client.clone(), stop.clone()));
+    let trusting =
+        tokio::spawn(node_trust::follow(files.clone(), node.clone(), client.clone(), stop.clone()));
     let renewing = tokio::spawn(node_join::renew(files, node, client, stop.clone()));
     let outcome = barque_agent::agent::run(config, notify::ready, stop.clone()).await;
     stop.cancel();
     following.await.context("following masters")?;
+    trusting.await.context("following whom the cluster trusts")?;
     renewing.await.context("renewing certificates")?;
     Ok(outcome?)
 }

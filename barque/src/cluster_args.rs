@@ -147,6 +147,35 @@ pub(crate) enum CertsCommand {
         #[arg(value_name = "NAME")]
         names: Vec<String>,
     },
+    /// Exchanges the cluster's authorities for new ones while it runs: begins, or goes on as far as members have come, and shows who
+    /// is behind. Done again until all are ready, then with --finish.
+    RotateCa(RotateCaArgs),
+}
+
+/// How far authorities are exchanged.
+#[derive(Debug, Args)]
+pub(crate) struct RotateCaArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// The old authorities are not trusted any more: kubeconfigs, and pods that read their authority only when they start, must have
+    /// the new one by now.
+    #[arg(long)]
+    pub(crate) finish: bool,
+    /// Masters, nodes and namespaces that are not waited for, comma separated.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) without: Vec<String>,
+    /// Begins another rotation after one that has finished.
+    #[arg(long, conflicts_with = "finish")]
+    pub(crate) again: bool,
+    /// Only shows how far it is.
+    #[arg(long, conflicts_with_all = ["finish", "again"])]
+    pub(crate) status: bool,
+    /// How long members are waited for.
+    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = time)]
+    pub(crate) timeout: Duration,
+    /// A table for people, or JSON for programs.
+    #[arg(short, long, default_value = "table", value_name = "FORMAT")]
+    pub(crate) output: Output,
 }
 
 /// What else there is about a master.

@@ -23,6 +23,7 @@ use serde::Serialize;
 
 use crate::cluster_args::{CertsCommand, KubeconfigArgs, Life, PlaceArgs, StatusArgs, TokenCommand};
 use crate::component_args::Output;
+use crate::rotate_ca_command;
 use crate::server_parts::Places;
 use crate::uninstall_command::LEFT;
 
@@ -33,7 +34,7 @@ const DAY: u64 = 86_400;
 pub(crate) struct Master {
     pub(crate) places: Places,
     pub(crate) pki: Pki,
-    authorities: Authorities,
+    pub(crate) authorities: Authorities,
     pub(crate) settings: ClusterSettings,
 }
 
@@ -205,10 +206,11 @@ pub(crate) fn kubeconfig(args: KubeconfigArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Lists certificates or makes them anew.
-pub(crate) fn certs(command: CertsCommand) -> anyhow::Result<()> {
+/// Lists certificates or makes them anew, and those that sign them; whether all is as it was asked for.
+pub(crate) async fn certs(command: CertsCommand) -> anyhow::Result<bool> {
     match command {
-        CertsCommand::List { place, output } => list_certs(&Master::open(&place)?.pki, output),
+        CertsCommand::RotateCa(args) => return rotate_ca_command::run(args).await,
+        CertsCommand::List { place, output } => list_certs(&Master::open(&place)?.pki, output)?,
         CertsCommand::Renew { place, names } => {
             let master = Master::open(&place)?;
             if let Some(other) = names.iter().find(|name| leaf::ALL.iter().all(|(known, ..)| known != name)) {
@@ -223,9 +225,9 @@ pub(crate) fn certs(command: CertsCommand) -> anyhow::Result<()> {
                 master.pki.make(&master.authorities, &leaf, SystemTime::now())?;
                 print(&format!("{name} is made anew\n"));
             }
-            Ok(())
         }
     }
+    Ok(true)
 }
 
 /// A certificate of this master, as it is listed.
@@ -266,7 +268,7 @@ fn list_certs(pki: &Pki, output: Output) -> anyhow::Result<()> {
             for row in &rows {
                 let ListedCertificate { certificate, name, days_left, renewed_in_days } = row;
                 let when = if certificate.ends_with("ca") {
-                    "by hand".to_owned()
+                    "rotate-ca".to_owned()
                 } else {
                     format!("in {renewed_in_days} d")
                 };

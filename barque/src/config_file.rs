@@ -62,6 +62,13 @@ fn words(text: &str, command: &clap::Command, given: &ArgMatches) -> Result<Vec<
             continue;
         }
         let values = match value {
+            // One that is only there or not.
+            Value::Bool(is_set)
+                if called(&flag, command).is_some_and(|arg| !arg.get_action().takes_values()) =>
+            {
+                words.extend(is_set.then(|| format!("--{flag}")));
+                continue;
+            }
             Value::Array(values) => values,
             value => vec![value],
         };
@@ -80,12 +87,14 @@ fn words(text: &str, command: &clap::Command, given: &ArgMatches) -> Result<Vec<
 
 /// Whether somebody said it; a flag that there is not was said by nobody.
 fn was_given(flag: &str, command: &clap::Command, given: &ArgMatches) -> bool {
-    let is_called = |arg: &&clap::Arg| {
-        arg.get_long() == Some(flag) || arg.get_all_aliases().unwrap_or_default().contains(&flag)
-    };
-    let known = command.get_arguments().find(is_called);
-    let source = known.and_then(|arg| given.value_source(arg.get_id().as_str()));
+    let source = called(flag, command).and_then(|arg| given.value_source(arg.get_id().as_str()));
     matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable))
+}
+
+fn called<'a>(flag: &str, command: &'a clap::Command) -> Option<&'a clap::Arg> {
+    command
+        .get_arguments()
+        .find(|arg| arg.get_long() == Some(flag) || arg.get_all_aliases().unwrap_or_default().contains(&flag))
 }
 
 #[cfg(test)]
@@ -93,11 +102,15 @@ mod tests {
     use clap::{Args as _, Command};
 
     use super::*;
+    use crate::agent_args::AgentArgs;
     use crate::server_args::ServerArgs;
 
     fn of(text: &str, typed: &[&str]) -> Result<Vec<String>, Wrong> {
-        let command = ServerArgs::augment_args(Command::new("server"));
-        let given = command.clone().try_get_matches_from([&["server"], typed].concat()).unwrap();
+        of_command(ServerArgs::augment_args(Command::new("server")), text, typed)
+    }
+
+    fn of_command(command: Command, text: &str, typed: &[&str]) -> Result<Vec<String>, Wrong> {
+        let given = command.clone().try_get_matches_from([&["program"], typed].concat()).unwrap();
         words(text, &command, &given)
     }
 
@@ -117,6 +130,18 @@ mod tests {
         assert_eq!(of("name: m1\nsecure-port: 1", &["--name=m2"]).unwrap(), ["--secure-port=1"]);
         assert!(of("service-cidr: a", &["--service-cluster-ip-range=b"]).unwrap().is_empty());
         assert!(of("tls-san: [a]", &["--tls-san=b"]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_agent_takes_flags_that_are_there_or_not_as_well() {
+        let agent = || AgentArgs::augment_args(Command::new("agent"));
+        let text = "node-labels: a=b\nseccomp-default: true\nanonymous-auth: false\n";
+        let words = of_command(agent(), text, &[]).unwrap();
+        assert_eq!(words, ["--anonymous-auth=false", "--node-labels=a=b", "--seccomp-default"]);
+        let typed = [&["program".to_owned()], &words[..]].concat();
+        assert!(agent().try_get_matches_from(typed).is_ok());
+        assert!(of_command(agent(), "seccomp-default: false", &[]).unwrap().is_empty());
+        assert!(of_command(agent(), text, &["--node-labels=c=d"]).unwrap().len() == 2);
     }
 
     #[test]

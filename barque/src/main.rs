@@ -21,7 +21,9 @@ mod lint_args;
 mod log;
 mod notify;
 mod oidc_args;
+mod part_choice;
 mod process;
+mod rotate_ca_command;
 mod scheduler_args;
 mod server_args;
 mod server_command;
@@ -157,14 +159,16 @@ fn parsed() -> Command {
     let typed: Vec<OsString> = std::env::args_os().collect();
     let told = Args::command().get_matches_from(&typed);
     let args = Args::from_arg_matches(&told).unwrap_or_else(|error| error.exit());
-    let Command::Server(server) = &args.command else { return args.command };
-    let (Some(file), Some(("server", given))) = (server.config(), told.subcommand()) else {
-        return args.command;
+    let file = match &args.command {
+        Command::Server(server) if server.command.is_none() => server.config(),
+        Command::Agent(agent) if agent.command.is_none() => agent.config(),
+        _ => None,
     };
+    let (Some(file), Some((name, given))) = (file, told.subcommand()) else { return args.command };
     let mut command = Args::command();
     command.build();
-    let server = command.find_subcommand("server").expect("it was parsed");
-    match config_file::read(file, server, given) {
+    let known = command.find_subcommand(name).expect("it was parsed");
+    match config_file::read(file, known, given) {
         Ok(more) => {
             let all = typed.into_iter().chain(more.into_iter().map(OsString::from));
             Args::try_parse_from(all)
@@ -196,7 +200,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => looked(process::run(|_| doctor_command::doctor(args))),
         Command::Token(args) => ended(process::run(|_| cluster_command::token(args.command))),
         Command::Kubeconfig(args) => ended(cluster_command::kubeconfig(args)),
-        Command::Certs(args) => ended(cluster_command::certs(args.command)),
+        Command::Certs(args) => looked(process::run(|_| cluster_command::certs(args.command))),
         Command::Store(args) => {
             let log = args.log;
             match args.into_config() {

@@ -13,6 +13,7 @@ use http::Uri;
 
 use crate::cluster_args::ServerCommand;
 use crate::log::{self, LogFormat, LogLevel};
+use crate::part_choice::{Part, Parts, PartsError, choose};
 
 /// The cluster's resolver, counted from the first address of services.
 const DNS: u32 = 10;
@@ -37,6 +38,9 @@ pub(crate) struct ServerArgs {
         value_name = "DIR"
     )]
     data_dir: PathBuf,
+    /// Directory of manifests that the cluster is to have, in YAML or JSON [default: `manifests` in the data directory].
+    #[arg(long, env = "BARQUE_SERVER_MANIFESTS", value_name = "DIR")]
+    manifests: Option<PathBuf>,
     /// The address by which masters and nodes reach this one [default: that of the default route's interface].
     #[arg(long, env = "BARQUE_SERVER_ADVERTISE_ADDRESS", value_name = "ADDRESS")]
     advertise_address: Option<IpAddr>,
@@ -116,6 +120,13 @@ pub(crate) struct ServerArgs {
     #[arg(long, env = "BARQUE_SERVER_NODE_FAILOVER", default_value = "upstream", value_name = "PROFILE")]
     node_failover: Failover,
 
+    /// The parts of the master that run, comma separated [default: all]. Store and API server are always among them.
+    #[arg(long, env = "BARQUE_SERVER_ONLY", value_name = "PARTS", value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Parts of the master that do not run, comma separated: controllers, scheduler or manifests, as when others stand in for them.
+    #[arg(long, env = "BARQUE_SERVER_WITHOUT", value_name = "PARTS", value_delimiter = ',')]
+    without: Vec<Part>,
+
     /// A further flag of `barque store`, such as quota-backend-bytes=8589934592; may be given several times.
     #[arg(long, value_name = "FLAG=VALUE")]
     store_arg: Vec<String>,
@@ -160,6 +171,8 @@ pub(crate) struct MoreFlags {
 pub(crate) struct MasterPlan {
     pub(crate) name: String,
     pub(crate) data_dir: PathBuf,
+    /// Where the manifests are that it brings into the cluster.
+    pub(crate) manifests: PathBuf,
     pub(crate) advertise: IpAddr,
     pub(crate) bind: IpAddr,
     pub(crate) store_peer_port: u16,
@@ -173,6 +186,7 @@ pub(crate) struct MasterPlan {
     pub(crate) settings: ClusterSettings,
     pub(crate) other_names: Vec<String>,
     pub(crate) failover: Failover,
+    pub(crate) parts: Parts,
     pub(crate) more: MoreFlags,
 }
 
@@ -199,6 +213,8 @@ pub(crate) enum ServerArgsError {
     TokenFile { path: PathBuf, error: std::io::Error },
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Parts(#[from] PartsError),
 }
 
 /// A token that was said, or that stands in a file.
@@ -263,9 +279,18 @@ impl ServerArgs {
             (None, Some(_)) => return Err(ServerArgsError::NoJoin),
             (None, None) => None,
         };
+        let further = [
+            (Part::Controllers, "--controller-manager-arg", !self.controller_manager_arg.is_empty()),
+            (Part::Scheduler, "--scheduler-arg", !self.scheduler_arg.is_empty()),
+            (Part::Manifests, "--manifests", self.manifests.is_some()),
+        ];
+        let further = further.into_iter().filter(|(.., given)| *given);
+        let further: Vec<_> = further.map(|(part, flag, _)| (part, flag)).collect();
+        let parts = choose(&self.only, &self.without, &further)?;
         let dns = nth_service_address(&self.service_cluster_ip_range, DNS)?;
         Ok(MasterPlan {
             name,
+            manifests: self.manifests.unwrap_or_else(|| self.data_dir.join("manifests")),
             data_dir: self.data_dir,
             advertise,
             bind,
@@ -283,6 +308,7 @@ impl ServerArgs {
             },
             other_names: self.tls_san,
             failover: self.node_failover,
+            parts,
             more: MoreFlags {
                 store: self.store_arg,
                 apiserver: self.apiserver_arg,
@@ -352,6 +378,9 @@ mod tests {
                 &["--join=https://10.0.0.1:6443", "--token-file=/nowhere"],
                 "--token-file=/nowhere: No such file",
             ),
+            (&["--without=store"], "--without leaves out the store"),
+            (&["--only=store,controllers"], "--only leaves out the API server"),
+            (&["--without=scheduler", "--scheduler-arg=v=1"], "--scheduler-arg is for the scheduler"),
             (&["--service-cluster-ip-range=10.96.0.0"], "--service-cluster-ip-range=\"10.96.0.0\""),
         ];
         for (words, sentence) in cases {

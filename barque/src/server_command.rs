@@ -5,7 +5,8 @@
 //! 2. certificates and kubeconfigs of this master
 //! 3. a place among the members of the store, if it has none
 //! 4. store, API server over it in this process, what the cluster keeps of its masters
-//! 5. controllers and scheduler, over their own API server: when its store has no majority, others take their leases
+//! 5. controllers, scheduler and manifests, if they run here, over their own API server: when its store has no majority, others take
+//!    their leases
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -20,8 +21,9 @@ use barque_cluster::authority::{Authority, Pair};
 use barque_cluster::files::{self, Readers};
 use barque_cluster::leaf::{self, Signer};
 use barque_cluster::membership::Members;
-use barque_cluster::pki::Authorities;
+use barque_cluster::pki::{Authorities, Certificates};
 use barque_cluster::restored::{self, RestoredError};
+use barque_cluster::rotation::follow;
 use barque_cluster::settings::ClusterSettings;
 use barque_cluster::token::{Credential, Token};
 use barque_cluster::{keep, kubeconfig, master_join, objects, renewal};
@@ -34,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use crate::apiserver_args::ApiserverArgs;
 use crate::controller_manager_args::ControllerManagerArgs;
 use crate::notify;
+use crate::part_choice::Parts;
 use crate::scheduler_args::SchedulerArgs;
 use crate::server_args::MasterPlan;
 use crate::server_parts::{self as parts, Birth, Places};
@@ -79,24 +82,36 @@ pub(crate) async fn run(plan: MasterPlan, stop: CancellationToken) -> anyhow::Re
     let preparing = prepare(&plan);
     let Some(prepared) = stop.run_until_cancelled(preparing).await else { return Ok(()) };
     let prepared = prepared?;
-    let Prepared { authorities, settings, birth, leaves } = &prepared;
+    let Prepared { settings, birth, leaves, .. } = &prepared;
 
     let store = read::<StoreArgs>("store", parts::store(&plan, settings, birth))?.into_config()?;
     let mut apiserver =
         read::<ApiserverArgs>("apiserver", parts::apiserver(&plan, settings))?.into_config()?;
-    let controllers =
-        read::<ControllerManagerArgs>("controller-manager", parts::controller_manager(&plan, settings))?
-            .into_config()
-            .map_err(|error| anyhow::anyhow!("{error}"))?;
-    let scheduler = read::<SchedulerArgs>("scheduler", parts::scheduler(&plan))?
-        .into_config()
-        .map_err(|error| anyhow::anyhow!("{error}"))?;
+    let wrong = |error: Box<dyn std::error::Error>| anyhow::anyhow!("{error}");
+    let controllers = match plan.parts.controllers {
+        true => {
+            let words = parts::controller_manager(&plan, settings);
+            Some(read::<ControllerManagerArgs>("controller-manager", words)?.into_config().map_err(wrong)?)
+        }
+        false => None,
+    };
+    let scheduler = match plan.parts.scheduler {
+        true => {
+            let words = parts::scheduler(&plan);
+            Some(read::<SchedulerArgs>("scheduler", words)?.into_config().map_err(wrong)?)
+        }
+        false => None,
+    };
+    let manifests = match plan.parts.manifests {
+        true => Some(parts::manifests(&plan, manifests_key(&Places::of(&plan))?)),
+        false => None,
+    };
 
     let Some(member) = barque_store::server::start(store, &stop).await? else { return Ok(()) };
     // The store goes on until everything else has ended.
     let (store_stop, ended) = (CancellationToken::new(), CancellationToken::new());
     let counted = Counted::default();
-    apiserver.parts = counted.told(Arc::clone(member.metrics()));
+    apiserver.parts = counted.told(plan.parts, Arc::clone(member.metrics()));
     let certificate = parts::store_client(&plan);
     let storage = MemberStorage::new(member.member().clone()).with_client_certificate(&certificate)?;
     let serving = tokio::spawn({
@@ -111,12 +126,11 @@ pub(crate) async fn run(plan: MasterPlan, stop: CancellationToken) -> anyhow::Re
         &plan,
         &prepared,
         storage,
-        Above { apiserver, controllers, scheduler, counted },
+        Above { apiserver, controllers, scheduler, manifests, counted },
         &stop,
     );
     let renewing_stop = stop.child_token();
-    let renewing =
-        renewal::run(Places::of(&plan).pki(), authorities.clone(), leaves.clone(), renewing_stop.clone());
+    let renewing = renewal::run(Places::of(&plan).pki(), leaves.clone(), renewing_stop.clone());
     let renewing = tokio::spawn(renewing);
     let outcome = tokio::select! {
         // Biased: what the store says of its end is what the others only suffer from.
@@ -139,24 +153,33 @@ struct Counted {
 }
 
 impl Counted {
-    fn told(&self, store: Arc<barque_store::metrics::Metrics>) -> PartMetrics {
+    /// Those of the parts that run.
+    fn told(&self, parts: Parts, store: Arc<barque_store::metrics::Metrics>) -> PartMetrics {
         let (controllers, scheduler) = (self.controllers.clone(), self.scheduler.clone());
-        PartMetrics::default()
-            .with("store", move || store.text())
-            .with("controllers", move || controllers.text())
-            .with("scheduler", move || scheduler.text())
+        let mut told = PartMetrics::default().with("store", move || store.text());
+        if parts.controllers {
+            told = told.with("controllers", move || controllers.text());
+        }
+        if parts.scheduler {
+            told = told.with("scheduler", move || scheduler.text());
+        }
+        told
     }
 }
 
 /// What the parts above the store are told, and count.
 struct Above {
     apiserver: barque_apiserver::config::ValidConfig,
-    controllers: barque_controllers::config::ValidConfig,
-    scheduler: barque_scheduler_driver::config::ValidConfig,
+    /// Nothing when there are none.
+    controllers: Option<barque_controllers::config::ValidConfig>,
+    /// Nothing when there is none.
+    scheduler: Option<barque_scheduler_driver::config::ValidConfig>,
+    /// Nothing when there are none.
+    manifests: Option<barque_manifests::Config>,
     counted: Counted,
 }
 
-/// API server, controllers and scheduler.
+/// API server, controllers, scheduler and manifests.
 async fn above_the_store(
     plan: &MasterPlan,
     prepared: &Prepared,
@@ -164,7 +187,7 @@ async fn above_the_store(
     above: Above,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let Above { apiserver, controllers, scheduler, counted } = above;
+    let Above { apiserver, controllers, scheduler, manifests, counted } = above;
     let api = barque_apiserver::server::start_on(apiserver, storage).await?;
     let kept = async {
         api.wait_until_kept().await;
@@ -189,17 +212,32 @@ async fn above_the_store(
             return early.unwrap_or(Ok(()));
         }
     }
-    // One that cannot go on stops the other.
+    // One that cannot go on stops the others.
     let stop = stop.child_token();
     let mut works = JoinSet::new();
     works.spawn({
-        let stop = stop.clone();
-        async move { barque_controllers::run(controllers, counted.controllers, stop).await.context("controllers") }
+        let (rotating, plan, stop) = (rotating(plan, prepared), plan.clone(), stop.clone());
+        async move {
+            rotating.follow(client(&plan).await.context("authorities")?, stop).await;
+            Ok(())
+        }
     });
-    works.spawn({
+    if let Some(controllers) = controllers {
+        let (metrics, stop) = (counted.controllers, stop.clone());
+        works.spawn(async move {
+            barque_controllers::run(controllers, metrics, stop).await.context("controllers")
+        });
+    }
+    if let Some(scheduler) = scheduler {
+        let (metrics, stop) = (counted.scheduler, stop.clone());
+        works.spawn(async move {
+            barque_scheduler_driver::run(scheduler, metrics, stop).await.context("scheduler")
+        });
+    }
+    if let Some(manifests) = manifests {
         let stop = stop.clone();
-        async move { barque_scheduler_driver::run(scheduler, counted.scheduler, stop).await.context("scheduler") }
-    });
+        works.spawn(async move { barque_manifests::run(manifests, stop).await.context("manifests") });
+    }
     tracing::info!(name = plan.name, address = %plan.advertise, "the master is ready");
     notify::ready();
     let mut outcome = Ok(());
@@ -211,11 +249,47 @@ async fn above_the_store(
     outcome
 }
 
+/// The administrator, as parts of this master speak to its API server.
+async fn client(plan: &MasterPlan) -> anyhow::Result<kube::Client> {
+    let source = Source::Kubeconfig(Places::of(plan).kubeconfig(leaf::ADMIN));
+    Ok(connect(Servers { source, urls: Vec::new() }).await?)
+}
+
+/// This master, as authorities are exchanged.
+fn rotating(plan: &MasterPlan, prepared: &Prepared) -> follow::Master {
+    let (plan, settings) = (plan.clone(), prepared.settings.clone());
+    let places = Places::of(&plan);
+    follow::Master {
+        name: plan.name.clone(),
+        pki: places.pki(),
+        leaves: prepared.leaves.clone(),
+        make: Arc::new(move |authorities| {
+            let made = || {
+                write_kubeconfigs(&plan, &places, &settings, authorities)?;
+                name_authority(&places, authorities)
+            };
+            made().map_err(|error: anyhow::Error| format!("{error:#}"))
+        }),
+    }
+}
+
+/// The tokens of this master name who signs.
+fn name_authority(places: &Places, authorities: &Authorities) -> anyhow::Result<()> {
+    let pin = Authority::load(authorities.cluster.clone())?.pin();
+    for path in [places.master_token(), places.node_token()] {
+        let Some(text) = files::read(&path)? else { continue };
+        let token: Token = text.parse().with_context(|| path.display().to_string())?;
+        if token.pin != pin {
+            keep_text(&path, &Token { pin, credential: token.credential }.reveal())?;
+        }
+    }
+    Ok(())
+}
+
 /// What the cluster keeps of its masters.
 async fn keep_cluster(plan: &MasterPlan, prepared: &Prepared) -> anyhow::Result<()> {
     let places = Places::of(plan);
-    let source = Source::Kubeconfig(places.kubeconfig(leaf::ADMIN));
-    let client = connect(Servers { source, urls: Vec::new() }).await?;
+    let client = client(plan).await?;
     let server = format!("https://{}", SocketAddr::new(plan.advertise, prepared.settings.api_port));
     keep::keep(&client, &plan.name, &server).await?;
     // One that had left and was taken in again is counted on again.
@@ -267,11 +341,14 @@ async fn prepare(plan: &MasterPlan) -> anyhow::Result<Prepared> {
         (_, Some((url, token))) => {
             tracing::info!(%url, "joins a cluster");
             let joined = master_join::join(url, token).await?;
-            if let Some(here) = pki.authorities()?.filter(|here| *here != joined.authorities) {
+            // That of tokens is the same as long as the cluster is; the others may have been exchanged.
+            if let Some(here) =
+                pki.authorities()?.filter(|here| here.token_key != joined.authorities.token_key)
+            {
                 drop(here);
                 anyhow::bail!("{} holds the authorities of another cluster", pki.directory().display());
             }
-            pki.keep(&joined.authorities)?;
+            pki.keep(&joined.authorities, &Certificates::default())?;
             keep_text(&places.master_token(), &token.reveal())?;
             masters = joined.masters;
             masters.push(url.clone());
@@ -282,6 +359,8 @@ async fn prepare(plan: &MasterPlan) -> anyhow::Result<Prepared> {
     let text = serde_json::to_string_pretty(&settings).context("cluster.json")?;
     files::write(&places.settings(), text.as_bytes(), Readers::All)?;
 
+    // Who was interrupted while authorities were exchanged has files that fit to each other again.
+    pki.keep(&authorities, &pki.crosses()?)?;
     let identity = parts::identity(plan, &settings, settings.service_address()?);
     let leaves = leaf::leaves(&identity);
     for (certificate, why) in pki.issue(&authorities, &leaves, SystemTime::now())? {
@@ -357,7 +436,7 @@ fn found(plan: &MasterPlan, places: &Places) -> anyhow::Result<(Authorities, Clu
         Some(authorities) => authorities,
         None => {
             let authorities = Authorities::create(SystemTime::now())?;
-            pki.keep(&authorities)?;
+            pki.keep(&authorities, &Certificates::default())?;
             authorities
         }
     };
@@ -377,6 +456,17 @@ fn make_tokens(authorities: &Authorities, places: &Places) -> anyhow::Result<()>
     Ok(())
 }
 
+/// What tells this master's disk from any other one: drawn once.
+fn manifests_key(places: &Places) -> anyhow::Result<String> {
+    let path = places.manifests_key();
+    if let Some(key) = files::read(&path)? {
+        return Ok(key.trim_end().to_owned());
+    }
+    let key = format!("{:032x}", rand::random::<u128>());
+    keep_text(&path, &key)?;
+    Ok(key)
+}
+
 fn keep_text(path: &Path, text: &str) -> anyhow::Result<()> {
     Ok(files::write(path, format!("{text}\n").as_bytes(), Readers::Owner)?)
 }
@@ -389,7 +479,7 @@ fn write_kubeconfigs(
 ) -> anyhow::Result<()> {
     let pki = places.pki();
     let url = parts::local_url(plan, settings);
-    for part in [leaf::CONTROLLER_MANAGER, leaf::SCHEDULER] {
+    for part in [leaf::CONTROLLER_MANAGER, leaf::SCHEDULER, leaf::MANIFESTS] {
         let authority = pki.authority(Signer::Cluster);
         let text = kubeconfig::with_files(&url, &authority, &pki.certificate(part), &pki.key(part));
         files::write(&places.kubeconfig(part), text.as_bytes(), Readers::Owner)?;

@@ -2,7 +2,11 @@
 
 use core::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
+use barque_client::component::LeaseConfig;
+use barque_client::leader_election::Settings;
+use barque_client::servers::{Servers, Source};
 use barque_cluster::leaf::{self, Master, Signer};
 use barque_cluster::pki::Pki;
 use barque_cluster::settings::ClusterSettings;
@@ -63,6 +67,11 @@ impl Places {
 
     pub(crate) fn node_token(&self) -> PathBuf {
         self.data_dir.join("node-token")
+    }
+
+    /// What tells this disk from any other one that this master has had.
+    pub(crate) fn manifests_key(&self) -> PathBuf {
+        self.data_dir.join("manifests-key")
     }
 
     /// Of a part, or of the administrator.
@@ -201,13 +210,19 @@ pub(crate) fn apiserver(plan: &MasterPlan, settings: &ClusterSettings) -> Vec<St
 }
 
 /// Shorter leases: a master that dies is followed sooner.
+fn lease_times(plan: &MasterPlan) -> Settings {
+    let [lease_duration, renew_deadline, retry_period] =
+        if plan.failover == Failover::Fast { [6, 4, 1] } else { [15, 10, 2] }.map(Duration::from_secs);
+    Settings { lease_duration, renew_deadline, retry_period }
+}
+
 fn lease(plan: &MasterPlan) -> [(&'static str, String); 3] {
-    let [duration, deadline, period] =
-        if plan.failover == Failover::Fast { ["6s", "4s", "1s"] } else { ["15s", "10s", "2s"] };
+    let Settings { lease_duration, renew_deadline, retry_period } = lease_times(plan);
+    let words = |time: Duration| format!("{}s", time.as_secs());
     [
-        ("leader-elect-lease-duration", duration.to_owned()),
-        ("leader-elect-renew-deadline", deadline.to_owned()),
-        ("leader-elect-retry-period", period.to_owned()),
+        ("leader-elect-lease-duration", words(lease_duration)),
+        ("leader-elect-renew-deadline", words(renew_deadline)),
+        ("leader-elect-retry-period", words(retry_period)),
     ]
 }
 
@@ -246,4 +261,20 @@ pub(crate) fn scheduler(plan: &MasterPlan) -> Vec<String> {
         &plan.more.scheduler,
     ));
     all
+}
+
+/// What brings the manifests of its directory into the cluster.
+pub(crate) fn manifests(plan: &MasterPlan, key: String) -> barque_manifests::Config {
+    let source = Source::Kubeconfig(Places::of(plan).kubeconfig(leaf::MANIFESTS));
+    barque_manifests::Config {
+        servers: Servers { source, urls: Vec::new() },
+        master: plan.name.clone(),
+        directory: plan.manifests.clone(),
+        key,
+        lease: LeaseConfig {
+            namespace: "kube-system".to_owned(),
+            name: "barque-manifests".to_owned(),
+            times: lease_times(plan),
+        },
+    }
 }

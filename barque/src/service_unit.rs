@@ -56,10 +56,11 @@ impl Service {
 }
 
 /// Flags whose values are paths, which a unit would look for below `/`.
-const PATHS: [&str; 8] = [
+const PATHS: [&str; 9] = [
     "--config",
     "--token-file",
     "--data-dir",
+    "--manifests",
     "--kubeconfig",
     "--root-dir",
     "--run-dir",

@@ -82,14 +82,23 @@ const CRATES: &[(&str, &str, &[&str])] = &[
         ],
     ),
     // They speak to any API server, and know nothing of ours.
-    ("controllers", "barque-controllers", &["barque-api", "barque-client"]),
+    ("controllers", "barque-controllers", &["barque-api", "barque-client", "barque-inotify"]),
     // Judges any cluster, and so shares no decision with the controllers.
     ("controllers/lint", "barque-lint", &["barque-api", "barque-client"]),
+    // Speaks to any API server, and knows nothing of ours.
+    ("barque/manifests", "barque-manifests", &["barque-client", "barque-inotify"]),
     // Starts others' processes on one machine; what they do it does not know.
     (
         "barque/local",
         "barque-local",
-        &["barque-api", "barque-containers", "barque-inotify", "barque-network", "barque-proxy"],
+        &[
+            "barque-api",
+            "barque-containers",
+            "barque-inotify",
+            "barque-manifests",
+            "barque-network",
+            "barque-proxy",
+        ],
     ),
     // The administrator's tool speaks the public protocol; of the store it knows `offline`, for files, alone.
     ("kvctl", "kvctl", &["barque-proto", "barque-store", "barque-unverified-tls"]),
@@ -109,6 +118,7 @@ const CRATES: &[(&str, &str, &[&str])] = &[
             "barque-images",
             "barque-lint",
             "barque-local",
+            "barque-manifests",
             "barque-network",
             "barque-proto",
             "barque-scheduler",

@@ -27,6 +27,7 @@ use crate::metrics::{Metrics, QueueMetrics};
 use crate::queue::WorkQueue;
 use crate::reconcile::{Passes, Reconciler, Walking};
 use crate::registry::CONTROLLERS;
+use crate::root_certificates::RootCa;
 use crate::settings::{Settings, SettingsError};
 
 /// How long tasks may take to end.
@@ -62,13 +63,18 @@ pub enum ManagerError {
 pub async fn run(config: ValidConfig, metrics: Metrics, stop: CancellationToken) -> Result<(), ManagerError> {
     let authorities = Authorities::read(&config.signing)?;
     let client = connect_counted(config.component.servers.clone(), metrics.requests()).await?;
-    let settings = Settings::read(&config).await?;
+    let (settings, root_ca) = Settings::read(&config).await?;
     let identity = identity();
     let server = bind(config.component.listen, config.component.certificate.as_ref()).await?;
     tracing::info!(address = %server.address(), identity, "serving health and metrics");
     let ended = stop.child_token();
     let scraped = metrics.clone();
     let serving = server.run(move || scraped.text(), ended.clone());
+    let following = async {
+        if let Some(root_ca) = root_ca {
+            ended.run_until_cancelled(root_ca.run()).await;
+        }
+    };
     let lease = config.component.lease.as_ref();
     let working = async {
         let manager = Manager {
@@ -89,7 +95,7 @@ pub async fn run(config: ValidConfig, metrics: Metrics, stop: CancellationToken)
         ended.cancel();
         result
     };
-    let ((), result) = tokio::join!(serving, working);
+    let ((), (), result) = tokio::join!(serving, following, Box::pin(working));
     result?.unwrap_or(Ok(()))
 }
 
@@ -117,6 +123,7 @@ async fn lead(manager: &Manager<'_>, token: CancellationToken) -> Result<(), Man
             workers: *workers,
             settings,
             resync: config.resync,
+            resync_with: None,
             options: &config.options,
             authorities,
             autoscaling: config.autoscaling,
@@ -172,6 +179,8 @@ pub(crate) struct Starter<'a> {
     /// What single controllers are told besides.
     pub(crate) settings: &'a Settings,
     resync: Duration,
+    /// A full pass comes too when these are others.
+    resync_with: Option<RootCa>,
     /// What single controllers were told.
     pub(crate) options: &'a ValidOptions,
     authorities: &'a Authorities,
@@ -264,6 +273,11 @@ impl Starter<'_> {
         self.resync = self.resync.min(period);
     }
 
+    /// A full pass comes as well when these certificates are others.
+    pub(crate) fn look_at_all_with(&mut self, certificates: RootCa) {
+        self.resync_with = Some(certificates);
+    }
+
     fn watched(&mut self, queue: &str, watch: impl FnOnce(&mut Watches<'_>)) -> Watched {
         let queue = WorkQueue::new(self.metrics.queue(queue));
         let mut watches = Watches::new(self.caches, queue.clone());
@@ -285,6 +299,7 @@ impl Starter<'_> {
         let given = queue.clone();
         let (recorder, writer) = self.recorder();
         let (name, workers, resync) = (self.name, self.workers, self.resync);
+        let resync_with = self.resync_with.clone();
         let (client, metrics, token) = (self.client.clone(), self.metrics.clone(), self.token.clone());
         self.starts.push(Box::new(move |tasks, caches| {
             metrics.running(name, true);
@@ -315,14 +330,19 @@ impl Starter<'_> {
                     format!("a worker of {name}")
                 });
             }
-            let (caches, stop) = (caches.clone(), token);
+            let (caches, stop, mut followed) = (caches.clone(), token, resync_with);
             tasks.spawn(async move {
                 let mut passes = interval(resync);
                 passes.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 // The first is at once, when everything is new anyway.
                 passes.tick().await;
                 let mut dropped = 0;
-                while stop.run_until_cancelled(passes.tick()).await.is_some() {
+                loop {
+                    tokio::select! {
+                        () = stop.cancelled() => break,
+                        _ = passes.tick() => {}
+                        () = changed(&mut followed) => {}
+                    }
                     for key in keys.iter().flat_map(|keys| keys(&caches)) {
                         queue.add(key);
                     }
@@ -358,5 +378,12 @@ impl Starter<'_> {
                 name.to_owned()
             });
         }));
+    }
+}
+
+async fn changed(followed: &mut Option<RootCa>) {
+    match followed {
+        Some(certificates) => certificates.changed().await,
+        None => std::future::pending().await,
     }
 }

@@ -46,6 +46,7 @@ mod reconcile;
 pub mod registry;
 mod replica_set;
 mod resource_quota;
+mod root_certificates;
 mod scale;
 mod service_account_token;
 mod service_cidr;

@@ -321,6 +321,7 @@ pub const CONTROLLERS: &[Row] = &[
         workers: None,
         start: |starter| match starter.settings.root_ca.clone() {
             Some(certificates) => {
+                starter.look_at_all_with(certificates.clone());
                 starter.run(RootCertificates::new(certificates));
             }
             None => tracing::warn!("no certificates are given to pods: nobody told which"),
@@ -389,7 +390,11 @@ pub const CONTROLLERS: &[Row] = &[
         ),
         start: |starter| match starter.settings.token_key.clone() {
             Some(key) => {
-                starter.walk(ServiceAccountTokens::new(key, starter.settings.root_ca.clone()));
+                let certificates = starter.settings.root_ca.clone();
+                if let Some(certificates) = &certificates {
+                    starter.look_at_all_with(certificates.clone());
+                }
+                starter.walk(ServiceAccountTokens::new(key, certificates));
             }
             None => tracing::info!("secrets get no tokens: there is no --service-account-private-key-file"),
         },

@@ -16,6 +16,7 @@ use crate::controller::{Walker, Watches};
 use crate::kind::{Key, Object as _};
 use crate::plan::{Action, Failure, ObjectId, Propagation, Verdict};
 use crate::reconcile::Next;
+use crate::root_certificates::RootCa;
 use crate::signing_key::{KeyError, SigningKey};
 
 const TYPE: &str = "kubernetes.io/service-account-token";
@@ -28,13 +29,12 @@ const ISSUER: &str = "kubernetes/serviceaccount";
 /// The controller of these secrets.
 pub(crate) struct ServiceAccountTokens {
     key: SigningKey,
-    /// PEM.
-    certificates: Option<String>,
+    certificates: Option<RootCa>,
 }
 
 impl ServiceAccountTokens {
     /// Tokens are signed with this key, and these certificates given along.
-    pub(crate) fn new(key: SigningKey, certificates: Option<String>) -> Self {
+    pub(crate) fn new(key: SigningKey, certificates: Option<RootCa>) -> Self {
         Self { key, certificates }
     }
 }
@@ -119,10 +119,10 @@ impl ServiceAccountTokens {
             data.get(name).is_none_or(|value| value.0.is_empty())
         };
         let mut changed = false;
-        if let Some(certificates) = &self.certificates
+        if let Some(certificates) = self.certificates.as_ref().map(RootCa::current)
             && data.get("ca.crt").is_none_or(|value| value.0 != certificates.as_bytes())
         {
-            data.insert("ca.crt".to_owned(), ByteString(certificates.clone().into_bytes()));
+            data.insert("ca.crt".to_owned(), ByteString(certificates.into_bytes()));
             changed = true;
         }
         if lacks(data, "namespace") {
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn a_secret_gets_what_it_lacks_and_keeps_what_it_has() {
         let key = SigningKey::of_pem(&rcgen::KeyPair::generate().unwrap().serialize_pem()).unwrap();
-        let tokens = ServiceAccountTokens::new(key.clone(), Some("ca".into()));
+        let tokens = ServiceAccountTokens::new(key.clone(), Some(RootCa::fixed("ca".into())));
         let text = |secret: &Secret, name: &str| {
             String::from_utf8(secret.data.as_ref().unwrap()[name].0.clone()).unwrap()
         };
@@ -216,7 +216,7 @@ mod tests {
         });
         assert_eq!(serde_json::from_slice::<Value>(&said).unwrap(), expected);
         assert_eq!(tokens.filled(&filled, &account()).unwrap(), None);
-        let other = ServiceAccountTokens::new(key, Some("newer".into()));
+        let other = ServiceAccountTokens::new(key, Some(RootCa::fixed("newer".into())));
         let renewed = other.filled(&filled, &account()).unwrap().unwrap();
         assert_eq!((text(&renewed, "ca.crt"), text(&renewed, "token")), ("newer".into(), token));
     }

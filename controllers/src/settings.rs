@@ -1,18 +1,18 @@
-//! What single controllers are told besides their workers: what stands in files that flags name. Read once, at the start.
+//! What single controllers are told besides their workers: what stands in files that flags name. Read once, at the start, but for
+//! the certificates of API servers, which are followed.
 
 use std::path::PathBuf;
 
 use barque_client::servers::{ConnectError, authorities};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 
 use crate::config::ValidConfig;
+use crate::root_certificates::{Follower, RootCa};
 use crate::signing_key::{KeyError, SigningKey};
 
 /// What single controllers are told.
 pub(crate) struct Settings {
     /// The certificates that pods trust API servers by, PEM; nothing when nobody knows any.
-    pub(crate) root_ca: Option<String>,
+    pub(crate) root_ca: Option<RootCa>,
     /// What signs tokens that stand in secrets.
     pub(crate) token_key: Option<SigningKey>,
     /// How often the usage of every quota is counted anew.
@@ -45,18 +45,17 @@ pub enum SettingsError {
 }
 
 impl Settings {
-    /// Reads the files.
-    pub(crate) async fn read(config: &ValidConfig) -> Result<Self, SettingsError> {
-        let root_ca = match &config.root_ca_file {
+    /// Reads the files; with it, who follows those that are followed.
+    pub(crate) async fn read(config: &ValidConfig) -> Result<(Self, Option<Follower>), SettingsError> {
+        let (root_ca, follower) = match &config.root_ca_file {
             Some(path) => {
-                let text = file("root-ca-file", path).await?;
-                let first = CertificateDer::pem_slice_iter(text.as_bytes()).next();
-                if !matches!(first, Some(Ok(_))) {
-                    return Err(SettingsError::Authority(path.clone()));
-                }
-                text
+                let (root_ca, follower) = RootCa::of_file(path).await?;
+                (Some(root_ca), Some(follower))
             }
-            None => authorities(&config.component.servers.source).await?,
+            None => {
+                let text = authorities(&config.component.servers.source).await?;
+                (Some(text).filter(|text| !text.is_empty()).map(RootCa::fixed), None)
+            }
         };
         let token_key = match &config.service_account_private_key_file {
             Some(path) => {
@@ -65,8 +64,7 @@ impl Settings {
             }
             None => None,
         };
-        let root_ca = Some(root_ca).filter(|text| !text.is_empty());
-        Ok(Self { root_ca, token_key, quota_sync: config.resource_quota_sync_period })
+        Ok((Self { root_ca, token_key, quota_sync: config.resource_quota_sync_period }, follower))
     }
 }
 

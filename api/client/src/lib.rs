@@ -3,6 +3,7 @@
 
 pub mod component;
 pub mod discovery;
+pub mod error_story;
 pub mod events;
 pub mod leader_election;
 pub mod servers;

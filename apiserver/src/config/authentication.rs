@@ -63,7 +63,7 @@ impl AuthenticationFlags {
             read_text("requestheader-client-ca-file", self.requestheader_client_ca_file.as_deref())?;
         let lower = |names: &[String]| names.iter().map(|name| name.to_ascii_lowercase()).collect();
         const PROXY: &str = "requestheader-client-ca-file";
-        let signers = authorities(PROXY, &self.requestheader_client_ca_file, &proxy_ca)?;
+        let signers = authorities(PROXY, &self.requestheader_client_ca_file)?;
         let front_proxy = signers.map(|authorities| FrontProxy {
             authorities,
             allowed_names: self.requestheader_allowed_names.clone(),
@@ -92,7 +92,7 @@ impl AuthenticationFlags {
             false => Vec::new(),
         };
         let settings = Settings {
-            client_ca: authorities("client-ca-file", &self.client_ca_file, &client_ca)?,
+            client_ca: authorities("client-ca-file", &self.client_ca_file)?,
             front_proxy,
             service_accounts: self.service_accounts()?,
             oidc: self.oidc.read(&self.service_account_issuer)?,
@@ -148,11 +148,7 @@ fn wrong(flag: &'static str, file: &std::path::Path, why: String) -> ConfigError
     ConfigError::File { flag, file: file.to_owned(), why }
 }
 
-fn authorities(
-    flag: &'static str,
-    file: &Option<PathBuf>,
-    pem: &str,
-) -> Result<Option<Authorities>, ConfigError> {
+fn authorities(flag: &'static str, file: &Option<PathBuf>) -> Result<Option<Authorities>, ConfigError> {
     let Some(file) = file else { return Ok(None) };
-    Authorities::of_pem(pem).map(Some).map_err(|why| wrong(flag, file, why))
+    Authorities::of_file(file).map(Some).map_err(|why| wrong(flag, file, why))
 }

@@ -84,21 +84,11 @@ impl Authority {
     pub fn create(common_name: &str, now: SystemTime) -> Result<Self, AuthorityError> {
         let unusable = |error: rcgen::Error| AuthorityError::Unusable(error.to_string());
         let key = KeyPair::generate().map_err(unusable)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, common_name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![
-            KeyUsagePurpose::KeyCertSign,
-            KeyUsagePurpose::CrlSign,
-            KeyUsagePurpose::DigitalSignature,
-            KeyUsagePurpose::KeyEncipherment,
-        ];
-        set_life(&mut params, now, AUTHORITY_LIFE);
-        let certificate = params.self_signed(&key).map_err(unusable)?.pem();
+        let certificate = authority_params(common_name, now).self_signed(&key).map_err(unusable)?.pem();
         Self::load(Pair { certificate, key: key.serialize_pem() })
     }
 
-    /// One that is there.
+    /// One that is there. Of several certificates, the first is the authority's own.
     ///
     /// # Errors
     /// When certificate or key are none, or not of each other.
@@ -113,6 +103,17 @@ impl Authority {
         }
         let issuer = Issuer::from_ca_cert_pem(&pair.certificate, key).map_err(unusable)?;
         Ok(Self { pair, issuer })
+    }
+
+    /// Another authority's certificate, signed by this one: who trusts this one alone trusts by it what the other one signs.
+    ///
+    /// # Errors
+    /// When the other one cannot be used.
+    pub fn cross_sign(&self, other: &Pair, now: SystemTime) -> Result<String, AuthorityError> {
+        let unusable = |error: rcgen::Error| AuthorityError::Unusable(error.to_string());
+        let key = KeyPair::from_pem(&other.key).map_err(unusable)?;
+        let params = authority_params(&crate::leaf::facts(&other.certificate)?.common_name, now);
+        Ok(params.signed_by(&key, &self.issuer).map_err(unusable)?.pem())
     }
 
     /// As it is written down.
@@ -161,6 +162,69 @@ pub fn token_key() -> Result<String, AuthorityError> {
     Ok(key.serialize_pem())
 }
 
+fn authority_params(common_name: &str, now: SystemTime) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
+        KeyUsagePurpose::DigitalSignature,
+        KeyUsagePurpose::KeyEncipherment,
+    ];
+    set_life(&mut params, now, AUTHORITY_LIFE);
+    params
+}
+
+/// The certificates of a bundle, each as PEM, in their order.
+#[must_use]
+pub fn certificates(bundle: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut current: Option<String> = None;
+    for line in bundle.lines().map(str::trim) {
+        if line == "-----BEGIN CERTIFICATE-----" {
+            current = Some(String::new());
+        }
+        let Some(text) = &mut current else { continue };
+        text.push_str(line);
+        text.push('\n');
+        if line == "-----END CERTIFICATE-----" {
+            all.extend(current.take());
+        }
+    }
+    all
+}
+
+/// Bundles in one, each certificate once, in the order in which they come.
+#[must_use]
+pub fn joined(bundles: &[&str]) -> String {
+    let mut all: Vec<String> = Vec::new();
+    for one in bundles.iter().flat_map(|bundle| certificates(bundle)) {
+        if !all.contains(&one) {
+            all.push(one);
+        }
+    }
+    all.concat()
+}
+
+/// The pair with that certificate of its bundle first which its key belongs to: the key says who signs.
+///
+/// # Errors
+/// When it belongs to none.
+pub fn signer_first(pair: Pair) -> Result<Pair, AuthorityError> {
+    let mut last = AuthorityError::Unusable("it has no certificate".to_owned());
+    for certificate in certificates(&pair.certificate) {
+        match Authority::load(Pair { certificate: certificate.clone(), key: pair.key.clone() }) {
+            Ok(_) => {
+                let certificate = joined(&[&certificate, &pair.certificate]);
+                return Ok(Pair { certificate, key: pair.key });
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
 fn params(subject: &Subject, now: SystemTime) -> Result<CertificateParams, AuthorityError> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, subject.common_name.as_str());
@@ -205,6 +269,18 @@ impl Pin {
         pin.copy_from_slice(digest(&SHA256, der).as_ref());
         Self(pin)
     }
+
+    /// In hexadecimal.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Those of the certificates of a bundle; one that is none has none.
+    #[must_use]
+    pub fn all(bundle: &str) -> Vec<Self> {
+        certificates(bundle).iter().filter_map(|one| der(one).ok()).map(|der| Self::of(&der)).collect()
+    }
 }
 
 /// A certificate as bytes.
@@ -214,4 +290,38 @@ impl Pin {
 pub fn der(pem: &str) -> Result<CertificateDer<'static>, AuthorityError> {
     CertificateDer::from_pem_slice(pem.as_bytes())
         .map_err(|error| AuthorityError::Unusable(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::leaf::facts;
+
+    #[test]
+    fn the_key_says_which_certificate_of_a_bundle_signs() {
+        let now = SystemTime::now();
+        let (old, new) = (Authority::create("old", now).unwrap(), Authority::create("new", now).unwrap());
+        let bundle = joined(&[&old.pair().certificate, &new.pair().certificate, &old.pair().certificate]);
+        assert_eq!(Pin::all(&bundle), [old.pin(), new.pin()]);
+        for authority in [&old, &new] {
+            let pair = Pair { certificate: bundle.clone(), key: authority.pair().key.clone() };
+            let first = signer_first(pair).unwrap();
+            assert_eq!(Authority::load(first.clone()).unwrap().pin(), authority.pin());
+            assert_eq!(certificates(&first.certificate).len(), 2);
+        }
+        let stranger = Authority::create("stranger", now).unwrap();
+        let pair = Pair { certificate: bundle, key: stranger.pair().key.clone() };
+        assert!(signer_first(pair).is_err());
+    }
+
+    #[test]
+    fn who_is_signed_by_another_keeps_name_and_key() {
+        let now = SystemTime::now();
+        let (old, new) = (Authority::create("old", now).unwrap(), Authority::create("new", now).unwrap());
+        let cross = old.cross_sign(new.pair(), now).unwrap();
+        let (is, own) = (facts(&cross).unwrap(), facts(&new.pair().certificate).unwrap());
+        assert_eq!((is.subject, is.issuer), (own.subject, facts(&old.pair().certificate).unwrap().subject));
+        // It can stand in the other one's place, as the key is the same.
+        Authority::load(Pair { certificate: cross, key: new.pair().key.clone() }).unwrap();
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+pub(crate) use barque_client::error_story::told;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::Uri;
@@ -11,7 +12,7 @@ use kube::api::Api;
 use kube::config::{AuthInfo, Kubeconfig};
 use kube::{Client, Config};
 
-use crate::authority::{Pin, der};
+use crate::authority::{Pin, certificates, der};
 use crate::objects::CLUSTER_INFO;
 use crate::settings::{self, ClusterSettings, SettingsError};
 use crate::token::Token;
@@ -60,7 +61,7 @@ pub enum DiscoveryError {
 pub struct Contact {
     /// Who was asked.
     pub url: Uri,
-    /// The cluster's authority, PEM.
+    /// The cluster's authority, PEM; several while it is exchanged for another one.
     pub authority: String,
     /// Speaks with the token.
     pub client: Client,
@@ -79,25 +80,32 @@ pub async fn contact(url: &Uri, token: &Token) -> Result<Contact, DiscoveryError
     config.accept_invalid_certs = true;
     let maps: Api<ConfigMap> = Api::namespaced(Client::try_from(config).map_err(asked)?, "kube-public");
     let map = at_birth(&maps).await.map_err(asked)?;
-    let text = map
-        .data
-        .as_ref()
-        .and_then(|data| data.get("kubeconfig"))
-        .ok_or_else(|| wrong("it is missing".to_owned()))?;
-    let kubeconfig = Kubeconfig::from_yaml(text).map_err(|error| wrong(error.to_string()))?;
-    let cluster = kubeconfig.clusters.first().and_then(|named| named.cluster.as_ref());
-    let encoded = cluster.and_then(|it| it.certificate_authority_data.as_deref()).unwrap_or_default();
-    let authority = STANDARD.decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    let authority = authority.ok_or_else(|| wrong("it is no certificate".to_owned()))?;
-    let certificate = der(&authority).map_err(|error| wrong(error.to_string()))?;
-    if Pin::of(&certificate) != token.pin {
+    let shown = authorities(&map).map_err(wrong)?;
+    // Of several, the one that the token names is believed, and no other one: anybody can put it beside another.
+    let named = certificates(&shown).into_iter().filter_map(|one| der(&one).ok());
+    let Some(certificate) = named.into_iter().find(|one| Pin::of(one) == token.pin) else {
         return Err(DiscoveryError::OtherCluster(plain(url)));
-    }
+    };
 
     let mut config = bounded(url);
     config.root_cert = Some(vec![certificate.to_vec()]);
+    // The others are believed by what a server says that was verified; anybody may ask for it.
+    let anybody = Client::try_from(config.clone()).map_err(asked)?;
+    let maps: Api<ConfigMap> = Api::namespaced(anybody, "kube-public");
+    let authority = authorities(&maps.get(CLUSTER_INFO).await.map_err(asked)?).map_err(wrong)?;
     config.auth_info = AuthInfo { token: Some(token.credential.bearer().into()), ..AuthInfo::default() };
     Ok(Contact { url: url.clone(), authority, client: Client::try_from(config).map_err(asked)? })
+}
+
+/// The authorities that a map shows, PEM; what is wrong with it when there are none.
+fn authorities(map: &ConfigMap) -> Result<String, String> {
+    let text = map.data.as_ref().and_then(|data| data.get("kubeconfig"));
+    let kubeconfig =
+        Kubeconfig::from_yaml(text.ok_or("it is missing")?).map_err(|error| error.to_string())?;
+    let cluster = kubeconfig.clusters.first().and_then(|named| named.cluster.as_ref());
+    let encoded = cluster.and_then(|it| it.certificate_authority_data.as_deref()).unwrap_or_default();
+    let text = STANDARD.decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    text.filter(|text| !certificates(text).is_empty()).ok_or_else(|| "it is no certificate".to_owned())
 }
 
 /// What strangers may read of a cluster. One whose API serves already, but whose first master has not written it yet, is waited for.
@@ -122,23 +130,6 @@ const fn is_missing(code: u16) -> bool {
 /// A URL without the slash that stands for no path.
 pub(crate) fn plain(url: &Uri) -> String {
     url.to_string().trim_end_matches('/').to_owned()
-}
-
-/// An error in a few words: what the server said, or why it said nothing.
-pub(crate) fn told(error: &kube::Error) -> String {
-    if let kube::Error::Api(status) = error {
-        return status.message.clone();
-    }
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        let next_text = next.to_string();
-        if !text.contains(&next_text) {
-            text = format!("{text}: {next_text}");
-        }
-        cause = next.source();
-    }
-    text
 }
 
 fn bounded(url: &Uri) -> Config {

@@ -9,6 +9,7 @@ use kube::{Client, ResourceExt as _};
 
 use crate::discovery::told;
 use crate::objects::{self, Desired};
+use crate::rotation::objects as rotation;
 use crate::settings::{MASTERS, NAMESPACE};
 
 /// An object cannot be made.
@@ -69,6 +70,9 @@ pub async fn keep(client: &Client, master: &str, url: &str) -> Result<(), KeepEr
 pub async fn forget_master(client: &Client, master: &str) -> Result<(), KeepError> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
     let own = serde_json::json!({"data": {master: null}});
-    let told = maps.patch(MASTERS, &PatchParams::default(), &Patch::Merge(own)).await;
-    told.map(drop).map_err(|error| KeepError { what: format!("ConfigMap {MASTERS}"), error: Box::new(error) })
+    for name in [MASTERS, rotation::MASTERS] {
+        let told = maps.patch(name, &PatchParams::default(), &Patch::Merge(&own)).await;
+        told.map_err(|error| KeepError { what: format!("ConfigMap {name}"), error: Box::new(error) })?;
+    }
+    Ok(())
 }

@@ -60,14 +60,19 @@ pub const FRONT_PROXY: &str = "front-proxy-client";
 pub const CONTROLLER_MANAGER: &str = "controller-manager";
 /// The scheduler's.
 pub const SCHEDULER: &str = "scheduler";
+/// That of who applies the manifests of masters' directories.
+pub const MANIFESTS: &str = "manifests";
 /// The administrator's.
 pub const ADMIN: &str = "admin";
+
+/// The user who applies the manifests of masters' directories.
+pub const MANIFESTS_USER: &str = "barque:manifests";
 
 /// The user as whom API servers ask agents.
 pub const API_SERVER_USER: &str = "kube-apiserver-kubelet-client";
 
 /// All certificates by name, with who signs each, whether it serves, and whether it asks.
-pub const ALL: [(&str, Signer, bool, bool); 8] = [
+pub const ALL: [(&str, Signer, bool, bool); 9] = [
     (STORE, Signer::Store, true, true),
     (STORE_CLIENT, Signer::Store, false, true),
     (API_SERVER, Signer::Cluster, true, false),
@@ -75,6 +80,7 @@ pub const ALL: [(&str, Signer, bool, bool); 8] = [
     (FRONT_PROXY, Signer::FrontProxy, false, true),
     (CONTROLLER_MANAGER, Signer::Cluster, false, true),
     (SCHEDULER, Signer::Cluster, false, true),
+    (MANIFESTS, Signer::Cluster, false, true),
     (ADMIN, Signer::Cluster, false, true),
 ];
 
@@ -125,6 +131,7 @@ pub fn leaves(master: &Master) -> Vec<Leaf> {
         asks(FRONT_PROXY, Signer::FrontProxy, "front-proxy-client", &[]),
         asks(CONTROLLER_MANAGER, Signer::Cluster, "system:kube-controller-manager", &[]),
         asks(SCHEDULER, Signer::Cluster, "system:kube-scheduler", &[]),
+        asks(MANIFESTS, Signer::Cluster, MANIFESTS_USER, &[]),
         asks(ADMIN, Signer::Cluster, "barque:admin", &["system:masters"]),
     ]
 }
@@ -234,6 +241,8 @@ pub enum Due {
     OtherSubject,
     /// Two thirds of its life are over.
     Old,
+    /// What follows it, by which who trusts another authority trusts it too, is not what should.
+    OtherChain,
 }
 
 /// Whether a certificate has to be made anew, and why; `issuer` is the subject of who should have signed it, DER.

@@ -7,6 +7,7 @@
 //! | `leaf` | which certificates a master needs, and when one has to be made anew |
 //! | `pki` | all of it in a directory |
 //! | `renewal` | certificates are made anew before they end |
+//! | `rotation` | the authorities are exchanged for others |
 //! | `token` | what lets a machine join |
 //! | `tokens` | tokens made, listed and revoked |
 //! | `status` | how a cluster is, for people and programs |
@@ -21,6 +22,7 @@
 //! | `master_join` | a machine becomes a master |
 //! | `membership` | the members of the store, as who joins sees them |
 //! | `node_join` | a machine becomes a node |
+//! | `node_trust` | a node follows whom its cluster trusts |
 //! | `node_leave` | a node leaves |
 //! | `drain` | which pods leave it, and when |
 //! | `kubeconfig` | files that say whom to speak to, and as who |
@@ -39,10 +41,12 @@ pub mod master_join;
 pub mod membership;
 pub mod node_join;
 pub mod node_leave;
+pub mod node_trust;
 pub mod objects;
 pub mod pki;
 pub mod renewal;
 pub mod restored;
+pub mod rotation;
 pub mod sealed;
 pub mod settings;
 pub mod status;

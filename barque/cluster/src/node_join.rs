@@ -103,7 +103,7 @@ impl NodeFiles {
     }
 
     /// Certificate and key in one, so that both change at once.
-    fn pair(&self) -> PathBuf {
+    pub(crate) fn pair(&self) -> PathBuf {
         self.0.join("client.pem")
     }
 
@@ -143,7 +143,7 @@ impl NodeFiles {
         serde_json::from_str(&text).map(Some).map_err(|error| content(self.cluster(), error.to_string()))
     }
 
-    fn keep_pair(&self, certificate: &str, key: &str) -> Result<(), FileError> {
+    pub(crate) fn keep_pair(&self, certificate: &str, key: &str) -> Result<(), FileError> {
         files::write(&self.pair(), format!("{certificate}{key}").as_bytes(), Readers::Owner)
     }
 }
@@ -179,7 +179,7 @@ pub async fn join(
 }
 
 /// A certificate of the node, and its key.
-async fn certificate(client: &Client, node: &str) -> Result<(String, String), NodeJoinError> {
+pub(crate) async fn certificate(client: &Client, node: &str) -> Result<(String, String), NodeJoinError> {
     let subject = Subject {
         common_name: user(node),
         organizations: vec!["system:nodes".to_owned()],

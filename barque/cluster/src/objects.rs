@@ -7,8 +7,9 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 
 use crate::kubeconfig;
-use crate::leaf::API_SERVER_USER;
+use crate::leaf::{API_SERVER_USER, MANIFESTS_USER};
 use crate::pki::Authorities;
+use crate::rotation::objects as rotation;
 use crate::sealed::seal;
 use crate::settings::{self, ClusterSettings};
 use crate::token::Credential;
@@ -105,6 +106,10 @@ pub fn always() -> Vec<Desired> {
         role("kube-system", "barque:settings", follow("configmaps", &[settings::NAME, settings::MASTERS])),
         binding("kube-system", "barque:settings", joining),
         core("ConfigMap", "configmaps", settings::NAMESPACE, settings::MASTERS, json!({})),
+        // Nodes follow whom the cluster trusts.
+        role("kube-system", "barque:trust", follow("configmaps", &[rotation::TRUST])),
+        binding("kube-system", "barque:trust", json!([subject("Group", "system:nodes")])),
+        core("ConfigMap", "configmaps", settings::NAMESPACE, rotation::MASTERS, json!({})),
         role("kube-system", "barque:authorities", get("secrets", &[AUTHORITIES])),
         binding("kube-system", "barque:authorities", json!([subject("Group", MASTERS)])),
         cluster_binding(
@@ -127,6 +132,8 @@ pub fn always() -> Vec<Desired> {
             "system:kubelet-api-admin",
             json!([subject("User", API_SERVER_USER)]),
         ),
+        // Manifests are objects of any kind, roles among them.
+        cluster_binding("barque:manifests", "cluster-admin", json!([subject("User", MANIFESTS_USER)])),
     ]
 }
 

@@ -2,17 +2,19 @@
 //!
 //! ```text
 //! ca.{crt,key}  store/ca.{crt,key}  front-proxy-ca.{crt,key}  sa.key      the same on all masters
+//! ca-cross.crt  store/ca-cross.crt  front-proxy-ca-cross.crt              while authorities are exchanged
 //! apiserver.{crt,key}  store/member.{crt,key}  ...                        this master's own
 //! ```
 //!
-//! Must never replace an authority that is there.
+//! An authority's `.crt` has all that are trusted; the first is the one that signs, and `.key` is its. While they are replaced,
+//! whoever reads them finds a key whose certificate is trusted. Must never lose an authority that signs.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::authority::{self, Authority, AuthorityError, Pair};
+use crate::authority::{self, Authority, AuthorityError, Pair, certificates, joined, signer_first};
 use crate::files::{self, FileError, Readers};
 use crate::leaf::{self, Due, Facts, Leaf, Signer};
 
@@ -50,6 +52,29 @@ pub struct Authorities {
     pub front_proxy: Pair,
     /// The private key that signs tokens of service accounts, PEM.
     pub token_key: SecretText,
+}
+
+/// A certificate, or several, for each authority: PEM.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificates {
+    /// For that of API servers, nodes and users.
+    pub cluster: String,
+    /// For the store's.
+    pub store: String,
+    /// For that of proxies.
+    pub front_proxy: String,
+}
+
+impl Certificates {
+    /// Those for one authority.
+    #[must_use]
+    pub fn of(&self, signer: Signer) -> &str {
+        match signer {
+            Signer::Cluster => &self.cluster,
+            Signer::Store => &self.store,
+            Signer::FrontProxy => &self.front_proxy,
+        }
+    }
 }
 
 /// A text that is not for the log.
@@ -93,10 +118,6 @@ impl Authorities {
             Signer::Store => &self.store,
             Signer::FrontProxy => &self.front_proxy,
         }
-    }
-
-    fn named(&self) -> [(&'static str, &Pair); 3] {
-        [(CLUSTER, &self.cluster), (STORE, &self.store), (FRONT_PROXY, &self.front_proxy)]
     }
 }
 
@@ -164,9 +185,7 @@ impl Pki {
         }
         let [cluster, store, front_proxy] = pairs.map(|(name, pair)| {
             let pair = pair.ok_or_else(|| PkiError::Missing(self.certificate(name)))?;
-            Authority::load(pair.clone())
-                .map_err(|error| PkiError::Unusable { path: self.0.join(name), error })?;
-            Ok::<_, PkiError>(pair)
+            signer_first(pair).map_err(|error| PkiError::Unusable { path: self.0.join(name), error })
         });
         let token_key = token_key.ok_or_else(|| PkiError::Missing(self.token_key()))?;
         Ok(Some(Authorities {
@@ -177,16 +196,59 @@ impl Pki {
         }))
     }
 
-    /// Writes authorities down where none are; the key of tokens last, so that half of them are noticed.
+    /// Writes authorities down, and what follows their leaves; the key of tokens last, so that half of them are noticed. Where
+    /// there are others, what both trust is trusted before a key is another one, so that each state on the way can be gone on with.
     ///
     /// # Errors
     /// When a file cannot be written.
-    pub fn keep(&self, authorities: &Authorities) -> Result<(), PkiError> {
-        for (name, pair) in authorities.named() {
-            self.write(name, pair)?;
+    pub fn keep(&self, authorities: &Authorities, cross: &Certificates) -> Result<(), PkiError> {
+        // That of the cluster last: who follows it finds the others.
+        for signer in [Signer::Store, Signer::FrontProxy, Signer::Cluster] {
+            let (name, pair) = (self.authority_name(signer), authorities.of(signer));
+            match self.pair(name)? {
+                Some(here) if here == *pair => {}
+                Some(here) if here.key == pair.key => self.write_certificate(name, &pair.certificate)?,
+                Some(here) => {
+                    self.write_certificate(name, &joined(&[&here.certificate, &pair.certificate]))?;
+                    self.write(name, pair)?;
+                }
+                None => self.write(name, pair)?,
+            }
+            let path = self.cross_certificate(signer);
+            match cross.of(signer) {
+                text if self.cross(signer)? == text => {}
+                "" => std::fs::remove_file(&path).map_err(|error| FileError { path, error })?,
+                text => files::write(&path, text.as_bytes(), Readers::All)?,
+            }
         }
-        files::write(&self.token_key(), authorities.token_key.0.as_bytes(), Readers::Owner)?;
+        if files::read(&self.token_key())?.as_ref() != Some(&authorities.token_key.0) {
+            files::write(&self.token_key(), authorities.token_key.0.as_bytes(), Readers::Owner)?;
+        }
         Ok(())
+    }
+
+    fn cross_certificate(&self, signer: Signer) -> PathBuf {
+        self.certificate(&format!("{}-cross", self.authority_name(signer)))
+    }
+
+    /// [`Pki::cross`] of all authorities.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn crosses(&self) -> Result<Certificates, PkiError> {
+        Ok(Certificates {
+            cluster: self.cross(Signer::Cluster)?,
+            store: self.cross(Signer::Store)?,
+            front_proxy: self.cross(Signer::FrontProxy)?,
+        })
+    }
+
+    /// What follows the leaves of an authority, so that who trusts only the one before it trusts them: PEM, mostly empty.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn cross(&self, signer: Signer) -> Result<String, PkiError> {
+        Ok(files::read(&self.cross_certificate(signer))?.unwrap_or_default())
     }
 
     /// What a certificate of this directory says; nothing when it or its key is not there, or is none.
@@ -213,7 +275,17 @@ impl Pki {
             let unusable = |error| PkiError::Unusable { path: self.0.join(leaf.name), error };
             let pair = authorities.of(leaf.signer);
             let issuer = leaf::facts(&pair.certificate).map_err(unusable)?.subject;
-            let Some(why) = leaf::due(&leaf.subject, self.facts(leaf.name)?.as_ref(), &issuer, now) else {
+            let here = self.pair(leaf.name)?;
+            let facts = here.as_ref().and_then(|pair| leaf::facts(&pair.certificate).ok());
+            let follows =
+                here.map(|pair| certificates(&pair.certificate).into_iter().skip(1).collect::<String>());
+            let other_chain = || -> Result<Option<Due>, PkiError> {
+                Ok((follows.as_ref() != Some(&self.cross(leaf.signer)?)).then_some(Due::OtherChain))
+            };
+            let Some(why) = (match leaf::due(&leaf.subject, facts.as_ref(), &issuer, now) {
+                Some(why) => Some(why),
+                None => other_chain()?,
+            }) else {
                 continue;
             };
             self.make(authorities, leaf, now)?;
@@ -229,7 +301,9 @@ impl Pki {
     pub fn make(&self, authorities: &Authorities, leaf: &Leaf, now: SystemTime) -> Result<(), PkiError> {
         let unusable = |error| PkiError::Unusable { path: self.0.join(leaf.name), error };
         let authority = Authority::load(authorities.of(leaf.signer).clone()).map_err(unusable)?;
-        self.write(leaf.name, &authority.issue(&leaf.subject, now).map_err(unusable)?)
+        let mut pair = authority.issue(&leaf.subject, now).map_err(unusable)?;
+        pair.certificate += &self.cross(leaf.signer)?;
+        self.write(leaf.name, &pair)
     }
 
     fn pair(&self, name: &str) -> Result<Option<Pair>, PkiError> {
@@ -240,8 +314,11 @@ impl Pki {
     /// The key first: who reads a new certificate finds its key.
     fn write(&self, name: &str, pair: &Pair) -> Result<(), PkiError> {
         files::write(&self.key(name), pair.key.as_bytes(), Readers::Owner)?;
-        files::write(&self.certificate(name), pair.certificate.as_bytes(), Readers::All)?;
-        Ok(())
+        self.write_certificate(name, &pair.certificate)
+    }
+
+    fn write_certificate(&self, name: &str, certificate: &str) -> Result<(), PkiError> {
+        Ok(files::write(&self.certificate(name), certificate.as_bytes(), Readers::All)?)
     }
 
     /// Where it is.
@@ -264,7 +341,7 @@ mod tests {
         let now = SystemTime::now();
         assert_eq!(pki.authorities().unwrap(), None);
         let authorities = Authorities::create(now).unwrap();
-        pki.keep(&authorities).unwrap();
+        pki.keep(&authorities, &Certificates::default()).unwrap();
         assert_eq!(pki.authorities().unwrap().as_ref(), Some(&authorities));
         let all = leaves(&Master {
             name: "m".to_owned(),

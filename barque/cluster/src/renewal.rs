@@ -5,19 +5,19 @@ use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::leaf::{self, Leaf};
-use crate::pki::{Authorities, Pki};
+use crate::leaf::{self, Due, Leaf};
+use crate::pki::{Pki, PkiError};
 
 /// How long until it is tried again when it failed.
 const AGAIN: Duration = Duration::from_secs(60);
 /// A clock that is set shows up no later than this.
 const LOOK_EVERY: Duration = Duration::from_secs(6 * 3600);
 
-/// Until `stop`.
-pub async fn run(pki: Pki, authorities: Authorities, leaves: Vec<Leaf>, stop: CancellationToken) {
+/// Until `stop`, by the authorities that are there at each time.
+pub async fn run(pki: Pki, leaves: Vec<Leaf>, stop: CancellationToken) {
     loop {
         let now = SystemTime::now();
-        let wait = match pki.issue(&authorities, &leaves, now) {
+        let wait = match issue(&pki, &leaves, now) {
             Ok(made) => {
                 for (name, why) in made {
                     tracing::info!(certificate = name, ?why, "made anew");
@@ -33,6 +33,13 @@ pub async fn run(pki: Pki, authorities: Authorities, leaves: Vec<Leaf>, stop: Ca
             return;
         }
     }
+}
+
+fn issue(pki: &Pki, leaves: &[Leaf], now: SystemTime) -> Result<Vec<(&'static str, Due)>, PkiError> {
+    let Some(authorities) = pki.authorities()? else {
+        return Err(PkiError::Missing(pki.directory().to_owned()));
+    };
+    pki.issue(&authorities, leaves, now)
 }
 
 fn until_next(pki: &Pki, leaves: &[Leaf], now: SystemTime) -> Duration {

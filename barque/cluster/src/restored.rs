@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::discovery::told;
 use crate::objects::{AUTHORITIES, CLUSTER_INFO};
 use crate::pki::Authorities;
+use crate::rotation::objects as rotation;
 use crate::settings::{self, ClusterSettings, MASTERS, NAMESPACE, SettingsError};
 
 /// Why the cluster cannot go on with what the snapshot has.
@@ -98,6 +99,14 @@ pub async fn put_right(
     if let Some(known) = maps.get_opt(MASTERS).await.map_err(asked(reading))? {
         let others = Patch::Merge(only(master, &known.data.unwrap_or_default()));
         let patched = maps.patch(MASTERS, &PatchParams::default(), &others).await;
+        patched.map_err(asked("the masters of before cannot be forgotten"))?;
+    }
+    // A rotation that the snapshot knows of is over for who begins with it: whom masters trust is in their files.
+    gone(&secrets, rotation::ROTATION).await?;
+    gone(&maps, rotation::TRUST).await?;
+    if let Some(known) = maps.get_opt(rotation::MASTERS).await.map_err(asked(reading))? {
+        let others = Patch::Merge(only(master, &known.data.unwrap_or_default()));
+        let patched = maps.patch(rotation::MASTERS, &PatchParams::default(), &others).await;
         patched.map_err(asked("the masters of before cannot be forgotten"))?;
     }
     let info = public.get_opt(CLUSTER_INFO).await.map_err(asked(reading))?;

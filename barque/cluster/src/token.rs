@@ -88,8 +88,7 @@ impl Token {
     /// As people hand it on, with its secret.
     #[must_use]
     pub fn reveal(&self) -> String {
-        let pin: String = self.pin.0.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{PREFIX}{pin}.{}", self.credential.bearer())
+        format!("{PREFIX}{}.{}", self.pin.hex(), self.credential.bearer())
     }
 }
 

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use barque_api::ip::{Cidr, parse_cidr};
+use barque_manifests::manifest::Manifest;
 use futures::StreamExt as _;
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{Node, ServiceAccount};
@@ -19,7 +20,6 @@ use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Client, Config, ResourceExt as _};
 
 use crate::convergence;
-use crate::manifests::Manifest;
 use crate::progress::Progress;
 
 /// Who owns the fields that are applied.

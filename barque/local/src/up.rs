@@ -9,6 +9,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use barque_manifests::manifest::Manifest;
 use futures::future::{select_all, try_join_all};
 use tokio_util::sync::CancellationToken;
 
@@ -322,7 +323,7 @@ struct Making<'a> {
 }
 
 impl Making<'_> {
-    async fn make(&mut self, objects: &[manifests::Manifest], is_new: bool) -> Result<(), UpError> {
+    async fn make(&mut self, objects: &[Manifest], is_new: bool) -> Result<(), UpError> {
         if !is_new {
             // After a start of the machine nothing is there; after a crash, all sorts of things.
             for left in take_away(&mut self.state, self.program, true).await {

@@ -82,7 +82,7 @@ pub(super) const CONFINED: &[(&str, &[&str])] = &[
             "apiserver/src/webhook_client/",
             "apiserver/src/test_webhook.rs",
             "controllers/src/certificates/",
-            "controllers/src/settings.rs",
+            "controllers/src/root_certificates.rs",
             "controllers/src/signing_key.rs",
             "barque/local/src/front/probe.rs",
             "barque/tests/programs/hostile.rs",

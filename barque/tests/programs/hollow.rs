@@ -237,7 +237,10 @@ async fn one_node_needs_no_other_rights_than_a_node_has() {
     cluster.wait_until_ready(&client, &client).await;
     default_account(&client).await;
     let kubeconfig = kubeconfig_of(&cluster, "system:node:alone", &["system:nodes"]);
-    let _agent = agent(&kubeconfig, &["--hostname-override=alone", "--node-labels=example.com/pool=a"]);
+    let file = cluster.directory.path().join("agent.yaml");
+    std::fs::write(&file, "node-labels: example.com/pool=a\nhostname-override: typed-counts-more\n").unwrap();
+    let config = format!("--config={}", file.display());
+    let _agent = agent(&kubeconfig, &["--hostname-override=alone", &config]);
 
     // Without a network it is there, and not ready; the cluster gives it one.
     let nodes: Api<Node> = Api::all(client.clone());
@@ -246,7 +249,8 @@ async fn one_node_needs_no_other_rights_than_a_node_has() {
             .as_array()
             .is_some_and(|list| list.iter().any(|it| it["reason"] == "KubeletNotReady"))
     };
-    until(&nodes, "alone", not_ready).await;
+    let node = until(&nodes, "alone", not_ready).await.unwrap();
+    assert_eq!(node.metadata.labels.unwrap()["example.com/pool"], "a");
     run(&client, "alone", "waits", json!({}), json!({})).await;
     let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
     until(&pods, "waits", |pod: Option<&Pod>| !container(pod).is_null()).await;

@@ -1,6 +1,9 @@
 //! Masters that are one process each: a cluster begins, others join it, they are killed, replaced and turned away. On loopback
 //! addresses, with a hollow node.
 
+mod manifests;
+mod rotation;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
@@ -152,6 +155,7 @@ async fn masters_join_die_and_are_replaced_and_nothing_is_lost() {
     pods.create(&PostParams::default(), &pod("p")).await.unwrap();
     let runs = |pod: &Pod| pod.status.as_ref().and_then(|it| it.phase.as_deref()) == Some("Running");
     becomes(pods.clone(), "p", "scheduler, controllers and agent may what they must", runs).await;
+    manifests::come(&masters, &third).await;
 
     // The founder goes, with its disk.
     write(&first, "before").await;
@@ -164,17 +168,21 @@ async fn masters_join_die_and_are_replaced_and_nothing_is_lost() {
     }
     pods.create(&PostParams::default(), &pod("without-first")).await.unwrap();
     becomes(pods.clone(), "without-first", "the node does not need the master that it joined by", runs).await;
+    manifests::come_without_the_first(&masters, &third).await;
     masters.start(1, &masters.joining(1, 2, &kept_token));
     let again = masters.client(1).await;
     let all = names(&again).await;
     assert!(all.iter().any(|name| name == "before"));
     assert_eq!(all.iter().filter(|name| name.starts_with("without-")).count(), 20);
+    manifests::change_elsewhere(&masters, &third).await;
 
     // Another one goes and comes back as it was; who joined does not join again.
     masters.kill(2);
+    manifests::remove_while_it_is_down(&masters);
     write(&third, "meanwhile").await;
     masters.start(2, &masters.joining(2, 1, Path::new("/nowhere")).replaced("--token-file", &kept_token));
     assert!(names(&masters.client(2).await).await.iter().any(|name| name == "meanwhile"));
+    manifests::gone(&masters, &third).await;
 
     // Without a majority nothing is written, which a look at the last one tells, and their return heals.
     masters.kill(1);
@@ -266,7 +274,17 @@ async fn administrators_look_hand_out_and_take_back() {
     // A token for masters lets one join until it is revoked.
     let token = masters.directory.path().join("made-token");
     std::fs::write(&token, told(&["token", "create", "--master", "--description=third"], &place)).unwrap();
-    masters.start(2, &masters.joining(2, 1, &token));
+    let mut joining = masters.joining(2, 1, &token);
+    joining.push("--without=controllers,scheduler".to_owned());
+    masters.start(2, &joining);
+    let metrics = async |master: u8, part: &str| {
+        let request = http::Request::get(format!("/metrics/{part}")).body(Vec::new()).unwrap();
+        masters.client(master).await.request_text(request).await
+    };
+    for (part, runs) in [("store", true), ("controllers", false), ("scheduler", false)] {
+        assert!(metrics(1, part).await.is_ok(), "{part} of m1");
+        assert_eq!(metrics(2, part).await.is_ok(), runs, "{part} of m2");
+    }
     let listed = told(&["token", "list"], &masters.place(2));
     assert!(listed.lines().any(|line| line.contains("master  in 2") && line.ends_with("third")), "{listed}");
     let whole = std::fs::read_to_string(&token).unwrap();

@@ -13,6 +13,7 @@ use crate::cache::Caches;
 use crate::controller::{Controller, Watches};
 use crate::kind::{Key, Object as _};
 use crate::plan::{Action, Plan};
+use crate::root_certificates::RootCa;
 
 const NAME: &str = "kube-root-ca.crt";
 /// Of all maps, those with this name are watched.
@@ -25,8 +26,7 @@ const DESCRIPTION: &str = "Contains a CA bundle that can be used to verify the k
 
 /// The controller of these maps.
 pub(crate) struct RootCertificates {
-    /// PEM.
-    certificates: String,
+    certificates: RootCa,
 }
 
 /// A namespace with its map.
@@ -36,8 +36,8 @@ pub(crate) struct View {
 }
 
 impl RootCertificates {
-    /// It gives these certificates out, PEM.
-    pub(crate) fn new(certificates: String) -> Self {
+    /// It gives these certificates out.
+    pub(crate) fn new(certificates: RootCa) -> Self {
         Self { certificates }
     }
 }
@@ -61,7 +61,7 @@ impl Controller for RootCertificates {
 
     fn plan(&self, view: &View, _: Timestamp) -> Plan {
         let mut plan = Plan::nothing();
-        let data = BTreeMap::from([(FIELD.to_owned(), self.certificates.clone())]);
+        let data = BTreeMap::from([(FIELD.to_owned(), self.certificates.current())]);
         let Some(map) = &view.map else {
             let map = ConfigMap {
                 metadata: ObjectMeta {
@@ -103,7 +103,7 @@ mod tests {
     fn planned(map: Option<Value>) -> Option<Action> {
         let map = map.map(|map| Arc::new(serde_json::from_value(map).unwrap()));
         let view = View { namespace: "ns".into(), map };
-        let plan = RootCertificates::new("ca".into()).plan(&view, Timestamp::UNIX_EPOCH);
+        let plan = RootCertificates::new(RootCa::fixed("ca".into())).plan(&view, Timestamp::UNIX_EPOCH);
         plan.actions().next().map(|planned| planned.action.clone())
     }
 
@@ -131,7 +131,7 @@ mod tests {
         #[test]
         fn every_active_namespace_has_the_certificates_in_the_end(seed in any::<u64>(), steps in 0usize..120) {
             let mut world = World::new(seed);
-            world.run(|| RootCertificates::new("ca".into()));
+            world.run(|| RootCertificates::new(RootCa::fixed("ca".into())));
             world.api.trouble(Trouble::Percent(30));
             for name in ["a", "b"] {
                 world.create::<Namespace>(json!({"metadata": {"name": name}}));

@@ -116,17 +116,21 @@ impl ServerTls {
         Ok(Self(Reloading::load(files.clone(), server_config)?))
     }
 
-    /// Reads certificate and key; `verifier` judges the certificates of callers, whatever the files say of authorities.
+    /// Reads certificate and key; what `verifier` makes judges the certificates of callers, whatever the files say of authorities.
+    /// It is asked again when any of the files changes.
     ///
     /// # Errors
     /// A file is missing or cannot be used.
-    pub fn with_verifier(files: &TlsFiles, verifier: Arc<dyn ClientCertVerifier>) -> Result<Self, TlsError> {
+    pub fn with_verifier<V: ClientCertVerifier + 'static>(
+        files: &TlsFiles,
+        verifier: impl Fn() -> Arc<V> + Send + Sync + 'static,
+    ) -> Result<Self, TlsError> {
         let make = move |files: &TlsFiles, material: &Material| {
             let provider = provider();
             let Some(certified) = material.certified_key(files, &provider)? else {
                 return Err(TlsError::NoServerCertificate);
             };
-            let builder = versions(provider).with_client_cert_verifier(Arc::clone(&verifier));
+            let builder = versions(provider).with_client_cert_verifier(verifier());
             Ok(finish(builder, certified))
         };
         Ok(Self(Reloading::load(files.clone(), make)?))

@@ -72,7 +72,8 @@ impl Shared {
         if !wait.is_zero() {
             sleep(wait).await;
         }
-        for round in 0..=ROUNDS {
+        let mut is_known_anew = false;
+        'rounds: for round in 0..=ROUNDS {
             let servers = self.credentials.servers().await;
             let order = {
                 let mut choice = self.choice.lock();
@@ -105,6 +106,16 @@ impl Shared {
                 };
                 let verdict = verdict::judge(&parts.method, attempt);
                 self.learn(server, attempt, verdict.works);
+                // Nothing was done for who is not known. Credentials may be others since they were read last.
+                if attempt == Attempt::Answered(StatusCode::UNAUTHORIZED)
+                    && again
+                    && !is_known_anew
+                    && round < ROUNDS
+                    && !Arc::ptr_eq(&servers, &self.credentials.servers().await)
+                {
+                    is_known_anew = true;
+                    continue 'rounds;
+                }
                 if let Attempt::Busy(wait) = attempt {
                     busy = Some(busy.map_or(wait, |known| known.min(wait)));
                 }

@@ -73,7 +73,7 @@ fn judged(check: &str, it: &CertificateSeen, now: SystemTime) -> Option<Finding>
     };
     let days = left.as_secs() / DAY.as_secs();
     if it.is_authority {
-        let advice = "with it everything ends that it signed: plan for a new cluster, or for new authorities on all masters";
+        let advice = "with it everything ends that it signed: `barque certs rotate-ca` makes new ones while the cluster runs";
         return (left < AUTHORITY_NOTICE)
             .then(|| Finding::warning(check, format!("the authority {name} ends in {days} d"), advice));
     }
