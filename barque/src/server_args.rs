@@ -380,7 +380,7 @@ mod tests {
             ),
             (&["--without=store"], "--without leaves out the store"),
             (&["--only=store,controllers"], "--only leaves out the API server"),
-            (&["--without=scheduler", "--scheduler-arg=v=1"], "--scheduler-arg is for the scheduler"),
+            (&["--without=scheduler", "--scheduler-arg=v=1"], "--scheduler-arg is for the part scheduler"),
             (&["--service-cluster-ip-range=10.96.0.0"], "--service-cluster-ip-range=\"10.96.0.0\""),
         ];
         for (words, sentence) in cases {
