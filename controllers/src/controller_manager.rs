@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use barque_client::component::{ServeError, bind, elected, identity};
 use barque_client::events::{Recorder, Reporter, Writer, recorder};
+use barque_client::leader_election::Office;
 use barque_client::leader_election::plan::SettingsError as LeaseError;
 use barque_client::servers::{ConnectError, connect_counted};
 use k8s_openapi::jiff::Timestamp;
@@ -90,7 +91,7 @@ pub async fn run(config: ValidConfig, metrics: Metrics, stop: CancellationToken)
                 metrics.leads(&lease.name, leads);
             }
         };
-        let lead = |token| lead(&manager, token);
+        let lead = |office| lead(&manager, office);
         let result = elected(&manager.client, lease, &manager.identity, &stop, leads, lead).await;
         ended.cancel();
         result
@@ -109,9 +110,10 @@ struct Manager<'a> {
     identity: String,
 }
 
-/// Runs the controllers until the token is cancelled.
-async fn lead(manager: &Manager<'_>, token: CancellationToken) -> Result<(), ManagerError> {
+/// Runs the controllers until the office's token is cancelled.
+async fn lead(manager: &Manager<'_>, office: Office) -> Result<(), ManagerError> {
     let Manager { config, settings, authorities, client, metrics, identity } = manager;
+    let (client, token) = (&office.client(client), office.token().clone());
     let mut tasks = JoinSet::new();
     let mut caches = Caches::default();
     let mut starts = Vec::new();

@@ -6,8 +6,10 @@
 
 mod act;
 mod leases;
+mod office;
 pub mod plan;
 
 pub use act::{Elector, Ended, run};
 pub use leases::{ApiLeases, LeaseError, Leases};
+pub use office::Office;
 pub use plan::{Record, Settings};

@@ -23,6 +23,7 @@ use std::path::PathBuf;
 
 use barque_client::component::{LeaseConfig, elected, identity};
 use barque_client::events::{Reporter, recorder};
+use barque_client::leader_election::Office;
 use barque_client::leader_election::plan::SettingsError;
 use barque_client::servers::{ConnectError, Servers, connect};
 use k8s_openapi::api::core::v1::Secret;
@@ -87,12 +88,16 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Manifest
     tasks.spawn(writer.run(token.clone()));
     tasks.spawn(directory::follow(Directory { path: directory, key }, tell_listing, token.clone()));
     tasks.spawn(ended_by(token.clone(), observe::follow(client.clone(), tell_seen)));
-    let publisher = Publisher { master, secrets: secrets.clone(), recorder: recorder.clone() };
+    let publisher = Publisher { master, secrets, recorder: recorder.clone() };
     tasks.spawn(publisher.run(listed, seen.clone(), token.clone()));
 
-    let applier = Applier { client: client.clone(), secrets, recorder };
     // Cut off where it waits, once another may lead.
-    let lead = |leading| Box::pin(ended_by(leading, applier.clone().run(seen.clone())));
+    let lead = |office: Office| {
+        let client = office.client(&client);
+        let secrets = Api::namespaced(client.clone(), NAMESPACE);
+        let applier = Applier { client, secrets, recorder: recorder.clone() };
+        Box::pin(ended_by(office.token().clone(), applier.run(seen.clone())))
+    };
     let leading = elected(&client, Some(&lease), &identity, &until, |_| {}, lead);
     tokio::pin!(leading);
     let mut outcome = tokio::select! {

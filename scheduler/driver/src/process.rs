@@ -2,6 +2,7 @@
 
 use barque_client::component::{ServeError, bind, elected, identity};
 use barque_client::events::{Reporter, recorder};
+use barque_client::leader_election::Office;
 use barque_client::leader_election::plan::SettingsError;
 use barque_client::servers::{ConnectError, connect_counted};
 use kube::Client;
@@ -58,7 +59,7 @@ pub async fn run(
                 metrics.leads(&lease.name, leads);
             }
         };
-        let lead = |token| Box::pin(lead(&config, &client, &metrics, &identity, token));
+        let lead = |office| Box::pin(lead(&config, &client, &metrics, &identity, office));
         let result = elected(&client, lease, &identity, &stop, leads, lead).await;
         ended.cancel();
         result
@@ -67,14 +68,15 @@ pub async fn run(
     Ok(result?.unwrap_or(Ok(()))?)
 }
 
-/// Schedules until the token is cancelled.
+/// Schedules until the office's token is cancelled.
 async fn lead(
     config: &ValidConfig,
     client: &Client,
     metrics: &Metrics,
     identity: &str,
-    token: CancellationToken,
+    office: Office,
 ) -> Result<(), JoinError> {
+    let (client, token) = (&office.client(client), office.token().clone());
     let mut tasks = JoinSet::new();
     let mut recorders = Vec::new();
     for profile in &config.configuration.profiles {

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::LeaseConfig;
 use crate::leader_election::plan::SettingsError;
-use crate::leader_election::{ApiLeases, Elector, Ended, run};
+use crate::leader_election::{ApiLeases, Elector, Ended, Office, run};
 
 /// A name that no other process has: the machine's, and something drawn, as upstream's.
 #[must_use]
@@ -18,7 +18,7 @@ pub fn identity() -> String {
 }
 
 /// Does the work whenever this process is elected, until the work ends by itself or the process is told to stop; without a
-/// lease at once. `leads` hears whether it leads. Nothing is returned when it was told to stop while it did not work.
+/// lease at once. What the work writes goes by [`Office::client`]. `leads` hears whether it leads. Nothing is returned when it was told to stop while it did not work.
 ///
 /// # Errors
 /// When the lease's settings do not fit together.
@@ -28,18 +28,18 @@ pub async fn elected<W: Future>(
     identity: &str,
     stop: &CancellationToken,
     leads: impl Fn(bool),
-    lead: impl Fn(CancellationToken) -> W,
+    lead: impl Fn(Office) -> W,
 ) -> Result<Option<W::Output>, SettingsError> {
     let Some(LeaseConfig { namespace, name, times }) = lease else {
-        return Ok(Some(lead(stop.child_token()).await));
+        return Ok(Some(lead(Office::without_lease(stop.child_token())).await));
     };
     loop {
         leads(false);
         let leases = ApiLeases::new(client.clone(), namespace, name);
         let elector = Elector::new(leases, identity, *times, stop.clone())?;
-        let work = |token| {
+        let work = |office| {
             leads(true);
-            lead(token)
+            lead(office)
         };
         match run(elector, work).await {
             Ended::Finished(output) => return Ok(Some(output)),

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::leases::{LeaseError, Leases};
+use super::office::Office;
 use super::plan::{Election, Record, Seen, Settings, SettingsError, Step};
 
 /// A candidate.
@@ -62,6 +63,11 @@ impl<L: Leases> Elector<L> {
 
     fn now(&self) -> Duration {
         self.start.elapsed()
+    }
+
+    /// When work is cut off, by what was renewed until now.
+    fn work_ends(&self) -> Instant {
+        self.start + self.election.work_ends().unwrap_or_default()
     }
 
     /// Does one step, or waits until there is one.
@@ -157,12 +163,12 @@ impl<L: Leases> Elector<L> {
 
 /// Waits to become the leader, then does the work.
 ///
-/// The token is cancelled when the candidate is told to stop, and when it could not renew for the renew deadline. Work that
+/// The office's token is cancelled when the candidate is told to stop, and when it could not renew for the renew deadline. Work that
 /// has not ended a while later, yet before another can get the lease, is dropped where it waits.
 pub async fn run<L, F, W>(mut elector: Elector<L>, lead: F) -> Ended<W::Output>
 where
     L: Leases,
-    F: FnOnce(CancellationToken) -> W,
+    F: FnOnce(Office) -> W,
     W: Future,
 {
     let stop = elector.stop.clone();
@@ -176,8 +182,10 @@ where
     let token = CancellationToken::new();
     // Cancelled also when this future is dropped, so that what the work started hears of it.
     let _guard = token.clone().drop_guard();
-    let mut work = Box::pin(lead(token.clone()));
+    let office = Office::until(token.clone(), elector.work_ends());
+    let mut work = Box::pin(lead(office.clone()));
     let stopped = loop {
+        office.move_on(elector.work_ends());
         let until = elector.start + elector.election.leads_until().unwrap_or_default();
         tokio::select! {
             biased;
@@ -195,10 +203,9 @@ where
         }
     };
     token.cancel();
-    let end = elector.start + elector.election.work_ends().unwrap_or_default();
     tokio::select! {
         biased;
-        () = sleep_until(end) => tracing::error!(identity = elector.identity, "the leader's work is cut off"),
+        () = sleep_until(elector.work_ends()) => tracing::error!(identity = elector.identity, "the leader's work is cut off"),
         _ = &mut work => {}
     }
     drop(work);

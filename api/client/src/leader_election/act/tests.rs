@@ -76,9 +76,9 @@ async fn a_leader_that_stops_is_followed_at_once_and_only_when_its_work_has_ende
     let (stop_a, stop_b) = (CancellationToken::new(), CancellationToken::new());
     let running = Arc::new(AtomicUsize::new(0));
     let work = |running: Arc<AtomicUsize>, end: Duration| {
-        move |token: CancellationToken| async move {
+        move |office: Office| async move {
             assert_eq!(running.fetch_add(1, Ordering::SeqCst), 0, "two lead");
-            token.cancelled().await;
+            office.token().cancelled().await;
             sleep(end).await;
             running.fetch_sub(1, Ordering::SeqCst);
         }
@@ -108,8 +108,8 @@ async fn a_leader_without_answers_ends_before_its_lease() {
     let told = Arc::new(Mutex::new(None));
     let seen = told.clone();
     let begun = Instant::now();
-    let deaf = run(elector(&leases, "a", &stop), move |token| async move {
-        token.cancelled().await;
+    let deaf = run(elector(&leases, "a", &stop), move |office| async move {
+        office.token().cancelled().await;
         *seen.lock() = Some(begun.elapsed());
         // Does not listen, and is cut off.
         std::future::pending::<()>().await;
@@ -132,7 +132,9 @@ async fn a_leader_without_answers_ends_before_its_lease() {
 async fn a_candidate_that_waits_can_be_stopped() {
     let leases = Memory::default();
     let (stop_a, stop_b) = (CancellationToken::new(), CancellationToken::new());
-    let a = tokio::spawn(run(elector(&leases, "a", &stop_a), |token| async move { token.cancelled().await }));
+    let a = tokio::spawn(run(elector(&leases, "a", &stop_a), |office| async move {
+        office.token().cancelled().await
+    }));
     sleep(Duration::from_secs(1)).await;
     let b = tokio::spawn(run(elector(&leases, "b", &stop_b), |_| async { panic!("b never leads") }));
     sleep(Duration::from_secs(9)).await;
