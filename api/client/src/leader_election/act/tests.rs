@@ -133,7 +133,7 @@ async fn a_candidate_that_waits_can_be_stopped() {
     let leases = Memory::default();
     let (stop_a, stop_b) = (CancellationToken::new(), CancellationToken::new());
     let a = tokio::spawn(run(elector(&leases, "a", &stop_a), |office| async move {
-        office.token().cancelled().await
+        office.token().cancelled().await;
     }));
     sleep(Duration::from_secs(1)).await;
     let b = tokio::spawn(run(elector(&leases, "b", &stop_b), |_| async { panic!("b never leads") }));
