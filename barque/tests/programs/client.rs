@@ -350,10 +350,10 @@ async fn one_of_three_candidates_leads_also_when_a_server_dies() {
         let leases = ApiLeases::new(client.clone(), "default", "captain");
         let elector = Elector::new(leases, name, settings, stop.clone()).unwrap();
         let (leading, told) = (leading.clone(), told.clone());
-        let task = tokio::spawn(run(elector, move |token| async move {
+        let task = tokio::spawn(run(elector, move |office| async move {
             assert_eq!(leading.fetch_add(1, Ordering::SeqCst), 0, "two lead");
             told.send(name).await.unwrap();
-            token.cancelled().await;
+            office.token().cancelled().await;
             leading.fetch_sub(1, Ordering::SeqCst);
         }));
         candidates.insert(name, (stop, task));
