@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 pub use probe::AuthorityError;
 
-use self::probe::Prober;
+use self::probe::{Line, Prober};
 use self::relay::Relay;
 
 /// How often each server is asked whether it is ready.
@@ -121,12 +121,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), FrontErr
     }
     let relay = Arc::new(Relay::new(servers));
     // So that who comes first finds somebody.
-    futures::future::join_all((0..relay.count()).map(|number| probe_once(&relay, &prober, number))).await;
+    let lines = (0..relay.count()).map(|number| probe_once(&relay, &prober, number, None));
+    let lines = futures::future::join_all(lines).await;
     let mut tasks = JoinSet::new();
-    for number in 0..relay.count() {
+    for (number, line) in lines.into_iter().enumerate() {
         let (relay, prober, stop) = (relay.clone(), prober.clone(), stop.clone());
         tasks.spawn(async move {
-            stop.run_until_cancelled(keep_probing(&relay, &prober, number)).await;
+            stop.run_until_cancelled(keep_probing(&relay, &prober, number, line)).await;
         });
     }
     let connections = TaskTracker::new();
@@ -155,18 +156,20 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), FrontErr
     Ok(())
 }
 
-async fn probe_once(relay: &Relay, prober: &Prober, number: usize) {
-    let outcome = prober.probe(relay.server(number), ANSWER).await;
+/// Gives back what the next question may be asked on.
+async fn probe_once(relay: &Relay, prober: &Prober, number: usize, line: Option<Line>) -> Option<Line> {
+    let (line, outcome) = prober.probe(relay.server(number), line, ANSWER).await;
     relay.probed(number, outcome);
+    line
 }
 
-async fn keep_probing(relay: &Relay, prober: &Prober, number: usize) {
+async fn keep_probing(relay: &Relay, prober: &Prober, number: usize, mut line: Option<Line>) {
     let mut ticks = tokio::time::interval(PROBES);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
     loop {
         ticks.tick().await;
-        probe_once(relay, prober, number).await;
+        line = probe_once(relay, prober, number, line).await;
     }
 }
 
