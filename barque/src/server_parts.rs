@@ -173,6 +173,8 @@ pub(crate) fn store(plan: &MasterPlan, settings: &ClusterSettings, birth: &Birth
             ("peer-client-cert-auth", "true".to_owned()),
             // The API servers compact what they have written.
             ("auto-compaction-retention", "0".to_owned()),
+            // Five in an election timeout. Heartbeats are most of what a master does at rest; commits do not wait for them.
+            ("heartbeat-interval", "200".to_owned()),
         ],
         &plan.more.store,
     )
@@ -212,7 +214,7 @@ pub(crate) fn apiserver(plan: &MasterPlan, settings: &ClusterSettings) -> Vec<St
 /// Shorter leases: a master that dies is followed sooner.
 fn lease_times(plan: &MasterPlan) -> Settings {
     let [lease_duration, renew_deadline, retry_period] =
-        if plan.failover == Failover::Fast { [6, 4, 1] } else { [15, 10, 2] }.map(Duration::from_secs);
+        if plan.failover == Failover::Fast { [6, 4, 2] } else { [15, 10, 2] }.map(Duration::from_secs);
     Settings { lease_duration, renew_deadline, retry_period }
 }
 
