@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1 as core;
 use kube::Api;
 use kube::api::PostParams;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::observe::{Gone, Kind, Named, Object, read_all};
@@ -137,9 +138,10 @@ pub async fn explain(
     let pod: core::Pod = match asked {
         Asked::Pod { namespace, name } => Api::namespaced(client.clone(), &namespace).get(&name).await?,
         Asked::WhatIf { namespace, manifest } => {
-            let read = serde_saphyr::from_str(&manifest);
+            let value: Value = serde_saphyr::from_str(&manifest)
+                .map_err(|error| ExplainError::Manifest(error.to_string()))?;
             let pod: core::Pod =
-                read.map_err(|error: serde_saphyr::Error| ExplainError::Manifest(error.to_string()))?;
+                serde_json::from_value(value).map_err(|error| ExplainError::Manifest(error.to_string()))?;
             let namespace = pod.metadata.namespace.clone().unwrap_or(namespace);
             let params = PostParams { dry_run: true, ..PostParams::default() };
             Api::namespaced(client.clone(), &namespace).create(&params, &pod).await?
