@@ -105,7 +105,7 @@ lint:
 # The tests start the programs; cargo does not build those of other packages for them. With the whole workspace, as in `lint`
 # and `test`, the dependencies have the same features and are built once. Benches are for `bench`; `lint` has looked at them.
 programs:
-	$(CARGO) build --locked --workspace --bins --tests
+	$(CARGO) build --locked --workspace --bins --tests --examples
 
 # Installing etcd-server or docker-registry must not start one of its own: policy-rc.d forbids it meanwhile, where there is none yet.
 packages:

@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "an example")]
 
+mod clients;
+mod cluster;
 mod gaps;
 #[path = "../../tests/programs/containers/images.rs"]
 #[allow(dead_code, reason = "tests use more of it")]
@@ -13,36 +15,43 @@ mod images;
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
-use gaps::{Gaps, Meter, Reader, begin};
-use http::Uri;
+use anyhow::{Context as _, ensure};
+use clap::Parser as _;
+use clients::Clients;
+use cluster::{Cluster, directory, program};
+use gaps::{Gaps, Reader};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::runtime::wait::await_condition;
-use kube::{Client, Config, ResourceExt as _};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::Mutex;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use kube::{Client, ResourceExt as _};
+
+/// Three masters and three nodes on this machine, and the night when masters die.
+#[derive(clap::Parser)]
+#[command(name = "night")]
+struct Words {
+    /// The cluster's directory, as for `barque up`.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// What everything of the cluster on this machine begins with, as for `barque up`.
+    #[arg(long, default_value = "barque")]
+    name: String,
+}
 
 /// How long anything may take before the night has failed.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// Who gets no answer for so long tries again.
 const IMPATIENT: Duration = Duration::from_secs(2);
-/// After a fault, so many writes and reads go on until the next thing happens.
-const GOES_ON: u64 = 50;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    let words = Words::parse();
     let is_root = rustix::process::geteuid().is_root();
-    let cluster = Cluster { program: program()?, directory: directory(is_root)? };
+    let directory = words.dir.map_or_else(|| directory(is_root), Ok)?;
+    let cluster = Cluster { program: program()?, directory, name: words.name };
     let stays = std::io::stdout().is_terminal() || std::env::var_os("HOLD").is_some();
     let story = story(&cluster, is_root).await;
     if stays && story.is_ok() {
@@ -56,197 +65,6 @@ async fn main() -> anyhow::Result<()> {
     story
 }
 
-/// The program, which was built beside this one.
-fn program() -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let program = own.ancestors().nth(2).context("a directory above")?.join("barque");
-    ensure!(program.is_file(), "{} is not there; `cargo build --package barque` makes it", program.display());
-    Ok(program)
-}
-
-fn directory(is_root: bool) -> anyhow::Result<PathBuf> {
-    if is_root {
-        return Ok(PathBuf::from("/var/lib/barque/up"));
-    }
-    Ok(PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".local/share/barque/up"))
-}
-
-/// A cluster of `barque up`.
-struct Cluster {
-    program: PathBuf,
-    directory: PathBuf,
-}
-
-impl Cluster {
-    fn run(&self, command: &str, words: &[&str]) -> anyhow::Result<()> {
-        let mut barque = Command::new(&self.program);
-        let barque = barque.arg(command).args(words).arg("--dir").arg(&self.directory).stdin(Stdio::null());
-        let status = barque.status()?;
-        ensure!(status.success(), "barque {command} {}: {status}", words.join(" "));
-        Ok(())
-    }
-
-    /// The same beside what goes on.
-    async fn fault(&self, fault: &str, member: &str) -> anyhow::Result<()> {
-        let mut barque = tokio::process::Command::new(&self.program);
-        let barque =
-            barque.args(["fault", fault, member, "--dir"]).arg(&self.directory).stdout(Stdio::null());
-        let status = barque.status().await?;
-        ensure!(status.success(), "barque fault {fault} {member}: {status}");
-        Ok(())
-    }
-
-    /// Nodes have the page's image before they are there: this works without a registry.
-    fn load_image(&self, node: &str, archive: &Path) -> anyhow::Result<()> {
-        let place = self.directory.join(node).join("root/images");
-        let loaded = Command::new(&self.program)
-            .args(["image", "load", "--root"])
-            .arg(place)
-            .arg("-i")
-            .arg(archive)
-            .stdout(Stdio::null())
-            .status()?;
-        ensure!(loaded.success(), "barque image load: {loaded}");
-        Ok(())
-    }
-
-    async fn client(&self) -> anyhow::Result<Client> {
-        let kubeconfig = Kubeconfig::read_from(self.directory.join("kubeconfig"))?;
-        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-        config.read_timeout = Some(IMPATIENT);
-        Ok(Client::try_from(config)?)
-    }
-
-    /// Which master leads the store, as another one sees it, and the URL of its API server.
-    fn leader(&self) -> anyhow::Result<(String, Uri)> {
-        for master in ["m1", "m2", "m3"] {
-            let output = Command::new(&self.program)
-                .args(["status", "-o=json", "--data-dir"])
-                .arg(self.directory.join(master))
-                .output()?;
-            let Ok(status) = serde_json::from_slice::<serde_json::Value>(&output.stdout) else { continue };
-            let masters = status["masters"].as_object().into_iter().flatten();
-            if let Some((name, master)) = masters.clone().find(|(_, it)| it["store"]["role"] == "leader") {
-                let url = master["url"].as_str().context("the master has no URL")?;
-                return Ok((name.clone(), url.parse()?));
-            }
-        }
-        bail!("no master leads the store")
-    }
-
-    /// Saves the store as an administrator does it, at the master that leads.
-    fn save(&self, snapshot: &Path) -> anyhow::Result<()> {
-        let (master, url) = self.leader()?;
-        let host = url.host().context("the master's URL has no host")?;
-        let pki = self.directory.join(master).join("pki/store");
-        let kvctl = self.program.with_file_name("kvctl");
-        let saved = Command::new(&kvctl)
-            .arg(format!("--endpoints=https://{host}:2379"))
-            .arg(format!("--cacert={}", pki.join("ca.crt").display()))
-            .arg(format!("--cert={}", pki.join("client.crt").display()))
-            .arg(format!("--key={}", pki.join("client.key").display()))
-            .args(["snapshot", "save"])
-            .arg(snapshot)
-            .status()
-            .with_context(|| kvctl.display().to_string())?;
-        ensure!(saved.success(), "kvctl snapshot save: {saved}");
-        Ok(())
-    }
-}
-
-/// What clients do all night.
-struct Clients {
-    writes: Reader,
-    reads: Reader,
-    service: Option<Reader>,
-    /// Names of objects whose writes were acknowledged.
-    acknowledged: Arc<Mutex<BTreeSet<String>>>,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-}
-
-impl Clients {
-    fn start(client: &Client, service: Option<String>) -> Self {
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let acknowledged = Arc::default();
-        let (meter, writes) = begin();
-        let writing = write(client.clone(), meter, Arc::clone(&acknowledged));
-        tasks.spawn(stop.clone().run_until_cancelled_owned(writing));
-        let (meter, reads) = begin();
-        tasks.spawn(stop.clone().run_until_cancelled_owned(read(client.clone(), meter)));
-        let service = service.map(|address| {
-            let (meter, service) = begin();
-            tasks.spawn(stop.clone().run_until_cancelled_owned(ask(address, meter)));
-            service
-        });
-        Self { writes, reads, service, acknowledged, tasks, stop }
-    }
-
-    /// Goes on until everybody had enough successes since something happened.
-    async fn go_on(&self) -> anyhow::Result<()> {
-        let (writes, reads) = (self.writes.more(GOES_ON), self.reads.more(GOES_ON));
-        let both = async { tokio::join!(writes, reads) };
-        tokio::time::timeout(PATIENCE, both).await.context("clients do not get through any more")?;
-        Ok(())
-    }
-
-    async fn end(self) -> BTreeSet<String> {
-        self.stop.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
-        self.acknowledged.lock().await.clone()
-    }
-}
-
-/// Writes object after object. One that failed is not tried again: nobody knows whether it was taken.
-async fn write(client: Client, meter: Meter, acknowledged: Arc<Mutex<BTreeSet<String>>>) {
-    let maps: Api<ConfigMap> = Api::namespaced(client, "default");
-    for number in 0_u64.. {
-        let name = format!("night-{number}");
-        let metadata = ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() };
-        let map = ConfigMap { metadata, ..ConfigMap::default() };
-        match tokio::time::timeout(IMPATIENT, maps.create(&PostParams::default(), &map)).await {
-            Ok(Ok(_)) => {
-                acknowledged.lock().await.insert(name);
-                meter.success();
-            }
-            Ok(Err(_)) | Err(_) => meter.failure(),
-        }
-        tokio::task::yield_now().await;
-    }
-}
-
-async fn read(client: Client, meter: Meter) {
-    let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client);
-    loop {
-        match tokio::time::timeout(IMPATIENT, namespaces.get("default")).await {
-            Ok(Ok(_)) => meter.success(),
-            Ok(Err(_)) | Err(_) => meter.failure(),
-        }
-        tokio::task::yield_now().await;
-    }
-}
-
-/// Asks for the page.
-async fn ask(address: String, meter: Meter) {
-    loop {
-        match tokio::time::timeout(IMPATIENT, page(&address)).await {
-            Ok(Ok(_)) => meter.success(),
-            Ok(Err(_)) | Err(_) => meter.failure(),
-        }
-        tokio::task::yield_now().await;
-    }
-}
-
-async fn page(address: &str) -> anyhow::Result<String> {
-    let mut stream = tokio::net::TcpStream::connect(address).await?;
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    ensure!(answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200"), "{answer}");
-    Ok(answer)
-}
-
 /// A line of what is printed at the end.
 struct Row {
     what: String,
@@ -255,18 +73,30 @@ struct Row {
     service: Option<Duration>,
 }
 
+impl Row {
+    /// What clients have seen since gaps were counted anew.
+    fn of(what: String, clients: &Clients) -> Self {
+        Self {
+            what,
+            writes: clients.writes.longest(),
+            reads: clients.reads.longest(),
+            service: clients.service.as_ref().map(Reader::longest),
+        }
+    }
+}
+
 async fn story(cluster: &Cluster, is_root: bool) -> anyhow::Result<()> {
     let place = tempfile::tempdir()?;
     let manifest = place.path().join("web.yaml");
     std::fs::write(&manifest, include_str!("web.yaml"))?;
-    let ready = come_up(cluster, is_root, place.path(), &["-f", &manifest.display().to_string()])?;
+    let ready = cluster.come_up(is_root, place.path(), &["-f", &manifest.display().to_string()])?;
     println!(
         "\nThree masters, three nodes, a deployment of three behind a service, and one with a claim: {:.1} s\n",
         ready.as_secs_f64()
     );
 
     let client = cluster.client().await?;
-    let nodes: Api<k8s_openapi::api::core::v1::Node> = Api::all(client.clone());
+    let nodes: Api<Node> = Api::all(client.clone());
     let address = nodes.get("n1").await?.status.and_then(|status| status.addresses).unwrap_or_default();
     let address = address.first().context("n1 has no address")?.address.clone();
     let service = is_root.then(|| format!("{address}:30080"));
@@ -274,7 +104,7 @@ async fn story(cluster: &Cluster, is_root: bool) -> anyhow::Result<()> {
     let clients = Clients::start(&client, service);
     clients.go_on().await?;
 
-    let acknowledged_before = clients.acknowledged.lock().await.clone();
+    let acknowledged_before = clients.acknowledged().await;
     let snapshot = place.path().join("evening.snapshot");
     cluster.save(&snapshot)?;
     println!("kvctl saved a snapshot");
@@ -303,7 +133,7 @@ async fn story(cluster: &Cluster, is_root: bool) -> anyhow::Result<()> {
             clients.forget();
             cluster.fault(fault, &master).await?;
             clients.go_on().await?;
-            rows.push(clients.row(format!("{fault} {master} ({role})")));
+            rows.push(Row::of(format!("{fault} {master} ({role})"), &clients));
             if let Some(cure) = cure {
                 cluster.fault(cure, &master).await?;
                 clients.go_on().await?;
@@ -317,10 +147,8 @@ async fn story(cluster: &Cluster, is_root: bool) -> anyhow::Result<()> {
     let lost = Instant::now();
     cluster.fault("kill", "n3").await?;
     let elsewhere = elsewhere(&client, "n3").await?;
-    rows.push(
-        clients
-            .row(format!("node n3 lost; its pods elsewhere after {:.1} s", (elsewhere - lost).as_secs_f64())),
-    );
+    let took = (elsewhere - lost).as_secs_f64();
+    rows.push(Row::of(format!("node n3 lost; its pods elsewhere after {took:.1} s"), &clients));
     cluster.fault("restart", "n3").await?;
 
     let totals = (clients.writes.now(), clients.reads.now(), clients.service.as_ref().map(Reader::now));
@@ -342,7 +170,7 @@ async fn story(cluster: &Cluster, is_root: bool) -> anyhow::Result<()> {
     println!("\nthis cluster is taken away, and another one begins with the snapshot of the evening");
     cluster.run("down", &[])?;
     let words = ["--restore", &snapshot.display().to_string(), "-f", &manifest.display().to_string()];
-    let ready = come_up(cluster, is_root, place.path(), &words)?;
+    let ready = cluster.come_up(is_root, place.path(), &words)?;
     let there = objects(&cluster.client().await?).await?;
     let missing: Vec<&String> = acknowledged_before.difference(&there).collect();
     println!(
@@ -355,40 +183,10 @@ async fn story(cluster: &Cluster, is_root: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Brings three masters and three nodes up; how long that took, without images.
-fn come_up(cluster: &Cluster, is_root: bool, place: &Path, words: &[&str]) -> anyhow::Result<Duration> {
-    if is_root {
-        let archive = images::write(place);
-        for node in ["n1", "n2", "n3"] {
-            cluster.load_image(node, &archive)?;
-        }
-    }
-    let began = Instant::now();
-    cluster.run("up", &[&["--masters=3", "--nodes=3"], words].concat())?;
-    Ok(began.elapsed())
-}
-
 /// The names of what clients wrote.
 async fn objects(client: &Client) -> anyhow::Result<BTreeSet<String>> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
     Ok(maps.list(&ListParams::default()).await?.iter().map(|map| map.name_any()).collect())
-}
-
-impl Clients {
-    fn forget(&self) {
-        for reader in [Some(&self.writes), Some(&self.reads), self.service.as_ref()].into_iter().flatten() {
-            reader.forget();
-        }
-    }
-
-    fn row(&self, what: String) -> Row {
-        Row {
-            what,
-            writes: self.writes.longest(),
-            reads: self.reads.longest(),
-            service: self.service.as_ref().map(Reader::longest),
-        }
-    }
 }
 
 fn counted(what: &str, gaps: &Gaps) {

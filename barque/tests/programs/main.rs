@@ -4,6 +4,7 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod agent;
+mod all_night;
 mod certificates;
 mod client;
 mod clocks;
@@ -30,6 +31,7 @@ mod shutdown;
 mod store_command_line;
 mod streams;
 mod surface;
+mod systemd;
 mod two_servers;
 mod ui;
 mod unkind;

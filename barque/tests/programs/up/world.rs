@@ -116,6 +116,35 @@ impl World {
         std::fs::write(&path, text).unwrap();
         path.display().to_string()
     }
+
+    /// Nothing of a cluster is on the machine any more.
+    pub(crate) fn nothing_is_left(&self) {
+        assert!(!self.cluster().exists(), "its directory");
+        assert!(!Path::new("/run/barque-up").join(&self.name).exists(), "its directory for a run");
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let below = self.directory.path().to_str().unwrap();
+        assert!(!mounts.contains(below), "{mounts}");
+        let links = Command::new("ip").args(["-br", "link"]).output().unwrap();
+        let links = String::from_utf8_lossy(&links.stdout).into_owned();
+        assert!(!links.lines().any(|link| link.starts_with(&self.name)), "{links}");
+        let names = |path: &str| {
+            let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>()
+        };
+        let groups =
+            names("/sys/fs/cgroup").into_iter().flat_map(|one| names(&format!("/sys/fs/cgroup/{one}")));
+        let found: Vec<_> =
+            groups.chain(names("/run/netns")).filter(|name| name.starts_with(&self.name)).collect();
+        assert!(found.is_empty(), "{found:?}");
+        let programs: Vec<String> = std::fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+            .map(|words| String::from_utf8_lossy(&words).replace('\0', " "))
+            .filter(|words| words.starts_with(env!("CARGO_BIN_EXE_barque")) || words.contains("httpd"))
+            .collect();
+        assert!(programs.is_empty(), "{programs:?}");
+    }
 }
 
 impl Drop for World {
