@@ -17,6 +17,7 @@ pub mod labels;
 pub mod managed_fields;
 pub mod metadata;
 pub mod names;
+pub mod node_certificate;
 pub mod openapi;
 pub mod patch;
 pub mod pointer;
