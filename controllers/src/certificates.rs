@@ -1,5 +1,5 @@
-//! CertificateSigningRequests: those of nodes are approved, approved ones are signed, old ones are cleaned up. Must never sign
-//! what nobody approved.
+//! CertificateSigningRequests: those of nodes are approved or refused, approved ones are signed, old ones are cleaned up. Must never
+//! sign what nobody approved.
 
 mod approve;
 mod authority;
@@ -8,6 +8,7 @@ mod der;
 mod issue;
 mod request;
 mod rules;
+mod serving;
 mod sign;
 #[cfg(test)]
 mod tests;

@@ -1,18 +1,24 @@
-//! Approves what kubelets ask for as clients, if who asks may have that: a node for itself, or a bootstrapper for any node.
-//! Whether they may is the API's to say. A decision.
+//! Approves what kubelets ask for, if who asks may have that: as clients, a node for itself or a bootstrapper for any node; as
+//! servers, a node for itself and for nothing that is somebody else's, which is refused. Whether they may is the API's to say. A
+//! decision.
 
+use core::net::IpAddr;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use barque_api::node_certificate::user;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition};
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
 use super::request::{self, Request};
-use super::{KUBELET_CLIENT, certificate, has, rules};
+use super::serving::{self, Verdict};
+use super::{KUBELET_CLIENT, KUBELET_SERVING, certificate, has, rules};
 use crate::cache::Caches;
 use crate::controller::{Controller, Watches};
-use crate::kind::Key;
+use crate::kind::{Key, Object as _};
 use crate::plan::{Action, ObjectId, Plan, difference};
 use crate::question::{Answer, Answers, Question};
 
@@ -26,6 +32,8 @@ pub(crate) struct Approval;
 pub(crate) struct View {
     pub(super) csr: Arc<CertificateSigningRequest>,
     pub(super) answers: Answers,
+    /// Which other nodes have the addresses that it is for.
+    pub(super) holders: BTreeMap<IpAddr, String>,
 }
 
 /// What one may do who gets such a certificate, and what is said then.
@@ -33,16 +41,27 @@ const RIGHTS: [(&str, &str); 2] = [
     ("selfnodeclient", "Auto approving self kubelet client certificate after SubjectAccessReview."),
     ("nodeclient", "Auto approving kubelet client certificate after SubjectAccessReview."),
 ];
+/// The same for servers.
+const SERVING_RIGHTS: [(&str, &str); 1] = [(
+    "selfnodeserving",
+    "Auto approving self kubelet serving certificate after SubjectAccessReview and a look at its names.",
+)];
 
 /// Which rights would be enough, in order.
 fn recognized(csr: &CertificateSigningRequest, request: &Request) -> Vec<(&'static str, &'static str)> {
     let spec = &csr.spec;
     let usages = spec.usages.as_deref().unwrap_or_default();
-    if spec.signer_name != KUBELET_CLIENT || rules::kubelet_client(request, usages).is_err() {
+    let is_self = spec.username.as_deref().unwrap_or_default() == request.common_name;
+    if rules::check(&spec.signer_name, request, usages).is_err() {
         return Vec::new();
     }
-    let is_self = spec.username.as_deref().unwrap_or_default() == request.common_name;
-    RIGHTS.into_iter().filter(|(right, _)| *right != "selfnodeclient" || is_self).collect()
+    match spec.signer_name.as_str() {
+        KUBELET_CLIENT => {
+            RIGHTS.into_iter().filter(|(right, _)| *right != "selfnodeclient" || is_self).collect()
+        }
+        KUBELET_SERVING if is_self => SERVING_RIGHTS.to_vec(),
+        _ => Vec::new(),
+    }
 }
 
 fn review(csr: &CertificateSigningRequest, right: &str) -> Question {
@@ -61,8 +80,75 @@ fn review(csr: &CertificateSigningRequest, right: &str) -> Question {
     Question::review(REVIEWS, body)
 }
 
-fn rights(csr: &CertificateSigningRequest) -> Vec<(&'static str, &'static str)> {
-    request::parse(&csr.spec.request.0).map(|request| recognized(csr, &request)).unwrap_or_default()
+/// What can be said about a request.
+enum Decision {
+    /// This must be asked first.
+    Ask(Question),
+    /// It is approved with this message.
+    Approve(&'static str),
+    /// It is refused with this one.
+    Deny(String),
+    /// Not yet, or it is not for this controller.
+    Nothing {
+        /// Something may come that nothing tells of.
+        later: bool,
+    },
+}
+
+fn decide(view: &View) -> Decision {
+    let Ok(request) = request::parse(&view.csr.spec.request.0) else {
+        return Decision::Nothing { later: false };
+    };
+    let rights = recognized(&view.csr, &request);
+    let mut allowed = None;
+    for (right, message) in &rights {
+        let question = review(&view.csr, right);
+        match view.answers.to(&question) {
+            None => return Decision::Ask(question),
+            Some(Ok(answer)) if answer["status"]["allowed"] == true => {
+                allowed = Some(*message);
+                break;
+            }
+            Some(_) => {}
+        }
+    }
+    match allowed {
+        // The right may come later; upstream asks again and again, too.
+        None => Decision::Nothing { later: !rights.is_empty() },
+        Some(message) if view.csr.spec.signer_name == KUBELET_SERVING => serving(view, &request, message),
+        Some(message) => Decision::Approve(message),
+    }
+}
+
+/// About one as a server, which may have one.
+fn serving(view: &View, request: &Request, message: &'static str) -> Decision {
+    let Some(node) = request.common_name.strip_prefix(&user("")) else {
+        return Decision::Nothing { later: false };
+    };
+    let mut known = Vec::new();
+    for question in serving::questions(node) {
+        match view.answers.to(&question) {
+            None => return Decision::Ask(question),
+            Some(Ok(answer)) => known.push(answer),
+            Some(Err(failure)) => {
+                tracing::debug!(
+                    node,
+                    why = failure.message,
+                    "it is not known yet what the node may be called"
+                );
+                return Decision::Nothing { later: true };
+            }
+        }
+    }
+    let Ok(known) = <[_; 3]>::try_from(known) else { return Decision::Nothing { later: true } };
+    match serving::verdict(request, node, known, &view.holders) {
+        Verdict::May => Decision::Approve(message),
+        Verdict::MayNot(refusal) => Decision::Deny(refusal.to_string()),
+        Verdict::Unclear(why) => {
+            tracing::warn!(request = %view.csr.key(), why, "a node's certificate as a server is not approved yet");
+            Decision::Nothing { later: true }
+        }
+    }
 }
 
 impl Controller for Approval {
@@ -70,24 +156,31 @@ impl Controller for Approval {
 
     fn watch(&self, watches: &mut Watches<'_>) {
         watches.objects::<CertificateSigningRequest>();
+        watches.read::<Node>();
     }
 
     fn observe(&self, key: &Key, caches: &Caches) -> Option<View> {
         let csr = caches.of::<CertificateSigningRequest>().get(key)?;
         let open = certificate(&csr).is_empty() && !has(&csr, "Approved") && !has(&csr, "Denied");
-        open.then(|| View { csr, answers: Answers::default() })
+        if !open {
+            return None;
+        }
+        let request = (csr.spec.signer_name == KUBELET_SERVING).then(|| request::parse(&csr.spec.request.0));
+        let holders = match request {
+            Some(Ok(request)) => {
+                let node = request.common_name.strip_prefix(&user("")).unwrap_or_default();
+                serving::holders(&request, node, &caches.of::<Node>().all())
+            }
+            _ => BTreeMap::new(),
+        };
+        Some(View { csr, answers: Answers::default(), holders })
     }
 
     fn questions(&self, view: &View) -> Vec<Question> {
-        for (right, _) in rights(&view.csr) {
-            let question = review(&view.csr, right);
-            match view.answers.to(&question) {
-                None => return vec![question],
-                Some(Ok(answer)) if answer["status"]["allowed"] == true => break,
-                Some(_) => {}
-            }
+        match decide(view) {
+            Decision::Ask(question) => vec![question],
+            _ => Vec::new(),
         }
-        Vec::new()
     }
 
     fn learn(&self, view: &mut View, question: Question, answer: Answer) {
@@ -96,17 +189,17 @@ impl Controller for Approval {
 
     fn plan(&self, view: &View, now: Timestamp) -> Plan {
         let mut plan = Plan::nothing();
-        for (right, message) in rights(&view.csr) {
-            match view.answers.to(&review(&view.csr, right)) {
-                Some(Ok(answer)) if answer["status"]["allowed"] == true => {
-                    plan.then(approve(&view.csr, message, now).because("who asks may have it"));
-                    return plan;
-                }
-                _ => {
-                    // The right may come later, and nothing tells when; upstream asks again and again, too.
-                    plan.look_again_after(ASK_AGAIN);
-                }
+        match decide(view) {
+            Decision::Approve(message) => {
+                let approved = said(&view.csr, "Approved", "AutoApproved", message, now);
+                plan.then(approved.because("who asks may have it"));
             }
+            Decision::Deny(message) => {
+                let denied = said(&view.csr, "Denied", "NotItsOwn", &message, now);
+                plan.then(denied.because("it asks for what is not its own"));
+            }
+            Decision::Nothing { later: false } => {}
+            Decision::Nothing { later: true } | Decision::Ask(_) => plan.look_again_after(ASK_AGAIN),
         }
         plan
     }
@@ -115,13 +208,14 @@ impl Controller for Approval {
 /// How long until it is asked again whether somebody may have a certificate.
 const ASK_AGAIN: std::time::Duration = std::time::Duration::from_secs(10);
 
-fn approve(csr: &CertificateSigningRequest, message: &str, now: Timestamp) -> Action {
+/// The request with this condition.
+fn said(csr: &CertificateSigningRequest, what: &str, reason: &str, message: &str, now: Timestamp) -> Action {
     let mut after = csr.clone();
     after.status.get_or_insert_default().conditions.get_or_insert_default().push(
         CertificateSigningRequestCondition {
-            type_: "Approved".to_owned(),
+            type_: what.to_owned(),
             status: "True".to_owned(),
-            reason: Some("AutoApproved".to_owned()),
+            reason: Some(reason.to_owned()),
             message: Some(message.to_owned()),
             last_update_time: Some(Time(now)),
             last_transition_time: None,

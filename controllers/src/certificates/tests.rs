@@ -248,7 +248,7 @@ fn nodes_and_bootstrappers_are_approved_when_the_api_says_that_they_may() {
     let request = fs::read(dir.path().join("r.csr")).unwrap();
     let check = |user: &str, signer: &str, allowed: &str, expected: (&[&str], Option<&str>)| {
         let csr = csr(&request, signer, &CLIENT, json!({"spec": {"username": user}}));
-        let mut view = approve::View { csr, answers: Default::default() };
+        let mut view = approve::View { csr, answers: Default::default(), holders: Default::default() };
         let mut asked = Vec::new();
         while let Some(question) = Approval.questions(&view).pop() {
             let body = question.body.clone().unwrap();
@@ -273,6 +273,63 @@ fn nodes_and_bootstrappers_are_approved_when_the_api_says_that_they_may() {
     check("system:bootstrap:abc", KUBELET_CLIENT, "nodeclient", (&["nodeclient"], Some(any)));
     check("system:bootstrap:abc", KUBELET_CLIENT, "selfnodeclient", (&["nodeclient"], None));
     check("system:node:n1", API_CLIENT, "nodeclient", (&[], None));
+}
+
+#[test]
+fn a_node_is_approved_as_a_server_for_itself_alone() {
+    let subject = "/O=system:nodes/CN=system:node:n1";
+    let own = prepare("rsa:2048", "rsa:2048", subject, "DNS:n1,IP:10.0.0.21");
+    let greedy = prepare("rsa:2048", "rsa:2048", subject, "DNS:n1,IP:10.0.0.1");
+    let usages = ["server auth", "digital signature"];
+    let names = json!({"data": {"m1": "m1,10.0.0.1"}});
+    let check = |dir: &TempDir, user: &str, right: &str, names: Option<&Value>, holder: &str| {
+        let request = fs::read(dir.path().join("r.csr")).unwrap();
+        let csr = csr(&request, KUBELET_SERVING, &usages, json!({"spec": {"username": user}}));
+        let holders = (!holder.is_empty()).then(|| ("10.0.0.21".parse().unwrap(), holder.to_owned()));
+        let mut view =
+            approve::View { csr, answers: Default::default(), holders: holders.into_iter().collect() };
+        while let Some(question) = Approval.questions(&view).pop() {
+            let answer = match (&question.body, question.path.as_str()) {
+                (Some(body), _) => {
+                    let asked = &body["spec"]["resourceAttributes"]["subresource"];
+                    Ok(json!({"status": {"allowed": asked == right}}))
+                }
+                (None, "/api/v1/nodes/n1") => {
+                    let addresses =
+                        ["10.0.0.21", "10.0.0.1"].map(|it| json!({"type": "InternalIP", "address": it}));
+                    Ok(json!({"status": {"addresses": addresses}}))
+                }
+                (None, path) if path.ends_with("/barque-masters") => Ok(json!({"data": {"m1": "u"}})),
+                (None, path) => {
+                    assert_eq!(path, "/api/v1/namespaces/kube-system/configmaps/barque-server-names");
+                    let missing = crate::plan::Failure {
+                        verdict: crate::plan::Verdict::Gone,
+                        message: "not found".to_owned(),
+                    };
+                    names.cloned().ok_or(missing)
+                }
+            };
+            Approval.learn(&mut view, question, answer);
+        }
+        let plan = Approval.plan(&view, now());
+        if plan.is_empty() {
+            return "nothing".to_owned();
+        }
+        let (subresource, status) = update(&plan);
+        assert_eq!(subresource, Some("approval"));
+        let text = |field: &str| status["conditions"][0][field].as_str().unwrap().to_owned();
+        format!("{}: {}", text("type"), text("message"))
+    };
+    let (n1, right) = ("system:node:n1", "selfnodeserving");
+    assert!(check(&own, n1, right, Some(&names), "").starts_with("Approved: "));
+    assert_eq!(check(&own, "system:node:n2", right, Some(&names), ""), "nothing");
+    assert_eq!(check(&own, n1, "selfnodeclient", Some(&names), ""), "nothing");
+    assert_eq!(check(&own, n1, right, None, ""), "nothing");
+    assert_eq!(check(&own, n1, right, Some(&json!({"data": {"m2": "m2"}})), ""), "nothing");
+    let told = check(&greedy, n1, right, Some(&names), "");
+    assert_eq!(told, "Denied: 10.0.0.1 is an address of API servers or services");
+    let told = check(&own, n1, right, Some(&names), "n2");
+    assert!(told.starts_with("Denied: node n2 has the address 10.0.0.21 too"), "{told}");
 }
 
 #[test]
