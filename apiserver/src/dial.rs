@@ -86,6 +86,7 @@ fn tls_cause(error: &io::Error, host: &str) -> String {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             format!("{PREFIX} certificate has expired or is not yet valid")
         }
+        CertificateError::Other(why) => format!("{PREFIX} {}", why.0),
         why => format!("{PREFIX} {why}"),
     }
 }

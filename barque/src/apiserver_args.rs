@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use barque_apiserver::admission::DefaultTolerations;
 use barque_apiserver::config::{AuditFlags, Config, ConfigError, ValidConfig};
-use barque_apiserver::streaming::dial::AgentFlags;
-use clap::Args;
+use barque_apiserver::streaming::dial::{AgentFlags, AgentIdentity};
+use clap::{Args, ValueEnum};
 
 use crate::authentication_args::AuthenticationArgs;
 use crate::log::{self, LogFormat, LogLevel};
@@ -171,9 +171,27 @@ pub(crate) struct ApiserverArgs {
     /// Authorities of the certificates of agents, PEM; without it they are not verified.
     #[arg(long, env = "BARQUE_APISERVER_KUBELET_CERTIFICATE_AUTHORITY", value_name = "FILE")]
     kubelet_certificate_authority: Option<PathBuf>,
+    /// What they must be for.
+    #[arg(
+        long,
+        env = "BARQUE_APISERVER_KUBELET_CERTIFICATE_IDENTITY",
+        default_value = "address",
+        value_name = "IDENTITY"
+    )]
+    kubelet_certificate_identity: Identity,
 
     #[command(flatten)]
     pub(crate) log: LogArgs,
+}
+
+/// What certificates of agents must be for.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Identity {
+    /// The name or address that is connected to, as with kube-apiserver.
+    Address,
+    /// The user system:node:NAME, where NAME's object has the annotation barque.dev/serving-certificate=cluster, as agents that
+    /// joined write it; agents of other nodes are not verified.
+    Node,
 }
 
 /// What is written down of requests.
@@ -270,6 +288,10 @@ impl ApiserverArgs {
                 client_certificate: self.kubelet_client_certificate,
                 client_key: self.kubelet_client_key,
                 certificate_authority: self.kubelet_certificate_authority,
+                certificate_identity: match self.kubelet_certificate_identity {
+                    Identity::Address => AgentIdentity::Address,
+                    Identity::Node => AgentIdentity::Node,
+                },
             },
         }
         .validate()

@@ -23,7 +23,7 @@ use crate::metrics::PartMetrics;
 use crate::registry::allocation::settings::{NetworkError, ServiceNetwork};
 use crate::storage::encryption::Encryption;
 use crate::storage::etcd::{EtcdConfig, EtcdConfigError, EtcdStorage};
-use crate::streaming::dial::AgentFlags;
+use crate::streaming::dial::{AgentFlags, AgentIdentity};
 
 pub use self::audit::AuditFlags;
 pub use self::authentication::AuthenticationFlags;
@@ -126,6 +126,11 @@ pub enum ConfigError {
     /// Half a pair.
     #[error("--{0} and --{1} must be given together")]
     HalfPair(&'static str, &'static str),
+    /// Nobody signs what is to be verified.
+    #[error(
+        "--kubelet-certificate-identity=node needs --kubelet-certificate-authority, by which certificates are verified"
+    )]
+    IdentityOfNobody,
     /// No prefix.
     #[error("--etcd-prefix={0:?} must begin with a slash, such as /registry")]
     Prefix(String),
@@ -233,6 +238,11 @@ impl Config {
         }
         if self.agents.client_certificate.is_some() != self.agents.client_key.is_some() {
             return Err(ConfigError::HalfPair("kubelet-client-certificate", "kubelet-client-key"));
+        }
+        if self.agents.certificate_identity == AgentIdentity::Node
+            && self.agents.certificate_authority.is_none()
+        {
+            return Err(ConfigError::IdentityOfNobody);
         }
         if !self.etcd_prefix.starts_with('/') {
             return Err(ConfigError::Prefix(self.etcd_prefix));
@@ -410,7 +420,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_with_its_flag() {
         let range = |text: &str| Config { service_cluster_ip_range: text.into(), ..config() };
-        let table: [(Config, &str); 13] = [
+        let table: [(Config, &str); 14] = [
             (
                 range("10.0.0.0"),
                 "--service-cluster-ip-range=\"10.0.0.0\": it is no network; name a network such as",
@@ -445,6 +455,13 @@ mod tests {
                     ..config()
                 },
                 "--kubelet-client-certificate and --kubelet-client-key must be given together",
+            ),
+            (
+                Config {
+                    agents: AgentFlags { certificate_identity: AgentIdentity::Node, ..AgentFlags::default() },
+                    ..config()
+                },
+                "--kubelet-certificate-identity=node needs --kubelet-certificate-authority",
             ),
             (Config { etcd_servers: vec![], ..config() }, "--etcd-servers names no endpoint"),
             (

@@ -3,6 +3,7 @@
 
 pub mod dial;
 pub mod node;
+mod node_verifier;
 pub mod options;
 pub mod plan;
 pub mod proxy;

@@ -1,5 +1,7 @@
 //! Where the agent of a node listens, as its Node object says. Pure; must never look names up.
 
+use barque_api::metadata::Metadata;
+use barque_api::node_certificate::{ANNOTATION, OF_CLUSTER};
 use barque_api::status::{Reason, Status};
 use serde_json::Value;
 
@@ -13,6 +15,10 @@ pub struct Agent {
     pub host: String,
     /// The port.
     pub port: u16,
+    /// The node's name.
+    pub node: String,
+    /// Whether the node says that its agent shows a certificate of the cluster's.
+    pub is_certified: bool,
 }
 
 /// The agent of a node. Of the node's addresses the one counts whose type comes first in `preferred`
@@ -39,7 +45,14 @@ pub fn agent(node: &Value, preferred: &[String]) -> Result<Agent, Status> {
     };
     let port = node.pointer("/status/daemonEndpoints/kubeletEndpoint/Port").and_then(Value::as_u64);
     let port = port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
-    Ok(Agent { host: (*host).to_owned(), port: port.unwrap_or(DEFAULT_PORT) })
+    let metadata = Metadata::of(node);
+    let said = metadata.annotations().and_then(|all| all.get(ANNOTATION)).and_then(Value::as_str);
+    Ok(Agent {
+        host: (*host).to_owned(),
+        port: port.unwrap_or(DEFAULT_PORT),
+        node: metadata.name().to_owned(),
+        is_certified: said == Some(OF_CLUSTER),
+    })
 }
 
 #[cfg(test)]
@@ -73,5 +86,19 @@ mod tests {
     fn an_agent_that_reports_no_port_has_the_usual_one() {
         let node = json!({"status": {"addresses": [{"type": "InternalIP", "address": "::1"}]}});
         assert_eq!(agent(&node, &types(&["InternalIP"])).unwrap().port, 10250);
+    }
+
+    #[test]
+    fn a_node_says_whether_it_is_certified() {
+        for (said, expected) in
+            [(json!({}), false), (json!({ANNOTATION: "x"}), false), (json!({ANNOTATION: OF_CLUSTER}), true)]
+        {
+            let node = json!({
+                "metadata": {"name": "n", "annotations": said},
+                "status": {"addresses": [{"type": "InternalIP", "address": "::1"}]},
+            });
+            let found = agent(&node, &types(&["InternalIP"])).unwrap();
+            assert_eq!((found.node.as_str(), found.is_certified), ("n", expected));
+        }
     }
 }

@@ -8,10 +8,15 @@ use serde_json::Value;
 use super::node::Agent;
 
 /// Whose certificate is expected at a place, and which one is shown there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
     /// That of an agent, verified if its authority is known; this server's own is shown.
-    Agent,
+    Agent {
+        /// The name of its node.
+        node: String,
+        /// Whether the node says that its agent shows a certificate of the cluster's.
+        is_certified: bool,
+    },
     /// The same, never verified.
     UnverifiedAgent,
     /// Anybody's; none is shown.
@@ -39,7 +44,8 @@ impl Target {
     /// Something that an agent serves.
     #[must_use]
     pub fn agent(agent: Agent, path: String, query: String) -> Self {
-        Self { tls: true, host: agent.host, port: agent.port, path, query, trust: Trust::Agent }
+        let Agent { host, port, node, is_certified } = agent;
+        Self { tls: true, host, port, path, query, trust: Trust::Agent { node, is_certified } }
     }
 
     /// Host and port as they stand in an address.
@@ -404,9 +410,14 @@ mod tests {
     #[test]
     fn a_node_is_its_agent_unless_another_port_is_asked() {
         let target = |host: &str, id: &str| {
-            let agent = Agent { host: host.to_owned(), port: 10250 };
+            let agent =
+                Agent { host: host.to_owned(), port: 10250, node: "n".to_owned(), is_certified: true };
             node_target(agent, proxy_name(id, "node").unwrap(), "/".to_owned(), String::new())
-                .map(|it| format!("{} {} {:?}", it.tls, it.authority(), it.trust))
+                .map(|it| {
+                    let is_agent = it.trust == Trust::Agent { node: "n".to_owned(), is_certified: true };
+                    let whose = if is_agent { "Agent".to_owned() } else { format!("{:?}", it.trust) };
+                    format!("{} {} {whose}", it.tls, it.authority())
+                })
                 .map_err(|status| status.message)
         };
         assert_eq!(target("127.0.0.1", "n"), Ok("true 127.0.0.1:10250 Agent".to_owned()));

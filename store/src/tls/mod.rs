@@ -13,6 +13,7 @@ mod reload;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{WantsServerCert, WebPkiClientVerifier};
@@ -154,6 +155,25 @@ impl ClientTls {
     /// A file is missing or cannot be used.
     pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
         Ok(Self(Reloading::load(files.clone(), client_config)?))
+    }
+
+    /// Reads the files; what `verifier` makes of the authorities judges the certificates of servers. It is asked again when any of
+    /// the files changes.
+    ///
+    /// # Errors
+    /// A file is missing or cannot be used.
+    pub fn with_verifier<V: ServerCertVerifier + 'static>(
+        files: &TlsFiles,
+        verifier: impl Fn(RootCertStore) -> V + Send + Sync + 'static,
+    ) -> Result<Self, TlsError> {
+        let make = move |files: &TlsFiles, material: &Material| {
+            let roots =
+                trusted(files, material)?.map(|(_, roots)| roots).unwrap_or_else(RootCertStore::empty);
+            let mut config = client_config(files, material)?;
+            config.dangerous().set_certificate_verifier(Arc::new(verifier(roots)));
+            Ok(config)
+        };
+        Ok(Self(Reloading::load(files.clone(), make)?))
     }
 
     /// The configuration for one connection: the current files, or the last good ones.
