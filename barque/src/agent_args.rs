@@ -19,6 +19,9 @@ use crate::component_args::Output;
 use crate::log::{self, LogFormat, LogLevel};
 use crate::server_args::machine_name;
 
+/// What runs no containers.
+const HOLLOW: &str = "hollow";
+
 /// Keeps a node, or many hollow ones, with the kubelet's flags.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -431,7 +434,7 @@ struct NodeApiArgs {
     /// The port of the node API.
     #[arg(long, env = "BARQUE_AGENT_PORT", default_value_t = 10250, value_name = "PORT")]
     port: u16,
-    /// The certificate of the node API [default: one that signs itself, below --root-dir].
+    /// The certificate of the node API [default: one that signs itself, below --root-dir; with --join one of the cluster's].
     #[arg(long, env = "BARQUE_AGENT_TLS_CERT_FILE", value_name = "FILE")]
     tls_cert_file: Option<PathBuf>,
     /// Its key.
@@ -549,8 +552,9 @@ impl AgentArgs {
         &self.run.containers.root_dir
     }
 
-    /// What the cluster says that is joined; what was said to the agent counts more, but for what is the cluster's own.
-    pub(crate) fn joined(&mut self, files: &NodeFiles, cluster: NodeCluster) {
+    /// What the cluster says that is joined; what was said to the agent counts more, but for what is the cluster's own. Whether the
+    /// agent serves by the certificate that the cluster gives.
+    pub(crate) fn joined(&mut self, files: &NodeFiles, cluster: NodeCluster) -> bool {
         let run = &mut self.run;
         run.kubeconfig = Some(files.kubeconfig());
         run.servers_file = Some(files.servers());
@@ -560,7 +564,15 @@ impl AgentArgs {
         if containers.cluster_dns.is_empty() {
             containers.cluster_dns.push(cluster.settings.cluster_dns.to_string());
         }
-        containers.node_api.client_ca_file.get_or_insert_with(|| files.authority());
+        let api = &mut containers.node_api;
+        api.client_ca_file.get_or_insert_with(|| files.authority());
+        // Hollow nodes serve nothing.
+        let serves =
+            run.runtime != HOLLOW && api.tls_cert_file.is_none() && api.tls_private_key_file.is_none();
+        if serves {
+            (api.tls_cert_file, api.tls_private_key_file) = (Some(files.serving()), Some(files.serving()));
+        }
+        serves
     }
 
     /// What is logged.

@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use anyhow::Context as _;
 use barque_client::servers::connect;
 use barque_cluster::node_join::{self, NodeFiles};
-use barque_cluster::node_trust;
 use barque_cluster::token::Token;
+use barque_cluster::{node_serving, node_trust};
 use clap::Args;
 use http::Uri;
 use tokio_util::sync::CancellationToken;
@@ -96,13 +96,16 @@ pub(crate) async fn run(mut args: AgentArgs, join: Join, stop: CancellationToken
             }
         }
     };
-    args.joined(&files, cluster);
+    let serves = args.joined(&files, cluster);
+    if serves {
+        node_serving::begin(&files, &node, SystemTime::now())?;
+    }
     let config = args.into_config()?;
     let client = connect(config.servers().clone()).await.context("the API servers")?;
     let stop = stop.child_token();
     let following = tokio::spawn(node_join::follow_masters(files.clone(), client.clone(), stop.clone()));
-    let trusting =
-        tokio::spawn(node_trust::follow(files.clone(), node.clone(), client.clone(), stop.clone()));
+    let trusting = node_trust::follow(files.clone(), node.clone(), client.clone(), serves, stop.clone());
+    let trusting = tokio::spawn(trusting);
     let renewing = tokio::spawn(node_join::renew(files, node, client, stop.clone()));
     let outcome = barque_agent::agent::run(config, notify::ready, stop.clone()).await;
     stop.cancel();

@@ -291,7 +291,8 @@ async fn keep_cluster(plan: &MasterPlan, prepared: &Prepared) -> anyhow::Result<
     let places = Places::of(plan);
     let client = client(plan).await?;
     let server = format!("https://{}", SocketAddr::new(plan.advertise, prepared.settings.api_port));
-    keep::keep(&client, &plan.name, &server).await?;
+    let names = leaf::server_names(&prepared.leaves, &prepared.settings.service_cidr);
+    keep::keep(&client, &plan.name, &server, &names).await?;
     // One that had left and was taken in again is counted on again.
     let left = plan.data_dir.join(LEFT);
     if left.exists() {

@@ -202,6 +202,8 @@ pub(crate) fn apiserver(plan: &MasterPlan, settings: &ClusterSettings) -> Vec<St
             ("service-cluster-ip-range", settings.service_cidr.clone()),
             ("kubelet-client-certificate", text(pki.certificate(leaf::API_SERVER_AGENTS))),
             ("kubelet-client-key", text(pki.key(leaf::API_SERVER_AGENTS))),
+            ("kubelet-certificate-authority", text(pki.authority(Signer::Cluster))),
+            ("kubelet-certificate-identity", "node".to_owned()),
             // Names of nodes need not be known to resolvers of masters.
             ("kubelet-preferred-address-types", "InternalIP,ExternalIP,Hostname".to_owned()),
             ("default-not-ready-toleration-seconds", seconds.to_owned()),

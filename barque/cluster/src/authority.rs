@@ -140,6 +140,17 @@ impl Authority {
     }
 }
 
+/// A certificate that signs itself, and its key: nobody believes it who was not told of it.
+///
+/// # Errors
+/// When a name cannot stand in it.
+pub fn self_signed(subject: &Subject, now: SystemTime) -> Result<Pair, AuthorityError> {
+    let signing = |error: rcgen::Error| AuthorityError::Signing(error.to_string());
+    let key = KeyPair::generate().map_err(signing)?;
+    let certificate = params(subject, now)?.self_signed(&key).map_err(signing)?;
+    Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
+}
+
 /// A request for a certificate, PEM, and the key that it is for. Which usages it gets is said elsewhere.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! Brings objects of `objects` into the API, and this master among the others. Must never change an object that is there but for
 //! what it says of this master.
 
+use barque_api::node_certificate::SERVER_NAMES;
 use http::{Request, StatusCode};
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::rbac::v1::ClusterRole;
@@ -46,21 +47,26 @@ pub async fn create(client: &Client, all: &[Desired]) -> Result<(), KeepError> {
     Ok(())
 }
 
-/// What the master of this name sees to when it starts, whose API server has this URL.
+/// What the master of this name sees to when it starts, whose API server has this URL, and is called what this
+/// [entry](barque_api::node_certificate::Reserved::entry) says.
 ///
 /// # Errors
 /// When the API server refuses something, or cannot be reached.
-pub async fn keep(client: &Client, master: &str, url: &str) -> Result<(), KeepError> {
+pub async fn keep(client: &Client, master: &str, url: &str, names: &str) -> Result<(), KeepError> {
     create(client, &objects::always()).await?;
     let roles: Api<ClusterRole> = Api::all(client.clone());
     let listed = roles.list_metadata(&ListParams::default()).await;
     let failed = |error| KeepError { what: "what controllers may do".to_owned(), error: Box::new(error) };
-    let names: Vec<String> = listed.map_err(failed)?.items.iter().map(|role| role.name_any()).collect();
-    create(client, &objects::controller_bindings(&names)).await?;
+    let roles: Vec<String> = listed.map_err(failed)?.items.iter().map(|role| role.name_any()).collect();
+    create(client, &objects::controller_bindings(&roles)).await?;
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
-    let own = serde_json::json!({"data": {master: url}});
-    let told = maps.patch(MASTERS, &PatchParams::default(), &Patch::Merge(own)).await;
-    told.map(drop).map_err(|error| KeepError { what: format!("ConfigMap {MASTERS}"), error: Box::new(error) })
+    // A master that is known without its names would hold up certificates of nodes.
+    for (name, own) in [(SERVER_NAMES, names), (MASTERS, url)] {
+        let own = Patch::Merge(serde_json::json!({"data": {master: own}}));
+        let told = maps.patch(name, &PatchParams::default(), &own).await;
+        told.map_err(|error| KeepError { what: format!("ConfigMap {name}"), error: Box::new(error) })?;
+    }
+    Ok(())
 }
 
 /// Takes a master out of the list of masters.
@@ -70,7 +76,7 @@ pub async fn keep(client: &Client, master: &str, url: &str) -> Result<(), KeepEr
 pub async fn forget_master(client: &Client, master: &str) -> Result<(), KeepError> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
     let own = serde_json::json!({"data": {master: null}});
-    for name in [MASTERS, rotation::MASTERS] {
+    for name in [MASTERS, rotation::MASTERS, SERVER_NAMES] {
         let told = maps.patch(name, &PatchParams::default(), &Patch::Merge(&own)).await;
         told.map_err(|error| KeepError { what: format!("ConfigMap {name}"), error: Box::new(error) })?;
     }

@@ -4,6 +4,7 @@ use core::net::IpAddr;
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
+use barque_api::node_certificate::Reserved;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::ParsedExtension;
 
@@ -156,6 +157,15 @@ fn api_server(master: &Master, loopback: [IpAddr; 2]) -> Subject {
         serves: true,
         ..Subject::default()
     }
+}
+
+/// What the API server is called that has one of these certificates, and services are that are in these networks: nobody else may
+/// be.
+#[must_use]
+pub fn server_names(leaves: &[Leaf], service_networks: &str) -> String {
+    let server = leaves.iter().find(|leaf| leaf.name == API_SERVER).map(|leaf| leaf.subject.clone());
+    let Subject { names, addresses, .. } = server.unwrap_or_default();
+    Reserved::entry(&names, &addresses, service_networks)
 }
 
 fn unique(addresses: impl IntoIterator<Item = IpAddr>) -> Vec<IpAddr> {
@@ -316,6 +326,22 @@ mod tests {
         moved.address = "10.0.0.9".parse().unwrap();
         let before = facts(&own.issue(&all[0].subject, now).unwrap().certificate).unwrap();
         assert_eq!(due(&leaves(&moved)[0].subject, Some(&before), &issuer, now), Some(Due::OtherSubject));
+    }
+
+    #[test]
+    fn an_api_server_keeps_its_names_to_itself() {
+        let told = server_names(&leaves(&master()), "10.96.0.0/16");
+        for word in [
+            "10.0.0.1",
+            "127.0.0.1",
+            "192.0.2.7",
+            "api.example.com",
+            "m1",
+            "kubernetes.default.svc",
+            "10.96.0.0/16",
+        ] {
+            assert!(told.split(',').any(|it| it == word), "{word}: {told}");
+        }
     }
 
     #[test]

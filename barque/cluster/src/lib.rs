@@ -22,6 +22,7 @@
 //! | `master_join` | a machine becomes a master |
 //! | `membership` | the members of the store, as who joins sees them |
 //! | `node_join` | a machine becomes a node |
+//! | `node_serving` | it gets another one, by which its agent serves |
 //! | `node_trust` | a node follows whom its cluster trusts |
 //! | `node_leave` | a node leaves |
 //! | `drain` | which pods leave it, and when |
@@ -41,6 +42,7 @@ pub mod master_join;
 pub mod membership;
 pub mod node_join;
 pub mod node_leave;
+pub mod node_serving;
 pub mod node_trust;
 pub mod objects;
 pub mod pki;

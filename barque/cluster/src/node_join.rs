@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
+use barque_api::node_certificate::user;
 use futures::StreamExt as _;
 use http::Uri;
 use k8s_openapi::ByteString;
@@ -33,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(60);
 /// A clock that is set shows up no later than this.
 const LOOK_EVERY: Duration = Duration::from_secs(6 * 3600);
-/// Who signs certificates of nodes.
+/// Who signs certificates of nodes as clients.
 const SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 
 /// Why it does not become one.
@@ -59,6 +60,14 @@ pub enum NodeJoinError {
     /// The API server does not take it.
     #[error("a certificate for this node cannot be asked for: {}", told(.0))]
     Asked(Box<kube::Error>),
+    /// It is refused.
+    #[error("the certificate of this node is refused: {why} (`kubectl get csr {name}` shows the request)")]
+    Refused {
+        /// The request.
+        name: String,
+        /// Why.
+        why: String,
+    },
     /// Nobody signed.
     #[error(
         "nobody signed the certificate of this node within {} s; does a controller manager run, and may the token's group have \
@@ -107,6 +116,12 @@ impl NodeFiles {
         self.0.join("client.pem")
     }
 
+    /// Certificate and key by which its agent serves, in one as well.
+    #[must_use]
+    pub fn serving(&self) -> PathBuf {
+        self.0.join("serving.pem")
+    }
+
     /// URLs of API servers, one a line.
     #[must_use]
     pub fn servers(&self) -> PathBuf {
@@ -146,10 +161,10 @@ impl NodeFiles {
     pub(crate) fn keep_pair(&self, certificate: &str, key: &str) -> Result<(), FileError> {
         files::write(&self.pair(), format!("{certificate}{key}").as_bytes(), Readers::Owner)
     }
-}
 
-fn user(node: &str) -> String {
-    format!("system:node:{node}")
+    pub(crate) fn keep_serving(&self, certificate: &str, key: &str) -> Result<(), FileError> {
+        files::write(&self.serving(), format!("{certificate}{key}").as_bytes(), Readers::Owner)
+    }
 }
 
 /// Becomes a node of the cluster of this master, and writes down what is needed for it.
@@ -178,36 +193,72 @@ pub async fn join(
     Ok(cluster)
 }
 
-/// A certificate of the node, and its key.
+/// A request that was made, and the key that it is for.
+pub(crate) struct Asked {
+    name: String,
+    pub(crate) key: String,
+}
+
+/// A certificate of the node as a client, and its key.
 pub(crate) async fn certificate(client: &Client, node: &str) -> Result<(String, String), NodeJoinError> {
     let subject = Subject {
         common_name: user(node),
         organizations: vec!["system:nodes".to_owned()],
         ..Subject::default()
     };
-    let (request, key) = request(&subject)?;
+    let asked = ask(client, &subject, SIGNER, "client auth").await?;
+    let certificate = signed(client, &asked, PATIENCE).await?;
+    Ok((certificate, asked.key))
+}
+
+/// Asks for a certificate.
+pub(crate) async fn ask(
+    client: &Client,
+    subject: &Subject,
+    signer: &str,
+    usage: &str,
+) -> Result<Asked, NodeJoinError> {
+    let (request, key) = request(subject)?;
     let api: Api<CertificateSigningRequest> = Api::all(client.clone());
     let wanted = CertificateSigningRequest {
         metadata: ObjectMeta { generate_name: Some("node-csr-".to_owned()), ..ObjectMeta::default() },
         spec: CertificateSigningRequestSpec {
             request: ByteString(request.into_bytes()),
-            signer_name: SIGNER.to_owned(),
-            usages: Some(["digital signature", "client auth"].map(str::to_owned).into()),
+            signer_name: signer.to_owned(),
+            usages: Some(["digital signature", usage].map(str::to_owned).into()),
             ..CertificateSigningRequestSpec::default()
         },
         status: None,
     };
     let asked = |error| NodeJoinError::Asked(Box::new(error));
     let created = api.create(&PostParams::default(), &wanted).await.map_err(asked)?;
-    let name = created.metadata.name.unwrap_or_default();
-    let signed = |csr: Option<&CertificateSigningRequest>| certificate_of(csr).is_some();
-    let waiting = tokio::time::timeout(PATIENCE, await_condition(api, &name, signed)).await;
-    let csr = match waiting {
+    Ok(Asked { name: created.metadata.name.unwrap_or_default(), key })
+}
+
+/// Waits so long for what was asked for.
+pub(crate) async fn signed(
+    client: &Client,
+    asked: &Asked,
+    patience: Duration,
+) -> Result<String, NodeJoinError> {
+    let api: Api<CertificateSigningRequest> = Api::all(client.clone());
+    let (name, gone) = (asked.name.clone(), "it is gone");
+    let decided = |csr: Option<&CertificateSigningRequest>| {
+        csr.is_none_or(|csr| refusal(csr).is_some()) || certificate_of(csr).is_some()
+    };
+    let csr = match tokio::time::timeout(patience, await_condition(api, &name, decided)).await {
         Ok(Ok(csr)) => csr,
         Ok(Err(_)) | Err(_) => return Err(NodeJoinError::NotSigned { name }),
     };
-    let certificate = certificate_of(csr.as_ref()).ok_or(NodeJoinError::NotSigned { name })?;
-    Ok((certificate, key))
+    let why = csr.as_ref().map_or(Some(gone.to_owned()), refusal);
+    certificate_of(csr.as_ref()).ok_or(NodeJoinError::Refused { name, why: why.unwrap_or_default() })
+}
+
+/// Why a request never gets a certificate.
+fn refusal(csr: &CertificateSigningRequest) -> Option<String> {
+    let conditions = csr.status.as_ref()?.conditions.as_ref()?;
+    let last = conditions.iter().find(|it| matches!(it.type_.as_str(), "Denied" | "Failed"))?;
+    Some(last.message.clone().or_else(|| last.reason.clone()).unwrap_or_default())
 }
 
 fn certificate_of(csr: Option<&CertificateSigningRequest>) -> Option<String> {

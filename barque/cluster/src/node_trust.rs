@@ -1,10 +1,12 @@
-//! A node follows whom its cluster trusts and who signs certificates, and says what it has. Must never replace what it trusts by
-//! nothing.
+//! A node follows whom its cluster trusts and who signs certificates, has the ones that it should, and says what it has. Must never
+//! replace what it trusts by nothing.
 
-use std::collections::BTreeMap;
+use core::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::time::Duration;
 
+use barque_api::node_certificate::{self, OF_CLUSTER};
 use futures::StreamExt as _;
 use futures::future::Either;
 use futures::stream;
@@ -18,8 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::discovery::told;
 use crate::files::{self, FileError, Readers};
-use crate::leaf::Signer;
+use crate::leaf::{self, Signer};
 use crate::node_join::{NodeFiles, NodeJoinError, certificate};
+use crate::node_serving::{Of, Serving};
 use crate::rotation::objects::{ANNOTATION, NodeTrust, TRUST};
 use crate::rotation::report::{Report, Seen, word};
 use crate::settings::NAMESPACE;
@@ -44,18 +47,42 @@ enum TrustError {
 #[derive(Default)]
 struct Heard {
     trust: Option<NodeTrust>,
-    /// What its object says that it has; nothing when there is no object.
-    says: Option<Option<String>>,
+    /// Nothing when there is no object.
+    object: Option<Said>,
 }
 
-/// Follows, until `stop`.
-pub async fn follow(files: NodeFiles, node: String, client: Client, stop: CancellationToken) {
+/// What a node's object says.
+struct Said {
+    /// Of what it trusts and shows.
+    report: Option<String>,
+    /// Of the certificate by which its agent serves.
+    serving: Option<String>,
+    addresses: BTreeSet<IpAddr>,
+}
+
+impl Said {
+    fn of(object: &Node) -> Self {
+        let said = |name: &str| object.annotations().get(name).cloned();
+        let status =
+            object.status.as_ref().and_then(|status| status.addresses.as_deref()).unwrap_or_default();
+        let addresses = status.iter().map(|one| (one.type_.as_str(), one.address.as_str()));
+        Self {
+            report: said(ANNOTATION),
+            serving: said(node_certificate::ANNOTATION),
+            addresses: node_certificate::addresses(addresses),
+        }
+    }
+}
+
+/// Follows, until `stop`. `serves` says whether the agent shows the certificate that is in the node's files for that.
+pub async fn follow(files: NodeFiles, node: String, client: Client, serves: bool, stop: CancellationToken) {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
     let nodes: Api<Node> = Api::all(client.clone());
     let maps = watch_object(maps, TRUST).default_backoff().map(Either::Left);
     let nodes = watch_object(nodes, &node).default_backoff().map(Either::Right);
     let mut events = pin!(stream::select(maps, nodes));
     let mut heard = Heard::default();
+    let mut node = Follower { files, node, client, serving: serves.then(Serving::default) };
     let mut retry: Option<Duration> = None;
     loop {
         let later = async {
@@ -71,7 +98,7 @@ pub async fn follow(files: NodeFiles, node: String, client: Client, stop: Cancel
                     heard.trust = map.and_then(|map| NodeTrust::of(&map.data.unwrap_or_default()));
                 }
                 Some(Either::Right(Ok(object))) => {
-                    heard.says = object.map(|object| object.annotations().get(ANNOTATION).cloned());
+                    heard.object = object.as_ref().map(Said::of);
                 }
                 // They begin again by themselves, after a while.
                 Some(Either::Left(Err(error)) | Either::Right(Err(error))) => {
@@ -82,10 +109,10 @@ pub async fn follow(files: NodeFiles, node: String, client: Client, stop: Cancel
             },
             () = later => {}
         }
-        let done = stop.run_until_cancelled(pass(&files, &node, &client, &heard)).await;
+        let done = stop.run_until_cancelled(node.pass(&heard)).await;
         retry = match done {
             None => return,
-            Some(Ok(())) => None,
+            Some(Ok(next)) => next,
             Some(Err(error)) => {
                 tracing::warn!("this node is behind in the rotation of authorities: {error}");
                 Some(AGAIN)
@@ -94,36 +121,82 @@ pub async fn follow(files: NodeFiles, node: String, client: Client, stop: Cancel
     }
 }
 
-async fn pass(files: &NodeFiles, node: &str, client: &Client, heard: &Heard) -> Result<(), TrustError> {
-    if let Some(trust) = &heard.trust {
-        if files::read(&files.authority())?.as_ref() != Some(&trust.bundle) {
-            files::write(&files.authority(), trust.bundle.as_bytes(), Readers::All)?;
+/// Who has what it should.
+struct Follower {
+    files: NodeFiles,
+    node: String,
+    client: Client,
+    /// Nothing when nothing is served, or by a certificate of somebody else's.
+    serving: Option<Serving>,
+}
+
+impl Follower {
+    /// What is to be done now; when to look again though nothing is heard.
+    async fn pass(&mut self, heard: &Heard) -> Result<Option<Duration>, TrustError> {
+        if let Some(trust) = &heard.trust {
+            self.trust(trust).await?;
+        }
+        let Some(said) = &heard.object else { return Ok(None) };
+        // First: from here on, nobody who has none is taken for this node.
+        let serving = self.serving.as_ref().map(|_| OF_CLUSTER);
+        if said.serving.as_deref() != serving {
+            self.say(node_certificate::ANNOTATION, serving).await?;
+        }
+        let mut next = None;
+        if let Some(serving) = self.serving.as_mut().filter(|_| !said.addresses.is_empty()) {
+            let of = Of {
+                files: &self.files,
+                node: &self.node,
+                client: &self.client,
+                trust: heard.trust.as_ref(),
+                addresses: &said.addresses,
+            };
+            next = Some(serving.look(&of).await);
+        }
+        let bundle = files::read(&self.files.authority())?.unwrap_or_default();
+        let seen = seen(&self.files, &bundle, self.serving.is_some())?;
+        let report = Report(BTreeMap::from([(word(Signer::Cluster).to_owned(), seen)])).text();
+        if said.report.as_ref() != Some(&report) {
+            self.say(ANNOTATION, Some(&report)).await?;
+        }
+        Ok(next)
+    }
+
+    /// Brings whom the node trusts, and its certificate as a client, to what the cluster says.
+    async fn trust(&self, trust: &NodeTrust) -> Result<(), TrustError> {
+        if files::read(&self.files.authority())?.as_ref() != Some(&trust.bundle) {
+            files::write(&self.files.authority(), trust.bundle.as_bytes(), Readers::All)?;
             tracing::info!("the authorities that this node trusts are others");
         }
-        let seen = seen(files, &trust.bundle)?;
+        let seen = seen(&self.files, &trust.bundle, false)?;
         // Who signs is trusted before it signs, or it is another cluster's.
         if seen.trusts.contains(&trust.signer) && !seen.shows.contains(&trust.signer) {
-            let (certificate, key) = certificate(client, node).await?;
+            let (certificate, key) = certificate(&self.client, &self.node).await?;
             if !Seen::of(&trust.bundle, [certificate.as_str()].into_iter()).shows.contains(&trust.signer) {
                 return Err(TrustError::OtherSigner);
             }
-            files.keep_pair(&certificate, &key)?;
+            self.files.keep_pair(&certificate, &key)?;
             tracing::info!("the certificate of this node is of another authority now");
         }
+        Ok(())
     }
-    let Some(says) = &heard.says else { return Ok(()) };
-    let bundle = files::read(&files.authority())?.unwrap_or_default();
-    let report = Report(BTreeMap::from([(word(Signer::Cluster).to_owned(), seen(files, &bundle)?)])).text();
-    if says.as_ref() == Some(&report) {
-        return Ok(());
+
+    async fn say(&self, annotation: &str, value: Option<&str>) -> Result<(), TrustError> {
+        let said = json!({"metadata": {"annotations": {annotation: value}}});
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let patched = nodes.patch(&self.node, &PatchParams::default(), &Patch::Merge(said)).await;
+        patched.map(drop).map_err(|error| TrustError::Told(Box::new(error)))
     }
-    let said = json!({"metadata": {"annotations": {ANNOTATION: report}}});
-    let nodes: Api<Node> = Api::all(client.clone());
-    let patched = nodes.patch(node, &PatchParams::default(), &Patch::Merge(said)).await;
-    patched.map(drop).map_err(|error| TrustError::Told(Box::new(error)))
 }
 
-fn seen(files: &NodeFiles, bundle: &str) -> Result<Seen, FileError> {
-    let shown = files::read(&files.pair())?;
-    Ok(Seen::of(bundle, shown.iter().map(String::as_str)))
+/// Whom the node trusts, and who signed what it shows; what signs itself is nobody's.
+fn seen(files: &NodeFiles, bundle: &str, serves: bool) -> Result<Seen, FileError> {
+    let shown = [Some(files.pair()), serves.then(|| files.serving())];
+    let shown: Vec<String> = shown
+        .into_iter()
+        .flatten()
+        .filter_map(|path| files::read(&path).transpose())
+        .collect::<Result<_, _>>()?;
+    let signs_itself = |pem: &str| leaf::facts(pem).is_ok_and(|facts| facts.issuer == facts.subject);
+    Ok(Seen::of(bundle, shown.iter().map(String::as_str).filter(|pem| !signs_itself(pem))))
 }

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::SystemTime;
 
+use barque_api::node_certificate::SERVER_NAMES;
 use serde_json::{Value, json};
 
 use crate::kubeconfig;
@@ -21,6 +22,11 @@ pub const CLUSTER_INFO: &str = "cluster-info";
 /// The groups of who joins.
 pub(crate) const MASTERS: &str = "system:bootstrappers:barque:masters";
 pub(crate) const NODES: &str = "system:bootstrappers:barque:nodes";
+
+/// The role by which nodes get certificates as servers.
+const SERVING: &str = "barque:node-serving-certificates";
+/// The controller manager.
+const CONTROLLERS_USER: &str = "system:kube-controller-manager";
 
 /// What a token lets a machine become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +116,10 @@ pub fn always() -> Vec<Desired> {
         role("kube-system", "barque:trust", follow("configmaps", &[rotation::TRUST])),
         binding("kube-system", "barque:trust", json!([subject("Group", "system:nodes")])),
         core("ConfigMap", "configmaps", settings::NAMESPACE, rotation::MASTERS, json!({})),
+        // And what only API servers are called.
+        core("ConfigMap", "configmaps", settings::NAMESPACE, SERVER_NAMES, json!({})),
+        role("kube-system", "barque:server-names", get("configmaps", &[settings::MASTERS, SERVER_NAMES])),
+        binding("kube-system", "barque:server-names", json!([subject("Group", "system:nodes")])),
         role("kube-system", "barque:authorities", get("secrets", &[AUTHORITIES])),
         binding("kube-system", "barque:authorities", json!([subject("Group", MASTERS)])),
         cluster_binding(
@@ -127,6 +137,21 @@ pub fn always() -> Vec<Desired> {
             "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
             json!([subject("Group", "system:nodes")]),
         ),
+        rbac(
+            "ClusterRole",
+            "clusterroles",
+            None,
+            SERVING,
+            json!({"rules": [{
+                "apiGroups": ["certificates.k8s.io"], "resources": ["certificatesigningrequests/selfnodeserving"], "verbs": ["create"],
+            }]}),
+        ),
+        cluster_binding(SERVING, SERVING, json!([subject("Group", "system:nodes")])),
+        cluster_binding(
+            "barque:node-serving-certificates-approver",
+            "system:certificates.k8s.io:kubelet-serving-approver",
+            json!([subject("User", CONTROLLERS_USER)]),
+        ),
         cluster_binding(
             "barque:agents-are-asked",
             "system:kubelet-api-admin",
@@ -141,7 +166,7 @@ pub fn always() -> Vec<Desired> {
 #[must_use]
 pub fn controller_bindings(cluster_roles: &[String]) -> Vec<Desired> {
     let of_controllers = cluster_roles.iter().filter(|name| name.starts_with("system:controller:"));
-    let who = || json!([subject("User", "system:kube-controller-manager")]);
+    let who = || json!([subject("User", CONTROLLERS_USER)]);
     of_controllers.map(|role| cluster_binding(&format!("barque:{role}"), role, who())).collect()
 }
 

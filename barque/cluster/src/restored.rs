@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use barque_api::node_certificate::SERVER_NAMES;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -96,17 +97,13 @@ pub async fn put_right(
     if let Some(theirs) = maps.get_opt(settings::NAME).await.map_err(asked(reading))? {
         difference(&ClusterSettings::of(&theirs.data.unwrap_or_default())?, settings)?;
     }
-    if let Some(known) = maps.get_opt(MASTERS).await.map_err(asked(reading))? {
-        let others = Patch::Merge(only(master, &known.data.unwrap_or_default()));
-        let patched = maps.patch(MASTERS, &PatchParams::default(), &others).await;
-        patched.map_err(asked("the masters of before cannot be forgotten"))?;
-    }
     // A rotation that the snapshot knows of is over for who begins with it: whom masters trust is in their files.
     gone(&secrets, rotation::ROTATION).await?;
     gone(&maps, rotation::TRUST).await?;
-    if let Some(known) = maps.get_opt(rotation::MASTERS).await.map_err(asked(reading))? {
+    for name in [MASTERS, SERVER_NAMES, rotation::MASTERS] {
+        let Some(known) = maps.get_opt(name).await.map_err(asked(reading))? else { continue };
         let others = Patch::Merge(only(master, &known.data.unwrap_or_default()));
-        let patched = maps.patch(rotation::MASTERS, &PatchParams::default(), &others).await;
+        let patched = maps.patch(name, &PatchParams::default(), &others).await;
         patched.map_err(asked("the masters of before cannot be forgotten"))?;
     }
     let info = public.get_opt(CLUSTER_INFO).await.map_err(asked(reading))?;

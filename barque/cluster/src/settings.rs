@@ -4,6 +4,7 @@
 use core::net::IpAddr;
 use std::collections::BTreeMap;
 
+use barque_api::node_certificate;
 use serde::{Deserialize, Serialize};
 
 /// The namespace of the map.
@@ -12,7 +13,7 @@ pub const NAMESPACE: &str = "kube-system";
 pub const NAME: &str = "barque-cluster";
 /// The map with the masters, in the same namespace: the URL of each one's API server by its name. Unlike the endpoints of the
 /// cluster's own service it has those of the loopback, and those that are down.
-pub const MASTERS: &str = "barque-masters";
+pub const MASTERS: &str = node_certificate::MASTERS;
 /// Where its settings stand, as JSON.
 const KEY: &str = "settings.json";
 

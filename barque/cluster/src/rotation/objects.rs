@@ -26,6 +26,7 @@ const PHASE: &str = "phase";
 const MATERIAL: &str = "material";
 const BUNDLE: &str = "ca.crt";
 const SIGNER: &str = "signer";
+const CROSS: &str = "cross.crt";
 
 /// What the secret holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +61,8 @@ pub struct NodeTrust {
     pub bundle: String,
     /// Who signs their certificates: its pin in hexadecimal.
     pub signer: String,
+    /// What follows those by which they serve, so that who trusts the old authority alone trusts them: PEM, mostly empty.
+    pub cross: String,
 }
 
 impl NodeTrust {
@@ -69,20 +72,26 @@ impl NodeTrust {
         let signs = if phase < Phase::Renew { Phase::Trust } else { phase };
         let first = material.trusted(Signer::Cluster, signs);
         let signer = crate::authority::Pin::all(&first).first().map(crate::authority::Pin::hex);
-        Self { bundle: material.trusted(Signer::Cluster, phase), signer: signer.unwrap_or_default() }
+        let cross = if phase == Phase::Renew { material.cross.of(Signer::Cluster) } else { "" };
+        Self {
+            bundle: material.trusted(Signer::Cluster, phase),
+            signer: signer.unwrap_or_default(),
+            cross: cross.to_owned(),
+        }
     }
 
     /// As the map holds it; nothing when it holds something else.
     #[must_use]
     pub fn of(data: &BTreeMap<String, String>) -> Option<Self> {
         let bundle = data.get(BUNDLE).filter(|bundle| !certificates(bundle).is_empty())?.clone();
-        Some(Self { bundle, signer: data.get(SIGNER)?.clone() })
+        let cross = data.get(CROSS).cloned().unwrap_or_default();
+        Some(Self { bundle, signer: data.get(SIGNER)?.clone(), cross })
     }
 
     /// What the map holds then.
     #[must_use]
     pub fn data(&self) -> Value {
-        json!({BUNDLE: self.bundle, SIGNER: self.signer})
+        json!({BUNDLE: self.bundle, SIGNER: self.signer, CROSS: self.cross})
     }
 }
 
@@ -124,6 +133,7 @@ mod tests {
             let told = NodeTrust::in_phase(&material, phase);
             let pins: Vec<String> = Pin::all(&told.bundle).iter().map(Pin::hex).collect();
             assert_eq!((pins.iter().collect::<Vec<_>>(), &told.signer), (trusts, signer), "{phase:?}");
+            assert_eq!(told.cross.is_empty(), phase != Phase::Renew, "{phase:?}");
             let data = serde_json::from_value(told.data()).unwrap();
             assert_eq!(NodeTrust::of(&data), Some(told));
         }
