@@ -103,7 +103,7 @@ const CRATES: &[(&str, &str, &[&str])] = &[
     // The administrator's tool speaks the public protocol; of the store it knows `offline`, for files, alone.
     ("kvctl", "kvctl", &["barque-proto", "barque-store", "barque-unverified-tls"]),
     // Knows how machines find each other, and nothing of what they do then.
-    ("barque/cluster", "barque-cluster", &["barque-client", "barque-proto", "barque-store"]),
+    ("barque/cluster", "barque-cluster", &["barque-api", "barque-client", "barque-proto", "barque-store"]),
     (
         "barque",
         "barque",

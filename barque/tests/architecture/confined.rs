@@ -79,6 +79,7 @@ pub(super) const CONFINED: &[(&str, &[&str])] = &[
             "apiserver/src/http/serve.rs",
             "apiserver/src/server.rs",
             "apiserver/src/streaming/dial.rs",
+            "apiserver/src/streaming/node_verifier.rs",
             "apiserver/src/webhook_client/",
             "apiserver/src/test_webhook.rs",
             "controllers/src/certificates/",

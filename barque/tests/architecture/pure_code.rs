@@ -4,6 +4,7 @@
 pub(super) const PURE: &[(&str, &str)] = &[
     ("store/src/ids.rs", "vocabulary"),
     ("apiserver/src/resource_metrics/exposition.rs", "text only"),
+    ("apiserver/src/streaming/node_verifier.rs", "a decision; time is handed in"),
     ("apiserver/src/resource_metrics/usage.rs", "a decision"),
     ("apiserver/src/storage/members.rs", "vocabulary"),
     ("apiserver/src/ui/masters.rs", "a decision"),
@@ -112,6 +113,7 @@ pub(super) const PURE: &[(&str, &str)] = &[
     ("controllers/src/certificates/issue.rs", "time and chance are handed in"),
     ("controllers/src/certificates/request.rs", "bytes only"),
     ("controllers/src/certificates/rules.rs", "a decision"),
+    ("controllers/src/certificates/serving.rs", "a decision"),
     ("controllers/src/cluster_role_aggregation.rs", "a decision"),
     ("controllers/src/config/", "a decision"),
     ("controllers/src/controller.rs", "what decisions look like"),

@@ -1,7 +1,7 @@
 //! The story of a cluster on one machine, as people have it: it comes up with what they brought, loses masters and nodes and goes
 //! on, and is gone when they say so.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::world::{PATIENCE, World};
@@ -20,6 +20,89 @@ const WEB: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---\
     spec: {terminationGracePeriodSeconds: 0, volumes: [{name: v, persistentVolumeClaim: {claimName: book}}],\n\
       containers: [{name: c, image: 'busybox:test', volumeMounts: [{name: v, mountPath: /v}],\n\
       command: [sh, -c, 'echo written > /v/book; exec sleep 100000']}]}\n";
+
+/// What `lonely` has written, by way of its node's agent.
+const LOOK: [&str; 7] = ["exec", "-n", "shop", "lonely", "--", "cat", "/v/book"];
+
+/// The certificate by which a node serves, and its key.
+fn shown(world: &World, node: &str) -> PathBuf {
+    ["root", "cluster", "serving.pem"].iter().fold(world.cluster().join(node), |path, part| path.join(part))
+}
+
+/// Asks until it is so; what was said otherwise is told in the end.
+fn until(mut asked: impl FnMut() -> Result<String, String>, right: impl Fn(&Result<String, String>) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let told = asked();
+        if right(&told) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{told:?}");
+    }
+}
+
+/// An agent at the right address with a certificate of its own making, or that of another node, is told nothing; the node mends it by
+/// itself when it looks.
+fn who_answers_for_a_node_proves_to_be_it(world: &World) {
+    assert_eq!(world.kubectl(&LOOK).unwrap(), "written\n");
+    let metrics = world.kubectl(&["get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"]).unwrap();
+    assert!(metrics.contains("\"n1\"") && metrics.contains("\"n2\""), "{metrics}");
+    let node = ["get", "pod", "lonely", "-n", "shop", "-o", "jsonpath={.spec.nodeName}"];
+    let node = world.kubectl(&node).unwrap();
+    let other = if node == "n1" { "n2" } else { "n1" };
+    let shown = |node: &str| shown(world, node);
+    let good = std::fs::read_to_string(shown(&node)).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec![node.clone()]).unwrap();
+    params.distinguished_name.push(rcgen::DnType::CommonName, format!("system:node:{node}"));
+    params.distinguished_name.push(rcgen::DnType::OrganizationName, "system:nodes");
+    let own = params.self_signed(&key).unwrap().pem() + &key.serialize_pem();
+    let others = std::fs::read_to_string(shown(other)).unwrap();
+    let is_other = format!("certificate is for \"system:node:{other}\", not for \"system:node:{node}\"");
+    for (shows, why) in [(own, "certificate signed by unknown authority"), (others, &*is_other)] {
+        let shows_wrong = || {
+            std::fs::write(shown(&node), &shows).unwrap();
+            world.kubectl(&LOOK)
+        };
+        until(shows_wrong, |told| told.is_err());
+        let told = world.kubectl(&LOOK).err().unwrap_or_default();
+        let prove = format!("does not prove to be node {node}");
+        assert!(told.contains(why) && told.contains(&prove), "{told}");
+        world.kubectl(&["annotate", "node", &node, "--overwrite", &format!("look={}", shows.len())]).unwrap();
+        until(|| world.kubectl(&LOOK), |told| told.is_ok());
+        let again = std::fs::read_to_string(shown(&node)).unwrap();
+        assert!(again != shows && again != good, "it was made anew");
+    }
+}
+
+/// Nodes get certificates of the new authority, and whoever looks into pods does not see any of it.
+fn authorities_are_exchanged_under_those_who_look_into_pods(world: &World) {
+    let master = format!("{}-m1", world.name);
+    let place = world.cluster().join("m1");
+    let rotate = |words: &[&str]| {
+        let mut command = ground::on_host(&master, Path::new(env!("CARGO_BIN_EXE_barque")));
+        command.args(["certs", "rotate-ca"]).args(words).arg("--data-dir").arg(&place);
+        let output = command.output().unwrap();
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let shown = || std::fs::read_to_string(shown(world, "n1")).unwrap();
+    until(|| world.kubectl(&LOOK), |told| told.is_ok());
+    let before = shown();
+    std::thread::scope(|scope| {
+        let rotating = scope.spawn(|| rotate(&[]));
+        while !rotating.is_finished() {
+            assert_eq!(world.kubectl(&LOOK).unwrap(), "written\n");
+        }
+        rotating.join().unwrap();
+    });
+    assert_ne!(shown(), before);
+    rotate(&["--finish"]);
+    let mut kubectl = ground::on_host(&master, world.kubectl_program());
+    kubectl.arg("--kubeconfig").arg(place.join("admin.kubeconfig")).args(LOOK);
+    let output = kubectl.output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "written\n", "{output:?}");
+}
 
 #[test]
 fn three_masters_and_two_nodes_lose_a_master_and_go_on() {
@@ -92,6 +175,8 @@ fn three_masters_and_two_nodes_lose_a_master_and_go_on() {
     world.write("before");
     let snapshot = world.save_snapshot();
 
+    who_answers_for_a_node_proves_to_be_it(&world);
+
     // The first master has begun everything, and is no more than the others.
     world.done("fault", &["kill", "m1"]);
     world.write("after-m1");
@@ -147,6 +232,7 @@ fn three_masters_and_two_nodes_lose_a_master_and_go_on() {
         2,
         "tokens of the other cluster are good for nothing"
     );
+    authorities_are_exchanged_under_those_who_look_into_pods(&world);
     world.done("down", &[]);
     world.nothing_is_left();
 }

@@ -60,6 +60,11 @@ impl World {
         if output.status.success() { Ok(told(&output.stdout)) } else { Err(told(&output.stderr)) }
     }
 
+    /// The newest kubectl.
+    pub(crate) fn kubectl_program(&self) -> &Path {
+        &self.kubectl
+    }
+
     /// What somebody would look at when nothing comes about.
     pub(crate) fn look(&self) -> String {
         let kinds = "nodes,leases,deployments,jobs,pods,events";
