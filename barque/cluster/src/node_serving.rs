@@ -10,6 +10,7 @@ use barque_api::node_certificate::{MASTERS, Reserved, SERVER_NAMES, SIGNER, clai
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 use kube::api::Api;
+use tokio::time::Instant;
 
 use crate::authority::{AuthorityError, Pin, Subject, certificates, self_signed};
 use crate::discovery::told;
@@ -127,7 +128,12 @@ pub(crate) struct Serving {
     asked: Option<(Subject, Asked)>,
     /// What was said of the last failure.
     told: String,
+    /// When the same is tried again, though something is heard that has nothing to do with it.
+    not_before: Option<(Ground, Instant)>,
 }
+
+/// What an attempt depends on: the node's addresses, and who signs.
+type Ground = (BTreeSet<IpAddr>, Option<String>);
 
 /// A node, as far as its certificate as a server is concerned.
 pub(crate) struct Of<'a> {
@@ -146,6 +152,14 @@ pub(crate) struct Of<'a> {
 impl Serving {
     /// One look; when the next one is due.
     pub(crate) async fn look(&mut self, of: &Of<'_>) -> Duration {
+        let ground = (of.addresses.clone(), of.trust.map(|trust| trust.signer.clone()));
+        if let Some((before, at)) = &self.not_before
+            && *before == ground
+            && *at > Instant::now()
+        {
+            return at.saturating_duration_since(Instant::now());
+        }
+        self.not_before = None;
         let error = match self.pass(of).await {
             Ok(wait) => {
                 self.told.clear();
@@ -162,7 +176,9 @@ impl Serving {
         }
         // What it may be called is looked for anew.
         self.wanted = None;
-        error.passes_after()
+        let wait = error.passes_after();
+        self.not_before = Some((ground, Instant::now() + wait));
+        wait
     }
 
     async fn pass(&mut self, of: &Of<'_>) -> Result<Duration, ServingError> {

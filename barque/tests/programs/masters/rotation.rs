@@ -92,6 +92,10 @@ async fn authorities_are_exchanged_while_a_client_writes_and_a_master_is_away() 
     let told = refused_rotation("--timeout=1m");
     assert!(told.contains("--finish: no rotation of authorities has begun"), "{told}");
 
+    let says = |map: &ConfigMap| map.data.as_ref().is_some_and(|data| data.contains_key("m3"));
+    let said: Api<ConfigMap> = Api::namespaced(masters.client(1).await, "kube-system");
+    becomes(said, "barque-trust-masters", "the third says whom it trusts", says).await;
+
     // One that is away is waited for, and nobody goes on without it unless that is said.
     masters.kill(3);
     write(&masters.client(1).await, "two-of-three").await;
