@@ -29,13 +29,16 @@ fn shown(world: &World, node: &str) -> PathBuf {
     ["root", "cluster", "serving.pem"].iter().fold(world.cluster().join(node), |path, part| path.join(part))
 }
 
-/// Asks until it is so; what was said otherwise is told in the end.
-fn until(mut asked: impl FnMut() -> Result<String, String>, right: impl Fn(&Result<String, String>) -> bool) {
+/// What kubectl says.
+type Told = Result<String, String>;
+
+/// Asks until it is so, and that is the answer; what was said otherwise is told in the end.
+fn until(mut asked: impl FnMut() -> Told, right: impl Fn(&Told) -> bool) -> Told {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let told = asked();
         if right(&told) {
-            return;
+            return told;
         }
         assert!(Instant::now() < deadline, "{told:?}");
     }
@@ -64,12 +67,12 @@ fn who_answers_for_a_node_proves_to_be_it(world: &World) {
             std::fs::write(shown(&node), &shows).unwrap();
             world.kubectl(&LOOK)
         };
-        until(shows_wrong, |told| told.is_err());
-        let told = world.kubectl(&LOOK).err().unwrap_or_default();
+        // It may have been mended before it was asked.
+        let told = until(shows_wrong, Result::is_err).unwrap_err();
         let prove = format!("does not prove to be node {node}");
         assert!(told.contains(why) && told.contains(&prove), "{told}");
         world.kubectl(&["annotate", "node", &node, "--overwrite", &format!("look={}", shows.len())]).unwrap();
-        until(|| world.kubectl(&LOOK), |told| told.is_ok());
+        let _ = until(|| world.kubectl(&LOOK), Result::is_ok);
         let again = std::fs::read_to_string(shown(&node)).unwrap();
         assert!(again != shows && again != good, "it was made anew");
     }
@@ -87,7 +90,7 @@ fn authorities_are_exchanged_under_those_who_look_into_pods(world: &World) {
         assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
     };
     let shown = || std::fs::read_to_string(shown(world, "n1")).unwrap();
-    until(|| world.kubectl(&LOOK), |told| told.is_ok());
+    let _ = until(|| world.kubectl(&LOOK), Result::is_ok);
     let before = shown();
     std::thread::scope(|scope| {
         let rotating = scope.spawn(|| rotate(&[]));
