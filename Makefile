@@ -22,8 +22,8 @@ up: packages
 	$(CARGO) build --locked --package barque --package kvctl --bin barque --bin kvctl --example night
 	target/debug/examples/night
 
-# Tests wait more than they compute, so that more of them go on at a time than there are processors.
-test: export RUST_TEST_THREADS ?= $(shell expr 2 '*' $$(nproc))
+# Tests wait a third of their time, so that one more goes on than there are processors.
+test: export RUST_TEST_THREADS ?= $(shell expr 1 + $$(nproc))
 test: packages browser kubectl prometheus lint programs
 	$(CARGO) test --locked --workspace
 
