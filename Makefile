@@ -18,7 +18,7 @@ BROWSER := chromium-headless-shell
 # master is killed, paused, cut off and replaced, and a node is lost; what they saw is printed, and another cluster begins with a
 # snapshot of the evening. That one stays in a terminal, or with HOLD=1, and is taken away otherwise. Root gets containers and networks; others get hollow nodes on loopback addresses.
 up: PACKAGES := build-essential busybox-static
-up: packages
+up: packages kubectl
 	$(CARGO) build --locked --package barque --package kvctl --bin barque --bin kvctl --example night
 	target/debug/examples/night
 

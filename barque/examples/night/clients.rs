@@ -60,6 +60,12 @@ impl Clients {
         Ok(())
     }
 
+    /// Waits until the service has answered once more, if there is one.
+    pub(crate) async fn served(&self) -> anyhow::Result<()> {
+        let Some(service) = &self.service else { return Ok(()) };
+        tokio::time::timeout(PATIENCE, service.more(1)).await.context("the service does not answer")
+    }
+
     /// Gaps are counted anew from here.
     pub(crate) fn forget(&self) {
         for reader in [Some(&self.writes), Some(&self.reads), self.service.as_ref()].into_iter().flatten() {

@@ -9,17 +9,18 @@ use http::Uri;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
-use crate::{IMPATIENT, images};
+use crate::kubectls::kubectls;
+use crate::{IMPATIENT, PATIENCE, images};
 
 /// The program, which was built beside this one.
-pub(crate) fn program() -> anyhow::Result<PathBuf> {
+fn program() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let program = own.ancestors().nth(2).context("a directory above")?.join("barque");
     ensure!(program.is_file(), "{} is not there; `cargo build --package barque` makes it", program.display());
     Ok(program)
 }
 
-pub(crate) fn directory(is_root: bool) -> anyhow::Result<PathBuf> {
+fn default_directory(is_root: bool) -> anyhow::Result<PathBuf> {
     if is_root {
         return Ok(PathBuf::from("/var/lib/barque/up"));
     }
@@ -29,12 +30,35 @@ pub(crate) fn directory(is_root: bool) -> anyhow::Result<PathBuf> {
 /// A cluster of `barque up`.
 pub(crate) struct Cluster {
     pub(crate) program: PathBuf,
+    kubectl: PathBuf,
     pub(crate) directory: PathBuf,
     /// What everything of it on the machine begins with.
-    pub(crate) name: String,
+    name: String,
+    /// Whether nodes are machines, with containers.
+    pub(crate) is_root: bool,
+    /// What its administrator has.
+    home: tempfile::TempDir,
 }
 
 impl Cluster {
+    /// None yet.
+    pub(crate) fn new(directory: Option<PathBuf>, name: String) -> anyhow::Result<Self> {
+        let is_root = rustix::process::geteuid().is_root();
+        Ok(Self {
+            program: program()?,
+            kubectl: kubectls().pop().context("there is no kubectl")?.program,
+            directory: directory.map_or_else(|| default_directory(is_root), Ok)?,
+            name,
+            is_root,
+            home: tempfile::tempdir()?,
+        })
+    }
+
+    /// A file of its administrator's.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
     pub(crate) fn run(&self, command: &str, words: &[&str]) -> anyhow::Result<()> {
         let mut barque = Command::new(&self.program);
         let barque = barque.arg(command).args(words).arg("--dir").arg(&self.directory).stdin(Stdio::null());
@@ -51,6 +75,30 @@ impl Cluster {
         let status = barque.status().await?;
         ensure!(status.success(), "barque fault {fault} {member}: {status}");
         Ok(())
+    }
+
+    /// What kubectl says through the front.
+    pub(crate) async fn kubectl(&self, words: &[&str]) -> anyhow::Result<String> {
+        let output = tokio::process::Command::new(&self.kubectl)
+            .args(words)
+            .env_clear()
+            .env("HOME", self.home.path())
+            .env("KUBECONFIG", self.directory.join("kubeconfig"))
+            .stdin(Stdio::null())
+            .output()
+            .await?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "kubectl {}: {errors}", words.join(" "));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The same, again and again until it is well, as somebody at a terminal does it; how long that took.
+    pub(crate) async fn kubectl_until_well(&self, words: &[&str]) -> anyhow::Result<Duration> {
+        let began = Instant::now();
+        while let Err(error) = self.kubectl(words).await {
+            ensure!(began.elapsed() < PATIENCE, error);
+        }
+        Ok(began.elapsed())
     }
 
     /// Nodes have the page's image before they are there: this works without a registry.
@@ -110,16 +158,16 @@ impl Cluster {
         Ok(())
     }
 
-    /// Brings three masters and three nodes up; how long that took, without images.
-    pub(crate) fn come_up(&self, is_root: bool, place: &Path, words: &[&str]) -> anyhow::Result<Duration> {
-        if is_root {
-            let archive = images::write(place);
+    /// Brings three masters and three nodes up; when that began, images aside.
+    pub(crate) fn come_up(&self, words: &[&str]) -> anyhow::Result<Instant> {
+        if self.is_root {
+            let archive = images::write(self.home.path());
             for node in ["n1", "n2", "n3"] {
                 self.load_image(node, &archive)?;
             }
         }
         let began = Instant::now();
         self.run("up", &[&["--masters=3", "--nodes=3", "--name", &self.name], words].concat())?;
-        Ok(began.elapsed())
+        Ok(began)
     }
 }

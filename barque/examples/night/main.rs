@@ -1,6 +1,6 @@
-//! The night when masters die: a cluster comes up on this machine, and while clients write, read and ask its service, each master is
-//! killed, paused, cut off and replaced in turn, and a node is lost. What every client saw is printed, and whether anything
-//! acknowledged was lost. Then another cluster begins with a snapshot from the evening before. `make up` runs it.
+//! The night when masters die: a cluster comes up on this machine, `kubectl` brings it something to run, and while clients write, read
+//! and ask its service, each master is killed, paused, cut off and replaced in turn, and a node is lost. What every client saw is
+//! printed, and whether anything acknowledged was lost, or a pod replaced without a cause. Then another cluster begins with a snapshot from the evening before. `make up` runs it.
 //!
 //! In a terminal, or with HOLD=1, the cluster stays; otherwise it is taken away.
 
@@ -12,8 +12,10 @@ mod gaps;
 #[path = "../../tests/programs/containers/images.rs"]
 #[allow(dead_code, reason = "tests use more of it")]
 mod images;
+#[path = "../../tests/programs/cluster/kubectls.rs"]
+mod kubectls;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -21,12 +23,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use clap::Parser as _;
 use clients::Clients;
-use cluster::{Cluster, directory, program};
+use cluster::Cluster;
 use gaps::{Gaps, Reader};
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
-use kube::api::{Api, ListParams, Patch, PatchParams};
-use kube::runtime::wait::await_condition;
+use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt as _};
 
 /// Three masters and three nodes on this machine, and the night when masters die.
@@ -49,11 +49,9 @@ const IMPATIENT: Duration = Duration::from_secs(2);
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let words = Words::parse();
-    let is_root = rustix::process::geteuid().is_root();
-    let directory = words.dir.map_or_else(|| directory(is_root), Ok)?;
-    let cluster = Cluster { program: program()?, directory, name: words.name };
+    let cluster = Cluster::new(words.dir, words.name)?;
     let stays = std::io::stdout().is_terminal() || std::env::var_os("HOLD").is_some();
-    let story = story(&cluster, is_root).await;
+    let story = story(&cluster).await;
     if stays && story.is_ok() {
         println!("\nThe cluster stays. Try:");
         println!("  export KUBECONFIG={}", cluster.directory.join("kubeconfig").display());
@@ -71,13 +69,16 @@ struct Row {
     writes: Duration,
     reads: Duration,
     service: Option<Duration>,
+    /// How long after it kubectl had an answer.
+    kubectl: Duration,
 }
 
 impl Row {
     /// What clients have seen since gaps were counted anew.
-    fn of(what: String, clients: &Clients) -> Self {
+    fn of(what: String, clients: &Clients, kubectl: Duration) -> Self {
         Self {
             what,
+            kubectl,
             writes: clients.writes.longest(),
             reads: clients.reads.longest(),
             service: clients.service.as_ref().map(Reader::longest),
@@ -85,31 +86,67 @@ impl Row {
     }
 }
 
-async fn story(cluster: &Cluster, is_root: bool) -> anyhow::Result<()> {
-    let place = tempfile::tempdir()?;
-    let manifest = place.path().join("web.yaml");
+async fn story(cluster: &Cluster) -> anyhow::Result<()> {
+    let (manifest, snapshot) = (cluster.file("web.yaml"), cluster.file("evening.snapshot"));
     std::fs::write(&manifest, include_str!("web.yaml"))?;
-    let ready = cluster.come_up(is_root, place.path(), &["-f", &manifest.display().to_string()])?;
-    println!(
-        "\nThree masters, three nodes, a deployment of three behind a service, and one with a claim: {:.1} s\n",
-        ready.as_secs_f64()
-    );
+    let clients = evening(cluster, &manifest.display().to_string()).await?;
+    let acknowledged_before = clients.acknowledged().await;
+    cluster.save(&snapshot)?;
+    println!("kvctl saved a snapshot");
 
+    let client = cluster.client().await?;
+    let books = pods(&client, "book").await?;
+    let mut rows = masters_die(cluster, &client, &clients).await?;
+    rows.push(a_node_dies(cluster, &client, &clients).await?);
+    same(&books, &pods(&client, "book").await?)?;
+
+    let totals = (clients.writes.now(), clients.reads.now(), clients.service.as_ref().map(Reader::now));
+    let acknowledged = clients.end().await;
+    table(&rows);
+    counted("writes", &totals.0);
+    counted("reads", &totals.1);
+    if let Some(service) = &totals.2 {
+        counted("requests to the service", service);
+    }
+    nothing_is_lost(&acknowledged, &client).await?;
+    println!("pods that were replaced or restarted without a cause: 0");
+
+    println!("\nthis cluster is taken away, and another one begins with the snapshot of the evening");
+    cluster.run("down", &[])?;
+    let words = ["--restore", &snapshot.display().to_string(), "-f", &manifest.display().to_string()];
+    let began = cluster.come_up(&words)?;
+    println!("restored, and the same runs: {:.1} s", began.elapsed().as_secs_f64());
+    nothing_is_lost(&acknowledged_before, &cluster.client().await?).await
+}
+
+/// The cluster comes up, and kubectl brings what it is to run; clients begin.
+async fn evening(cluster: &Cluster, manifest: &str) -> anyhow::Result<Clients> {
+    let began = cluster.come_up(&[])?;
+    let ready = began.elapsed();
+    print!("{}", cluster.kubectl(&["apply", "-f", manifest]).await?);
+    for deployment in ["web", "book"] {
+        rolled(cluster, deployment).await?;
+    }
     let client = cluster.client().await?;
     let nodes: Api<Node> = Api::all(client.clone());
     let address = nodes.get("n1").await?.status.and_then(|status| status.addresses).unwrap_or_default();
     let address = address.first().context("n1 has no address")?.address.clone();
-    let service = is_root.then(|| format!("{address}:30080"));
-    let before = pods(&client).await?;
+    let service = cluster.is_root.then(|| format!("{address}:30080"));
     let clients = Clients::start(&client, service);
+    clients.served().await?;
+    println!(
+        "\nThree masters and three nodes, ready after {:.1} s; a deployment of three behind a service, and one with a claim, after {:.1} s\n",
+        ready.as_secs_f64(),
+        began.elapsed().as_secs_f64()
+    );
     clients.go_on().await?;
+    Ok(clients)
+}
 
-    let acknowledged_before = clients.acknowledged().await;
-    let snapshot = place.path().join("evening.snapshot");
-    cluster.save(&snapshot)?;
-    println!("kvctl saved a snapshot");
-
+/// Each master in turn, who leads the store first, by each fault.
+async fn masters_die(cluster: &Cluster, client: &Client, clients: &Clients) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
+    let mut webs = None;
     let faults = [
         ("kill", Some("restart")),
         ("pause", Some("resume")),
@@ -117,7 +154,7 @@ async fn story(cluster: &Cluster, is_root: bool) -> anyhow::Result<()> {
         ("replace", None),
     ];
     for (fault, cure) in faults {
-        if fault == "partition" && !is_root {
+        if fault == "partition" && !cluster.is_root {
             continue;
         }
         let (leader, _) = cluster.leader()?;
@@ -126,60 +163,50 @@ async fn story(cluster: &Cluster, is_root: bool) -> anyhow::Result<()> {
             std::iter::once((leader.clone(), "leads the store")).chain(others.map(|it| (it, "follows")))
         {
             println!("{fault} {master}, which {role}");
-            if fault == "kill" && role == "leads the store" {
-                // A rollout begins, and goes through.
-                roll(&client).await?;
+            // A rollout begins, and goes through while the first of them is gone.
+            if webs.is_none() {
+                let patch = ["patch", "deployment", "web", "--type=merge", "-p", OTHER_TEMPLATE];
+                cluster.kubectl(&patch).await?;
             }
             clients.forget();
             cluster.fault(fault, &master).await?;
-            clients.go_on().await?;
-            rows.push(Row::of(format!("{fault} {master} ({role})"), &clients));
+            let asked = cluster.kubectl_until_well(&["get", "nodes"]);
+            let (kubectl, gone_on) = tokio::join!(asked, clients.go_on());
+            gone_on?;
+            rows.push(Row::of(format!("{fault} {master} ({role})"), clients, kubectl?));
+            if webs.is_none() {
+                rolled(cluster, "web").await?;
+                webs = Some(pods(client, "web").await?);
+            }
             if let Some(cure) = cure {
                 cluster.fault(cure, &master).await?;
                 clients.go_on().await?;
             }
         }
     }
-    rolled(&client).await?;
+    // Nobody who runs is replaced because masters are gone.
+    same(&webs.context("no master was killed")?, &pods(client, "web").await?)?;
+    Ok(rows)
+}
 
+async fn a_node_dies(cluster: &Cluster, client: &Client, clients: &Clients) -> anyhow::Result<Row> {
     println!("kill n3, and its pods have to run elsewhere");
     clients.forget();
     let lost = Instant::now();
     cluster.fault("kill", "n3").await?;
-    let elsewhere = elsewhere(&client, "n3").await?;
-    let took = (elsewhere - lost).as_secs_f64();
-    rows.push(Row::of(format!("node n3 lost; its pods elsewhere after {took:.1} s"), &clients));
+    let kubectl = cluster.kubectl_until_well(&["get", "nodes"]).await?;
+    let took = (elsewhere(client, "n3").await? - lost).as_secs_f64();
+    let row = Row::of(format!("node n3 lost; its pods elsewhere after {took:.1} s"), clients, kubectl);
     cluster.fault("restart", "n3").await?;
+    Ok(row)
+}
 
-    let totals = (clients.writes.now(), clients.reads.now(), clients.service.as_ref().map(Reader::now));
-    let acknowledged = clients.end().await;
-    let there = objects(&client).await?;
+/// What was acknowledged is there.
+async fn nothing_is_lost(acknowledged: &BTreeSet<String>, client: &Client) -> anyhow::Result<()> {
+    let there = objects(client).await?;
     let missing: Vec<&String> = acknowledged.difference(&there).collect();
-    table(&rows);
-    counted("writes", &totals.0);
-    counted("reads", &totals.1);
-    if let Some(service) = &totals.2 {
-        counted("requests to the service", service);
-    }
     println!("acknowledged objects: {}, lost: {}", acknowledged.len(), missing.len());
     ensure!(missing.is_empty(), "acknowledged and lost: {missing:?}");
-    let restarted: Vec<_> = pods(&client).await?.into_iter().filter(|(_, restarts)| *restarts > 0).collect();
-    println!("pods that ran before: {}, restarted containers: {}", before.len(), restarted.len());
-    ensure!(restarted.is_empty(), "restarted: {restarted:?}");
-
-    println!("\nthis cluster is taken away, and another one begins with the snapshot of the evening");
-    cluster.run("down", &[])?;
-    let words = ["--restore", &snapshot.display().to_string(), "-f", &manifest.display().to_string()];
-    let ready = cluster.come_up(is_root, place.path(), &words)?;
-    let there = objects(&cluster.client().await?).await?;
-    let missing: Vec<&String> = acknowledged_before.difference(&there).collect();
-    println!(
-        "restored, and the same runs: {:.1} s; objects that were acknowledged before the snapshot: {}, lost: {}",
-        ready.as_secs_f64(),
-        acknowledged_before.len(),
-        missing.len()
-    );
-    ensure!(missing.is_empty(), "saved and lost: {missing:?}");
     Ok(())
 }
 
@@ -194,48 +221,48 @@ fn counted(what: &str, gaps: &Gaps) {
 }
 
 fn table(rows: &[Row]) {
-    println!("\n{:58}{:>9}{:>9}{:>9}", "LONGEST GAP OF", "WRITES", "READS", "SERVICE");
+    println!(
+        "\n{:58}{:>9}{:>9}{:>9}{:>18}",
+        "LONGEST GAP OF", "WRITES", "READS", "SERVICE", "KUBECTL ANSWERED"
+    );
     let seconds = |gap: Duration| format!("{:.2} s", gap.as_secs_f64());
-    for row in rows {
-        let service = row.service.map_or_else(|| "-".to_owned(), seconds);
-        println!("{:58}{:>9}{:>9}{service:>9}", row.what, seconds(row.writes), seconds(row.reads));
+    for Row { what, writes, reads, service, kubectl } in rows {
+        let service = service.map_or_else(|| "-".to_owned(), seconds);
+        let [writes, reads, kubectl] = [*writes, *reads, *kubectl].map(seconds);
+        println!("{what:58}{writes:>9}{reads:>9}{service:>9}{kubectl:>18}");
     }
     println!();
 }
 
-/// The web pods with how often their containers were restarted.
-async fn pods(client: &Client) -> anyhow::Result<Vec<(String, i32)>> {
+/// The pods of an application, and how often containers of theirs were restarted.
+type Pods = BTreeMap<String, i32>;
+
+/// By their identities.
+async fn pods(client: &Client, app: &str) -> anyhow::Result<Pods> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
-    let listed = pods.list(&ListParams::default().labels("app=web")).await?;
+    let listed = pods.list(&ListParams::default().labels(&format!("app={app}"))).await?;
     let restarts = |pod: &Pod| {
         let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
         statuses.map(|status| status.restart_count).sum()
     };
-    Ok(listed.iter().map(|pod| (pod.name_any(), restarts(pod))).collect())
+    let lives = listed.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+    Ok(lives.map(|pod| (pod.uid().unwrap_or_default(), restarts(pod))).collect())
 }
 
-/// Another template for the deployment.
-async fn roll(client: &Client) -> anyhow::Result<()> {
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), "default");
-    let other = serde_json::json!({"spec": {"template": {"metadata": {"annotations": {"night": "one"}}}}});
-    deployments.patch("web", &PatchParams::default(), &Patch::Merge(other)).await?;
+/// They are the ones that were there before, and run as they did.
+fn same(before: &Pods, now: &Pods) -> anyhow::Result<()> {
+    let is_whole = now.values().all(|restarts| *restarts == 0);
+    ensure!(before == now && is_whole, "pods were replaced or restarted: {before:?}, then {now:?}");
     Ok(())
 }
 
-/// Waits until the deployment has its template everywhere.
-async fn rolled(client: &Client) -> anyhow::Result<()> {
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), "default");
-    let is = |deployment: Option<&Deployment>| {
-        deployment.is_some_and(|it| {
-            let status = it.status.clone().unwrap_or_default();
-            status.observed_generation == it.metadata.generation
-                && (status.updated_replicas, status.available_replicas, status.replicas)
-                    == (Some(3), Some(3), Some(3))
-        })
-    };
-    tokio::time::timeout(PATIENCE, await_condition(deployments, "web", is))
-        .await
-        .context("the rollout does not end")??;
+/// Another template for the deployment of the page.
+const OTHER_TEMPLATE: &str = r#"{"spec": {"template": {"metadata": {"annotations": {"night": "one"}}}}}"#;
+
+/// Waits until a deployment has its template everywhere.
+async fn rolled(cluster: &Cluster, deployment: &str) -> anyhow::Result<()> {
+    let timeout = format!("--timeout={}s", PATIENCE.as_secs());
+    cluster.kubectl(&["rollout", "status", &format!("deployment/{deployment}"), &timeout]).await?;
     Ok(())
 }
 

@@ -29,6 +29,6 @@ fn masters_die_and_nothing_acknowledged_is_lost() {
         }
     }
     assert_eq!(told.matches("lost: 0\n").count(), 2, "{told}");
-    assert!(told.contains("restarted containers: 0\n"), "{told}");
+    assert!(told.contains("replaced or restarted without a cause: 0\n"), "{told}");
     world.nothing_is_left();
 }
