@@ -5,6 +5,7 @@
 //! [`resources`] and a [`schema`].
 
 pub mod cel;
+pub mod certificate_bundle;
 pub mod custom_schema;
 pub mod field;
 pub mod field_selector;

@@ -1,6 +1,7 @@
 //! The object `kube-system/extension-apiserver-authentication`: by which certificates and headers servers behind this one
 //! find out who a request comes from. Several servers write it, so what is there is joined. Must never hold a key.
 
+use barque_api::certificate_bundle::{self, certificates};
 use barque_api::kind::GroupVersion;
 use serde_json::{Map, Value, json};
 
@@ -88,31 +89,11 @@ pub(super) fn joined(expected: &Value, existing: &Value) -> Value {
     object
 }
 
+/// What is there stays as it is written when nothing is missing in it.
 fn join_bundles(there: &str, wanted: &str) -> String {
     let known = certificates(there);
-    let missing: Vec<String> = certificates(wanted).into_iter().filter(|one| !known.contains(one)).collect();
-    if missing.is_empty() && !known.is_empty() {
-        return there.to_owned();
-    }
-    known.into_iter().chain(missing).collect()
-}
-
-/// The certificates of a bundle, as PEM without what stands between them.
-fn certificates(bundle: &str) -> Vec<String> {
-    let mut all = Vec::new();
-    let mut current: Option<String> = None;
-    for line in bundle.lines().map(str::trim) {
-        if line == "-----BEGIN CERTIFICATE-----" {
-            current = Some(String::new());
-        }
-        let Some(text) = &mut current else { continue };
-        text.push_str(line);
-        text.push('\n');
-        if line == "-----END CERTIFICATE-----" {
-            all.extend(current.take());
-        }
-    }
-    all
+    let is_whole = !known.is_empty() && certificates(wanted).iter().all(|one| known.contains(one));
+    if is_whole { there.to_owned() } else { certificate_bundle::joined(&[there, wanted]) }
 }
 
 fn join_lists(there: &str, wanted: &str) -> Value {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
+use barque_api::certificate_bundle::{certificates, joined};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType,
@@ -185,37 +186,6 @@ fn authority_params(common_name: &str, now: SystemTime) -> CertificateParams {
     ];
     set_life(&mut params, now, AUTHORITY_LIFE);
     params
-}
-
-/// The certificates of a bundle, each as PEM, in their order.
-#[must_use]
-pub fn certificates(bundle: &str) -> Vec<String> {
-    let mut all = Vec::new();
-    let mut current: Option<String> = None;
-    for line in bundle.lines().map(str::trim) {
-        if line == "-----BEGIN CERTIFICATE-----" {
-            current = Some(String::new());
-        }
-        let Some(text) = &mut current else { continue };
-        text.push_str(line);
-        text.push('\n');
-        if line == "-----END CERTIFICATE-----" {
-            all.extend(current.take());
-        }
-    }
-    all
-}
-
-/// Bundles in one, each certificate once, in the order in which they come.
-#[must_use]
-pub fn joined(bundles: &[&str]) -> String {
-    let mut all: Vec<String> = Vec::new();
-    for one in bundles.iter().flat_map(|bundle| certificates(bundle)) {
-        if !all.contains(&one) {
-            all.push(one);
-        }
-    }
-    all.concat()
 }
 
 /// The pair with that certificate of its bundle first which its key belongs to: the key says who signs.

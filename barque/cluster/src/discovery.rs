@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use barque_api::certificate_bundle::certificates;
 pub(crate) use barque_client::error_story::told;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +13,7 @@ use kube::api::Api;
 use kube::config::{AuthInfo, Kubeconfig};
 use kube::{Client, Config};
 
-use crate::authority::{Pin, certificates, der};
+use crate::authority::{Pin, der};
 use crate::objects::CLUSTER_INFO;
 use crate::settings::{self, ClusterSettings, SettingsError};
 use crate::token::Token;

@@ -6,13 +6,14 @@ use core::net::IpAddr;
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
+use barque_api::certificate_bundle::certificates;
 use barque_api::node_certificate::{MASTERS, Reserved, SERVER_NAMES, SIGNER, claims, own_name, user};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 use kube::api::Api;
 use tokio::time::Instant;
 
-use crate::authority::{AuthorityError, Pin, Subject, certificates, self_signed};
+use crate::authority::{AuthorityError, Pin, Subject, self_signed};
 use crate::discovery::told;
 use crate::files::{self, FileError};
 use crate::leaf::{self, Due, Facts};
@@ -253,8 +254,10 @@ async fn reserved(client: &Client) -> Result<Reserved, ServingError> {
 mod tests {
     use std::collections::BTreeMap;
 
+    use barque_api::certificate_bundle::joined;
+
     use super::*;
-    use crate::authority::{Authority, LEAF_LIFE, joined};
+    use crate::authority::{Authority, LEAF_LIFE};
 
     fn reserved() -> Reserved {
         let entries = BTreeMap::from([("m1".to_owned(), "m1,10.0.0.1".to_owned())]);

@@ -12,9 +12,10 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use barque_api::certificate_bundle::{certificates, joined};
 use serde::{Deserialize, Serialize};
 
-use crate::authority::{self, Authority, AuthorityError, Pair, certificates, joined, signer_first};
+use crate::authority::{self, Authority, AuthorityError, Pair, signer_first};
 use crate::files::{self, FileError, Readers};
 use crate::leaf::{self, Due, Facts, Leaf, Signer};
 

@@ -2,10 +2,11 @@
 
 use std::time::SystemTime;
 
+use barque_api::certificate_bundle::joined;
 use serde::{Deserialize, Serialize};
 
 use super::phase::Phase;
-use crate::authority::{Authority, AuthorityError, Pair, Pin, joined};
+use crate::authority::{Authority, AuthorityError, Pair, Pin};
 use crate::leaf::Signer;
 use crate::pki::{Authorities, Certificates, SecretText};
 

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use barque_api::certificate_bundle::{certificates, joined};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 
 use super::material::Material;
 use super::phase::Phase;
-use crate::authority::{certificates, joined};
 use crate::leaf::Signer;
 
 /// The secret with the phase and what is exchanged, sealed for masters, in `kube-system`.

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use barque_api::certificate_bundle::certificates;
 use serde::{Deserialize, Serialize};
 
-use crate::authority::{Pin, certificates};
+use crate::authority::Pin;
 use crate::leaf::{self, Signer};
 
 /// What stands where a leaf's authority is not among those that are trusted.
@@ -70,8 +71,10 @@ impl Report {
 mod tests {
     use std::time::SystemTime;
 
+    use barque_api::certificate_bundle::joined;
+
     use super::*;
-    use crate::authority::{Authority, Subject, joined};
+    use crate::authority::{Authority, Subject};
 
     #[test]
     fn a_leaf_is_of_the_authority_whose_name_it_has() {
